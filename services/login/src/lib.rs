@@ -1,0 +1,1 @@
+//! Accounts and the factors that prove them.

@@ -1,0 +1,1 @@
+//! Devices, their acknowledged positions, live streams.

@@ -1,0 +1,1 @@
+//! Conversations, members and the event log of every conversation.
