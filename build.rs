@@ -32,6 +32,7 @@ fn main() -> Result<(), Error> {
     config.btree_map(["."]);
     tonic_prost_build::configure()
         .emit_rerun_if_changed(false)
+        .codec_path("crate::codec::SmallBuffers")
         .extern_path(".buf.validate", "()")
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     let pool = DescriptorPool::decode(encoded.as_slice())?;

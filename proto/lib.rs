@@ -103,6 +103,7 @@ pub mod receiver {
 }
 
 pub mod check;
+pub mod codec;
 
 /// The generated checks.
 mod checks {
