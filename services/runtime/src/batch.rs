@@ -1,0 +1,126 @@
+//! Group commit: calls that arrive while one commit is running are collected and go into the next one together, so that one
+//! flush to disk serves many callers.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::fault::Fault;
+
+/// When a refused caller may try again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// Why a call was not committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The queue is full. Nothing happened.
+    #[error("the queue is full")]
+    Overloaded,
+    /// The commit ended without an answer. Whether it happened is unknown.
+    #[error("the commit ended without an answer")]
+    Stopped,
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Overloaded => Self::overloaded(RETRY_AFTER),
+            Refused::Stopped => Self::unavailable("the store did not answer"),
+        }
+    }
+}
+
+/// One call and where its answer goes.
+struct Call<Op, Answer> {
+    op: Op,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Collects calls and commits them together: one commit at a time, everything that arrived meanwhile goes into the next.
+pub struct Batcher<Op, Answer> {
+    queue: mpsc::Sender<Call<Op, Answer>>,
+}
+
+impl<Op, Answer> Clone for Batcher<Op, Answer> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+impl<Op, Answer> std::fmt::Debug for Batcher<Op, Answer> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Batcher").field("free", &self.queue.capacity()).finish()
+    }
+}
+
+impl<Op: Send + 'static, Answer: Send + 'static> Batcher<Op, Answer> {
+    /// Starts the committing task. `queue_max` calls may wait, `batch_max` go into one commit. `commit` answers in the order
+    /// of the calls it is given. The task ends when the last clone of the batcher is gone and its queue is empty.
+    pub fn start<F, Fut>(name: &'static str, queue_max: usize, batch_max: usize, commit: F) -> Self
+    where
+        F: FnMut(Vec<Op>) -> Fut + Send + 'static,
+        Fut: Future<Output = Vec<Answer>> + Send,
+    {
+        let (queue, calls) = mpsc::channel(queue_max.max(1));
+        tokio::spawn(run(name, calls, batch_max.max(1), commit));
+        Self { queue }
+    }
+
+    /// Has `op` committed, and waits for its answer. A full queue refuses at once.
+    pub async fn submit(&self, op: Op) -> Result<Answer, Refused> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(Call { op, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Refused::Stopped,
+        })?;
+        answered.await.map_err(|_| Refused::Stopped)
+    }
+}
+
+async fn run<Op, Answer, F, Fut>(
+    name: &'static str,
+    mut calls: mpsc::Receiver<Call<Op, Answer>>,
+    batch_max: usize,
+    mut commit: F,
+) where
+    F: FnMut(Vec<Op>) -> Fut,
+    Fut: Future<Output = Vec<Answer>>,
+{
+    let depth = metrics::gauge!("flaghoist_queue_depth", "queue" => name);
+    let mut batch = Vec::with_capacity(batch_max.min(256));
+    while calls.recv_many(&mut batch, batch_max).await > 0 {
+        #[expect(clippy::cast_precision_loss, reason = "a queue is far shorter than 2^52")]
+        depth.set((calls.len() + batch.len()) as f64);
+        let mut ops = Vec::with_capacity(batch.len());
+        let mut answers = Vec::with_capacity(batch.len());
+        // A caller that is gone has not been answered, so its call need not happen.
+        for call in batch.drain(..).filter(|call| !call.answer.is_closed()) {
+            ops.push(call.op);
+            answers.push(call.answer);
+        }
+        if ops.is_empty() {
+            continue;
+        }
+        let count = ops.len();
+        match AssertUnwindSafe(async { commit(ops).await }).catch_unwind().await {
+            Ok(results) => {
+                if results.len() != count {
+                    tracing::error!(queue = name, calls = count, answers = results.len(), "commit left calls unanswered");
+                }
+                for (answer, result) in answers.into_iter().zip(results) {
+                    // A caller may have gone away while its call was committed.
+                    let _gone = answer.send(result);
+                }
+            }
+            // The panic hook has logged it; the dropped senders tell the callers.
+            Err(_) => tracing::error!(queue = name, calls = count, "commit panicked"),
+        }
+        depth.set(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests;

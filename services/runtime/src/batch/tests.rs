@@ -1,0 +1,105 @@
+//! What group commit promises its callers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+
+use super::*;
+
+#[tokio::test]
+async fn every_caller_gets_the_answer_to_its_own_call() {
+    let batcher = Batcher::start("test", 1000, 7, |ops: Vec<usize>| async move {
+        ops.into_iter().map(|op| op * 2).collect()
+    });
+    let answers = join_all((0..500).map(|op| batcher.submit(op))).await;
+    assert_eq!(answers, (0..500).map(|op| Ok(op * 2)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn calls_that_arrive_during_a_commit_share_the_next_one() {
+    let commits = Arc::new(AtomicUsize::new(0));
+    let gate = Arc::new(Semaphore::new(0));
+    let batcher = Batcher::start("test", 1000, 1000, {
+        let (commits, gate) = (commits.clone(), gate.clone());
+        move |ops: Vec<usize>| {
+            let (commits, gate) = (commits.clone(), gate.clone());
+            async move {
+                gate.acquire().await.unwrap().forget();
+                commits.fetch_add(1, Ordering::Relaxed);
+                ops
+            }
+        }
+    });
+    let first = tokio::spawn({
+        let batcher = batcher.clone();
+        async move { batcher.submit(0).await }
+    });
+    tokio::task::yield_now().await;
+    let calls = join_all((1..=100).map(|op| batcher.submit(op)));
+    gate.add_permits(2);
+    assert_eq!(calls.await.len(), 100);
+    assert_eq!(first.await.unwrap(), Ok(0));
+    assert_eq!(commits.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let batcher = Batcher::start("test", 2, 1, |_: Vec<u8>| std::future::pending::<Vec<u8>>());
+    let mut calls = (0..3)
+        .map(|_| {
+            let batcher = batcher.clone();
+            tokio::spawn(async move { batcher.submit(0).await })
+        })
+        .collect::<Vec<_>>();
+    while batcher.queue.capacity() > 0 {
+        tokio::task::yield_now().await;
+        if calls.iter().any(tokio::task::JoinHandle::is_finished) {
+            // The queue filled before the task took its first batch.
+            calls.push(tokio::spawn({
+                let batcher = batcher.clone();
+                async move { batcher.submit(0).await }
+            }));
+        }
+    }
+    assert_eq!(batcher.submit(0).now_or_never(), Some(Err(Refused::Overloaded)));
+}
+
+#[tokio::test]
+async fn a_commit_that_panics_or_answers_too_little_leaves_nobody_waiting() {
+    let batcher = Batcher::start("test", 10, 10, |ops: Vec<u8>| async move {
+        assert_ne!(ops[0], 0, "a commit that panics");
+        if ops[0] == 1 { Vec::new() } else { ops }
+    });
+    assert_eq!(batcher.submit(0).await, Err(Refused::Stopped));
+    assert_eq!(batcher.submit(1).await, Err(Refused::Stopped));
+    assert_eq!(batcher.submit(2).await, Ok(2));
+}
+
+#[tokio::test]
+async fn the_call_of_a_caller_that_is_gone_is_left_out() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let gate = Arc::new(Semaphore::new(0));
+    let batcher = Batcher::start("test", 10, 1, {
+        let (seen, gate) = (seen.clone(), gate.clone());
+        move |ops: Vec<usize>| {
+            let (seen, gate) = (seen.clone(), gate.clone());
+            async move {
+                gate.acquire().await.unwrap().forget();
+                seen.fetch_add(ops[0], Ordering::Relaxed);
+                ops
+            }
+        }
+    });
+    let first = tokio::spawn({
+        let batcher = batcher.clone();
+        async move { batcher.submit(1).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(batcher.submit(10).now_or_never().is_none());
+    gate.add_permits(3);
+    assert_eq!(batcher.submit(100).await, Ok(100));
+    assert_eq!(first.await.unwrap(), Ok(1));
+    assert_eq!(seen.load(Ordering::Relaxed), 101);
+}

@@ -1,0 +1,98 @@
+//! Readiness: each part that must be there before the process may answer holds a token while it is not; the process is ready once
+//! the last token has been dropped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// What the process is waiting for.
+#[derive(Debug, Clone)]
+pub struct Readiness(Arc<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
+    tokens: Mutex<Tokens>,
+    count: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Tokens {
+    next: u64,
+    held: BTreeMap<u64, &'static str>,
+}
+
+/// Held by a part that is not ready yet; dropping it says that it is.
+#[derive(Debug)]
+pub struct ReadyToken {
+    number: u64,
+    waiting: Arc<Waiting>,
+}
+
+impl Readiness {
+    /// Readiness that waits for nothing yet.
+    pub fn new() -> Self {
+        Self(Arc::new(Waiting { tokens: Mutex::default(), count: watch::Sender::new(0) }))
+    }
+
+    /// A token for the part `name`.
+    pub fn token(&self, name: &'static str) -> ReadyToken {
+        let mut tokens = self.0.tokens.lock();
+        let number = tokens.next;
+        tokens.next += 1;
+        tokens.held.insert(number, name);
+        self.0.count.send_replace(tokens.held.len());
+        ReadyToken { number, waiting: Arc::clone(&self.0) }
+    }
+
+    /// Waits until no token is held.
+    pub async fn ready(&self) {
+        let mut count = self.0.count.subscribe();
+        // The sender lives as long as `self`.
+        let _gone = count.wait_for(|count| *count == 0).await;
+    }
+
+    /// Whether no token is held.
+    pub fn is_ready(&self) -> bool {
+        *self.0.count.borrow() == 0
+    }
+
+    /// The parts that still hold a token, in the order in which they took it.
+    pub fn waiting_for(&self) -> Vec<&'static str> {
+        self.0.tokens.lock().held.values().copied().collect()
+    }
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for ReadyToken {
+    fn drop(&mut self) {
+        let mut tokens = self.waiting.tokens.lock();
+        tokens.held.remove(&self.number);
+        self.waiting.count.send_replace(tokens.held.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_token_dropped_makes_the_process_ready() {
+        let readiness = Readiness::new();
+        let (store, keys) = (readiness.token("store"), readiness.token("keys"));
+        assert_eq!(readiness.waiting_for(), ["store", "keys"]);
+        drop(store);
+        assert!(readiness.ready().now_or_never().is_none() && !readiness.is_ready());
+        drop(keys);
+        readiness.ready().await;
+        assert!(readiness.is_ready() && readiness.waiting_for().is_empty());
+    }
+}
