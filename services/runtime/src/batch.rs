@@ -62,7 +62,7 @@ impl<Op: Send + 'static, Answer: Send + 'static> Batcher<Op, Answer> {
     pub fn start<F, Fut>(name: &'static str, queue_max: usize, batch_max: usize, commit: F) -> Self
     where
         F: FnMut(Vec<Op>) -> Fut + Send + 'static,
-        Fut: Future<Output = Vec<Answer>> + Send,
+        Fut: Future<Output = Vec<Answer>> + Send + 'static,
     {
         let (queue, calls) = mpsc::channel(queue_max.max(1));
         tokio::spawn(run(name, calls, batch_max.max(1), commit));
