@@ -108,7 +108,12 @@ async fn run<Op, Answer, F, Fut>(
         match AssertUnwindSafe(async { commit(ops).await }).catch_unwind().await {
             Ok(results) => {
                 if results.len() != count {
-                    tracing::error!(queue = name, calls = count, answers = results.len(), "commit left calls unanswered");
+                    tracing::error!(
+                        queue = name,
+                        calls = count,
+                        answers = results.len(),
+                        "commit left calls unanswered"
+                    );
                 }
                 for (answer, result) in answers.into_iter().zip(results) {
                     // A caller may have gone away while its call was committed.

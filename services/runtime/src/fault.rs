@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_status_carries_the_reason_and_every_detail() {
-        let fault = Fault::invalid("name", "is empty").retry_after(Duration::from_secs(2)).precondition("KIND", "s", "d");
+        let fault =
+            Fault::invalid("name", "is empty").retry_after(Duration::from_secs(2)).precondition("KIND", "s", "d");
         let fault = (0..40).fold(fault, |fault, index| fault.violation(format!("f{index}"), "is bad"));
         let status = fault.into_status("send.flaghoist");
         let details = status.get_error_details();

@@ -115,6 +115,9 @@ mod tests {
 
     #[test]
     fn a_page_has_its_bounds() {
-        assert_eq!([page_size(0, 50, 200), page_size(-1, 50, 200), page_size(7, 50, 200), page_size(500, 50, 200)], [50, 50, 7, 200]);
+        assert_eq!(
+            [page_size(0, 50, 200), page_size(-1, 50, 200), page_size(7, 50, 200), page_size(500, 50, 200)],
+            [50, 50, 7, 200]
+        );
     }
 }

@@ -10,9 +10,8 @@ use super::*;
 
 #[tokio::test]
 async fn every_caller_gets_the_answer_to_its_own_call() {
-    let batcher = Batcher::start("test", 1000, 7, |ops: Vec<usize>| async move {
-        ops.into_iter().map(|op| op * 2).collect()
-    });
+    let batcher =
+        Batcher::start("test", 1000, 7, |ops: Vec<usize>| async move { ops.into_iter().map(|op| op * 2).collect() });
     let answers = join_all((0..500).map(|op| batcher.submit(op))).await;
     assert_eq!(answers, (0..500).map(|op| Ok(op * 2)).collect::<Vec<_>>());
 }
