@@ -1,0 +1,213 @@
+//! The threads on which passwords are hashed, and the bounded queue before them.
+//!
+//! Hashing is meant to be slow and takes a whole core and much memory, so it happens on a few threads of its own, at low
+//! priority, and never on those that serve calls. A caller takes a [`Place`] first, which is refused at once when all are
+//! taken, and then gives it work. Place and work belong to the caller's future: dropped, both are free again at that
+//! moment, and only work that a thread has begun is finished for nobody.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::{Cost, HashError, Hasher};
+
+/// How far below normal the threads run, so that calls which need no hashing stay fast on the same cores.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
+type Work = Box<dyn FnOnce(&mut Hasher) + Send>;
+
+/// The threads and their queue. They end when the last clone is dropped.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    places: Arc<Semaphore>,
+    /// Ends the threads; nothing else holds one.
+    owner: Arc<Owner>,
+}
+
+struct Owner(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    depth: metrics::Gauge,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(u64, Work)>,
+    next_id: u64,
+    stopped: bool,
+}
+
+/// All places are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("all places before the password hashing are taken")]
+pub struct Full;
+
+/// The work was not finished: the pool has ended or the work panicked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the password hashing has stopped")]
+pub struct Stopped;
+
+impl Pool {
+    /// Starts `threads` threads, before which `queue_max` calls may wait.
+    pub(crate) fn start(cost: Cost, threads: usize, queue_max: usize) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            arrived: Condvar::new(),
+            depth: metrics::gauge!("flaghoist_hash_pool_depth"),
+        });
+        let owner = Arc::new(Owner(Arc::clone(&shared)));
+        for number in 0..threads {
+            let mut hasher = Hasher::new(cost)?;
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name(format!("hash-{number}"))
+                .spawn(move || {
+                    lower_priority();
+                    shared.work(&mut hasher);
+                })
+                .map_err(StartError::Thread)?;
+        }
+        Ok(Self { places: Arc::new(Semaphore::new(queue_max + threads)), owner })
+    }
+
+    /// Takes a place, or says at once that there is none.
+    pub(crate) fn place(&self) -> Result<Place, Full> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Full)?;
+        Ok(Place { shared: Arc::clone(&self.owner.0), _permit: permit })
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Pool").field("free", &self.places.available_permits()).finish_non_exhaustive()
+    }
+}
+
+/// The pool could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The cost in the settings is outside of what argon2 knows.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The system gave no thread.
+    #[error("starting a thread for password hashing")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock();
+        queue.stopped = true;
+        queue.waiting.clear();
+        drop(queue);
+        self.0.arrived.notify_all();
+    }
+}
+
+/// A right to one thread's work after another, given back when dropped.
+pub(crate) struct Place {
+    shared: Arc<Shared>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Waits for a thread to do `work`.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Hasher) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = self.shared.enqueue(Box::new(move |hasher| {
+            // Nobody listens any more when the call was dropped after a thread had begun.
+            let _unheard = answer.send(work(hasher));
+        }));
+        let result = answered.await.map_err(|_| Stopped);
+        drop(waiting);
+        result
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Place").finish_non_exhaustive()
+    }
+}
+
+/// Work in the queue, taken out again when dropped.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue.lock();
+        if let Ok(index) = queue.waiting.binary_search_by_key(&self.id, |(id, _)| *id) {
+            let work = queue.waiting.remove(index);
+            self.shared.depth.set(queue.waiting.len() as f64);
+            drop(queue);
+            drop(work);
+        }
+    }
+}
+
+impl Shared {
+    fn enqueue(&self, work: Work) -> Waiting<'_> {
+        let mut queue = self.queue.lock();
+        let id = queue.next_id;
+        queue.next_id += 1;
+        if !queue.stopped {
+            queue.waiting.push_back((id, work));
+            self.depth.set(queue.waiting.len() as f64);
+        }
+        drop(queue);
+        self.arrived.notify_one();
+        Waiting { shared: self, id }
+    }
+
+    /// What each thread does until the pool ends.
+    fn work(&self, hasher: &mut Hasher) {
+        loop {
+            let mut queue = self.queue.lock();
+            let work = loop {
+                if queue.stopped {
+                    return;
+                }
+                if let Some((_, work)) = queue.waiting.pop_front() {
+                    self.depth.set(queue.waiting.len() as f64);
+                    break work;
+                }
+                // With time at hand, nothing of the last password stays in memory.
+                parking_lot::MutexGuard::unlocked(&mut queue, || hasher.wipe());
+                if queue.waiting.is_empty() && !queue.stopped {
+                    self.arrived.wait(&mut queue);
+                }
+            };
+            drop(queue);
+            if catch_unwind(AssertUnwindSafe(|| work(hasher))).is_err() {
+                tracing::error!("password hashing panicked");
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn lower_priority() {
+    // On Linux "this process" is this thread.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "cannot lower the priority of password hashing; other calls may get slower meanwhile");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lower_priority() {}
+
+#[cfg(test)]
+mod tests;

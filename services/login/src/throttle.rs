@@ -1,0 +1,163 @@
+//! Limits on guessing. Each attempt is reserved before its password is hashed, so that a hundred guesses at once are
+//! not a hundred guesses.
+//!
+//! Two limits apply, one after the other. An **address** has a bucket in memory ([`addresses`]). An **account** has
+//! delays in the store, which survive a restart: they grow with each attempt since the last success and are counted for
+//! each account *and* address, so that whoever hammers an account from elsewhere does not lock its owner out. All
+//! addresses from which an account never was signed in to share one more count, which ends guessing from many
+//! addresses; an address that was signed in from before is not held up by it.
+
+pub(crate) mod addresses;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+
+use crate::handle::Handle;
+
+/// The longest delay of the count that all unknown addresses share: long enough against guessing, short enough for an
+/// owner who signs in from a new place meanwhile.
+const STRANGERS_DELAY_MAX: Duration = Duration::from_secs(60);
+/// How many times more attempts the unknown addresses together have free than each address alone.
+const STRANGERS_FREE_FACTOR: u32 = 4;
+/// After so long without an attempt all is forgotten.
+pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// After so long without a sign-in an address is no longer known.
+pub(crate) const KNOWN_FOR: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// Who is guessed at, and from where: keyed digests, because handles that do not exist count like those that do, and
+/// addresses are nobody's business.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct AttemptKey {
+    pub(crate) account: [u8; 16],
+    pub(crate) address: [u8; 16],
+}
+
+/// Stands for all unknown addresses together.
+pub(crate) const STRANGERS: [u8; 16] = [0; 16];
+
+/// Makes the keys of attempts.
+#[derive(Debug)]
+pub(crate) struct AttemptKeys(hmac::Key);
+
+impl AttemptKeys {
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The key for a handle and an address.
+    pub(crate) fn of(&self, handle: &Handle, address: IpAddr) -> AttemptKey {
+        AttemptKey { account: self.account(handle), address: self.digest(b"address", &network(address).to_be_bytes()) }
+    }
+
+    /// The key for all attempts at a handle.
+    pub(crate) fn account(&self, handle: &Handle) -> [u8; 16] {
+        self.digest(b"account", handle.as_str().as_bytes())
+    }
+
+    fn digest(&self, kind: &[u8], text: &[u8]) -> [u8; 16] {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(kind);
+        context.update(&[0]);
+        context.update(text);
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&context.sign().as_ref()[..16]);
+        digest
+    }
+}
+
+/// What counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber is given.
+pub(crate) fn network(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),
+    }
+}
+
+/// How long an account is closed to an address after so many attempts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Delays {
+    /// So many attempts have no delay.
+    pub(crate) free: u32,
+    /// The first delay; each further attempt doubles it.
+    pub(crate) first: Duration,
+    /// The longest delay.
+    pub(crate) max: Duration,
+}
+
+/// The attempts of one address, or of all unknown ones, at one account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Attempts {
+    /// Attempts since the last success.
+    pub(crate) count: u32,
+    /// No attempt before that time, in milliseconds.
+    pub(crate) next_at: i64,
+    /// When the right password last came from there.
+    pub(crate) known_at: Option<i64>,
+    /// When it last changed.
+    pub(crate) updated_at: i64,
+}
+
+/// Whether an attempt may be made, and what to keep of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Decision {
+    /// It may; both are to be stored first.
+    Go {
+        /// The attempts of the address.
+        here: Attempts,
+        /// Those of all unknown addresses, if they concern this one.
+        strangers: Option<Attempts>,
+    },
+    /// Not before that time has passed. Nothing changes.
+    Wait(Duration),
+}
+
+impl Delays {
+    /// Decides about an attempt at `now` (milliseconds) after the earlier ones.
+    pub(crate) fn decide(&self, here: Option<Attempts>, strangers: Option<Attempts>, now: i64) -> Decision {
+        let here = here.unwrap_or_default();
+        let known = here.known_at.is_some_and(|known_at| now - known_at < millis(KNOWN_FOR));
+        let strangers = (!known).then(|| strangers.unwrap_or_default());
+        let together = Self {
+            free: self.free.saturating_mul(STRANGERS_FREE_FACTOR),
+            first: self.first,
+            max: self.max.min(STRANGERS_DELAY_MAX),
+        };
+        let wait = self.wait(here, now).max(strangers.map_or(0, |strangers| together.wait(strangers, now)));
+        match u64::try_from(wait) {
+            Ok(wait) if wait > 0 => Decision::Wait(Duration::from_millis(wait)),
+            _ => Decision::Go {
+                here: self.after(here, now),
+                strangers: strangers.map(|strangers| together.after(strangers, now)),
+            },
+        }
+    }
+
+    /// How many milliseconds are left to wait.
+    fn wait(&self, attempts: Attempts, now: i64) -> i64 {
+        let wait = attempts.next_at - now;
+        // Further off than any delay: the clock was set back, and nobody shall wait for that.
+        if wait > millis(self.max) { 0 } else { wait.max(0) }
+    }
+
+    /// The attempts with one more, which is being made now.
+    fn after(&self, attempts: Attempts, now: i64) -> Attempts {
+        let forgotten = now - attempts.updated_at >= millis(FORGET_AFTER);
+        let count = if forgotten { 1 } else { attempts.count.saturating_add(1) };
+        let delay = match count.checked_sub(self.free) {
+            None => 0,
+            Some(over) => {
+                millis(self.first).saturating_mul(1_i64.checked_shl(over.min(40)).unwrap_or(i64::MAX)).min(millis(self.max))
+            }
+        };
+        Attempts { count, next_at: now.saturating_add(delay), known_at: attempts.known_at, updated_at: now }
+    }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
