@@ -1,0 +1,326 @@
+//! The people of the crash test: what they do until the server dies, and what they look at afterwards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flaghoist_proto::receiver::v1::receive_response::Response as Heard;
+use flaghoist_proto::receiver::v1::{MarkReadRequest, OpenFrom, Position};
+use flaghoist_proto::send::v1::{CreateMessageRequest, CreateMessageResponse, Event, GetMessageStatusRequest};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
+
+use super::Book;
+use crate::listening::Listening;
+use crate::person::Person;
+use crate::wait::eventually_within;
+
+/// The devices of every person.
+const DEVICES: [&str; 2] = ["phone", "tablet"];
+
+/// Who takes part, and the conversations with the places of their members.
+#[derive(Debug)]
+pub(crate) struct Cast {
+    pub(crate) people: Vec<Person>,
+    pub(crate) conversations: Vec<(String, Vec<usize>)>,
+}
+
+/// A send that may have to be repeated.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) sender: usize,
+    pub(crate) conversation: String,
+    pub(crate) request_id: String,
+    pub(crate) text: String,
+}
+
+/// The load while it runs.
+#[derive(Debug)]
+pub(crate) struct Load {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    book: Arc<Book>,
+}
+
+impl Load {
+    /// Waits until everybody has noticed that the server is gone.
+    pub(crate) async fn end(mut self) -> Result<(), String> {
+        self.stop.send_replace(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(30), all).await.is_err() {
+            return Err("a call hangs although the server is gone".into());
+        }
+        self.book.broken()
+    }
+}
+
+/// Begins to send and to listen.
+pub(crate) fn start(cast: &Cast, book: &Arc<Book>, seed: u64) -> Load {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut tasks = JoinSet::new();
+    let (stop, stopped) = watch::channel(false);
+    for (conversation, members) in &cast.conversations {
+        for &member in members {
+            let person = cast.people[member].clone();
+            let sender = Sender { place: member, person, conversation: conversation.clone(), book: Arc::clone(book) };
+            tasks.spawn(sender.send_until_the_end(StdRng::seed_from_u64(random.random()), stopped.clone()));
+        }
+        let watcher = Watcher {
+            person: cast.people[members[0]].clone(),
+            conversation: conversation.clone(),
+            book: Arc::clone(book),
+        };
+        tasks.spawn(watcher.look_until_the_end(stopped.clone()));
+    }
+    for (place, person) in cast.people.iter().enumerate() {
+        for device in DEVICES {
+            let reader = Reader { place, device, person: person.clone(), book: Arc::clone(book) };
+            tasks.spawn(reader.read_until_the_end(StdRng::seed_from_u64(random.random()), stopped.clone()));
+        }
+    }
+    Load { tasks, stop, book: Arc::clone(book) }
+}
+
+/// Someone who sends to one conversation.
+struct Sender {
+    place: usize,
+    person: Person,
+    conversation: String,
+    book: Arc<Book>,
+}
+
+impl Sender {
+    async fn send_until_the_end(self, mut random: StdRng, stopped: watch::Receiver<bool>) {
+        while !*stopped.borrow() {
+            let request_id = crate::request_id();
+            let length = random.random_range(0..200);
+            let attempt = Attempt {
+                sender: self.place,
+                conversation: self.conversation.clone(),
+                text: format!("{request_id} {}", "x".repeat(length)),
+                request_id,
+            };
+            // Now and then a client is impatient and asks twice at once.
+            let again = random.random_bool(0.1);
+            let calls = [Some(()), again.then_some(())].into_iter().flatten();
+            let answers = futures_util::future::join_all(calls.map(|()| attempt.send(&self.person))).await;
+            let mut answered = false;
+            let mut lost = false;
+            for answer in answers {
+                match answer {
+                    Ok(answer) => {
+                        answered = true;
+                        self.book.sent(&attempt, &answer, false);
+                    }
+                    Err(error) => {
+                        lost = true;
+                        check_code(&self.book, &error);
+                    }
+                }
+            }
+            if !answered {
+                self.book.lost(attempt);
+            }
+            if lost {
+                return;
+            }
+            tokio::time::sleep(Duration::from_micros(random.random_range(0..4_000))).await;
+        }
+    }
+}
+
+impl Attempt {
+    async fn send(&self, person: &Person) -> Result<CreateMessageResponse, Status> {
+        let request = CreateMessageRequest {
+            parent: self.conversation.clone(),
+            request_id: self.request_id.clone(),
+            text: self.text.clone(),
+            metadata: Default::default(),
+        };
+        Ok(person.calls().messages().create_message(request).await?.into_inner())
+    }
+}
+
+/// A server that dies may say that it is unavailable, or the connection breaks; nothing else is an excuse.
+fn check_code(book: &Book, error: &Status) {
+    if !matches!(error.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::ResourceExhausted) {
+        // A connection that breaks within an answer is told by tonic as an internal error of the transport.
+        if !(error.code() == Code::Internal && std::error::Error::source(error).is_some()) {
+            book.breaks(format!("a call failed with {error:?}"));
+        }
+    }
+}
+
+/// A device that listens and acknowledges now and then.
+struct Reader {
+    place: usize,
+    device: &'static str,
+    person: Person,
+    book: Arc<Book>,
+}
+
+impl Reader {
+    async fn read_until_the_end(self, mut random: StdRng, stopped: watch::Receiver<bool>) {
+        while !*stopped.borrow() {
+            let Ok(mut stream) = self.person.opens(self.device).tries().await else { return };
+            self.book.opened(self.place, self.device);
+            loop {
+                let heard = match tokio::time::timeout(Duration::from_millis(500), stream.next_whenever()).await {
+                    Ok(Ok(heard)) => heard,
+                    Ok(Err(_)) => return,
+                    Err(_) if *stopped.borrow() => return,
+                    Err(_) => continue,
+                };
+                self.note(&mut stream, &heard, &mut random).await;
+                // Now and then the app is started anew and opens another stream while the old one is there.
+                if random.random_bool(0.002) {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn note(&self, stream: &mut Listening, heard: &Heard, random: &mut StdRng) {
+        match heard {
+            Heard::Event(event) => {
+                self.book.heard(self.place, self.device, event);
+                if random.random_bool(0.3) {
+                    self.book.says_ack(self.place, self.device, event);
+                    stream.says_ack(event).await;
+                }
+                if random.random_bool(0.05) {
+                    self.mark_read(event).await;
+                }
+            }
+            Heard::Acknowledged(acknowledged) => {
+                self.book.acknowledged(self.place, self.device, &acknowledged.positions);
+            }
+            Heard::Reset(reset) => self.book.breaks(format!("promise 12: nothing was restored, yet {reset:?}")),
+            _ => {}
+        }
+    }
+
+    async fn mark_read(&self, event: &Event) {
+        let position =
+            Position { conversation: event.conversation.clone(), epoch: event.epoch, seq: event.seq };
+        let before = self.book.watermarks(&event.conversation);
+        let request = MarkReadRequest { position: Some(position) };
+        if let Ok(answer) = self.person.calls().receiver().mark_read(request).await {
+            let receipt = answer.into_inner().receipt.unwrap_or_default();
+            if receipt.read_seq < event.seq {
+                self.book.breaks(format!("promise 6: read up to {}, answered {receipt:?}", event.seq));
+            }
+            self.book.saw_receipts(&before, &[receipt]);
+        }
+    }
+}
+
+/// Someone who looks at the watermarks of one conversation.
+struct Watcher {
+    person: Person,
+    conversation: String,
+    book: Arc<Book>,
+}
+
+impl Watcher {
+    async fn look_until_the_end(self, stopped: watch::Receiver<bool>) {
+        while !*stopped.borrow() {
+            match self.look().await {
+                // There is no message yet.
+                Err(error) if error.code() == Code::NotFound => {}
+                Err(_) => return,
+                Ok(()) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    async fn look(&self) -> Result<(), Status> {
+        let before = self.book.watermarks(&self.conversation);
+        // The second event is the first message: the first one begins the conversation.
+        let request = GetMessageStatusRequest { name: format!("{}/messages/2", self.conversation) };
+        let answer = self.person.calls().messages().get_message_status(request).await?.into_inner();
+        self.book.saw_receipts(&before, &answer.receipts);
+        Ok(())
+    }
+}
+
+/// Repeats every send that got no answer, until it gets one.
+pub(crate) async fn repeat_unanswered(cast: &Cast, book: &Book) -> Result<(), String> {
+    for attempt in book.unanswered() {
+        let person = &cast.people[attempt.sender];
+        let answer = eventually_within(Duration::from_secs(20), "a repeated send is answered", async || {
+            attempt.send(person).await.ok()
+        })
+        .await;
+        book.sent(&attempt, &answer, true);
+    }
+    book.broken()
+}
+
+/// Compares what is stored now with what was answered.
+pub(crate) async fn check_answered(cast: &Cast, book: &Arc<Book>) -> Result<(), String> {
+    for (conversation, members) in &cast.conversations {
+        let person = &cast.people[members[0]];
+        book.compare(conversation, &person.reads_all(conversation).await);
+        let watcher = Watcher { person: person.clone(), conversation: conversation.clone(), book: Arc::clone(book) };
+        match watcher.look().await {
+            Err(error) if error.code() != Code::NotFound => return Err(format!("watermarks cannot be read: {error:?}")),
+            _ => {}
+        }
+    }
+    book.broken()
+}
+
+/// Lets every device listen until it has heard everything, and acknowledge it.
+pub(crate) async fn listen_to_the_end(cast: &Cast, book: &Arc<Book>) -> Result<(), String> {
+    for (place, person) in cast.people.iter().enumerate() {
+        for device in DEVICES {
+            let reader = Reader { place, device, person: person.clone(), book: Arc::clone(book) };
+            let mut stream = person.opens(device).open().await;
+            book.opened(place, device);
+            loop {
+                match stream.next().await {
+                    Ok(Heard::Event(event)) => {
+                        book.heard(place, device, &event);
+                        book.says_ack(place, device, &event);
+                        stream.says_ack(&event).await;
+                    }
+                    Ok(Heard::CaughtUp(_)) => break,
+                    Ok(heard) => reader.note(&mut stream, &heard, &mut StdRng::seed_from_u64(0)).await,
+                    Err(end) => return Err(format!("a stream ended: {end:?}")),
+                }
+            }
+            for (conversation, _) in cast.conversations.iter().filter(|(_, members)| members.contains(&place)) {
+                let last_seq = person.sees(conversation).await.last_seq;
+                let heard = book.heard_through(place, device, conversation);
+                if heard != last_seq {
+                    return Err(format!("promise 4: {device} of person {place} heard {heard} of {last_seq}"));
+                }
+            }
+        }
+    }
+    book.broken()
+}
+
+/// Lets a new device of everyone hear everything from the beginning: `seq` must be dense from 1 on.
+pub(crate) async fn check_from_the_beginning(cast: &Cast, book: &Arc<Book>) -> Result<(), String> {
+    for (place, person) in cast.people.iter().enumerate() {
+        let mut stream = person.opens("new").from(OpenFrom::Beginning).open().await;
+        let events = stream.until_caught_up_acking().await;
+        for event in &events {
+            book.says_ack(place, "new", event);
+            book.heard(place, "new", event);
+        }
+        for (conversation, _) in cast.conversations.iter().filter(|(_, members)| members.contains(&place)) {
+            let last_seq = person.sees(conversation).await.last_seq;
+            let count = events.iter().filter(|event| &event.conversation == conversation).count() as u64;
+            if count != last_seq {
+                return Err(format!("promise 3: {conversation} ends at {last_seq} and has {count} events"));
+            }
+        }
+    }
+    book.broken()
+}

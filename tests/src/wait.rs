@@ -1,0 +1,30 @@
+//! Waiting without sleeping, and saying aloud what a bare machine leaves out.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Asks again and again until `look` answers something, for 15 seconds at most.
+pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(Duration::from_secs(15), what, look).await
+}
+
+/// Asks again and again until `look` answers something; panics with `what` when `limit` is over.
+pub async fn eventually_within<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(5);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(200));
+    }
+}
+
+/// Says that a test is left out on this machine and why. In CI (`CI` is set) that is a failure.
+pub fn skip(test: &str, reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{test} cannot be left out in CI: {reason}");
+    eprintln!("LEFT OUT: {test}: {reason}");
+}
