@@ -1,10 +1,20 @@
 //! The access rules of the contracts, enforced: who may call which method is looked up in the table that is made from the protos.
+//! What the table does not name is not offered.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use flaghoist_proto::{Access as Rule, Method};
+use futures_util::future::{BoxFuture, Either, FutureExt as _};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response};
+use tonic::Code;
+use tonic::body::Body;
 use tower_layer::Layer;
+use tower_service::Service;
 
-use crate::token::Verifier;
+use crate::fault::{Fault, Reason};
+use crate::token::{Caller, DOMAIN, SCOPE_ADMIN, TokenError, Verifier};
 
 /// Enforces the access rules around a set of routes.
 #[derive(Clone, Debug)]
@@ -13,7 +23,7 @@ pub struct AccessLayer {
 }
 
 impl AccessLayer {
-    /// The rules of the public port.
+    /// The rules of the public port: people with their tokens; what services ask of one another is refused.
     pub fn public(verifier: Arc<Verifier>) -> Self {
         Self { verifier }
     }
@@ -33,3 +43,115 @@ pub struct Access<S> {
     inner: S,
     verifier: Arc<Verifier>,
 }
+
+/// What is to become of a call.
+enum Verdict {
+    /// It goes on, with what is known about the caller.
+    Pass(Option<Arc<Caller>>),
+    /// It is refused.
+    Refuse(Fault),
+    /// It is refused unless newer keys of the issuer help.
+    Wait(TokenError),
+}
+
+impl<S, B> Service<Request<B>> for Access<S>
+where
+    S: Service<Request<B>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let method = flaghoist_proto::method(request.uri().path());
+        match judge(method, &request, |token| self.verifier.verify(token)) {
+            Verdict::Pass(caller) => Either::Left(self.inner.call(with(request, caller))),
+            Verdict::Refuse(fault) => Either::Right(refused(fault).boxed()),
+            Verdict::Wait(_) => {
+                let (mut inner, verifier) = (self.inner.clone(), Arc::clone(&self.verifier));
+                Either::Right(
+                    async move {
+                        let verified = verifier.verify_fresh(bearer(request.headers()).unwrap_or_default()).await;
+                        match judge(method, &request, |_| verified.clone()) {
+                            Verdict::Pass(caller) => inner.call(with(request, caller)).await,
+                            Verdict::Refuse(fault) => refused(fault).await,
+                            Verdict::Wait(error) => refused(error.fault()).await,
+                        }
+                    }
+                    .boxed(),
+                )
+            }
+        }
+    }
+}
+
+async fn refused<E>(fault: Fault) -> Result<Response<Body>, E> {
+    Ok(fault.into_status(DOMAIN).into_http())
+}
+
+fn with<B>(mut request: Request<B>, caller: Option<Arc<Caller>>) -> Request<B> {
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    request
+}
+
+/// Applies the rule of the method to the token of the request.
+fn judge<B>(
+    method: Option<&'static Method>,
+    request: &Request<B>,
+    verify: impl Fn(&str) -> Result<Arc<Caller>, TokenError>,
+) -> Verdict {
+    let Some(method) = method else {
+        let path = request.uri().path();
+        // Health and reflection are for everyone; nothing else that the contracts do not name is answered.
+        if path.starts_with("/grpc.health.v1.") || path.starts_with("/grpc.reflection.v1") {
+            return Verdict::Pass(None);
+        }
+        return Verdict::Refuse(Fault::new(Code::Unimplemented, Reason::NotFound, "there is no such method"));
+    };
+    if let Rule::Service(_) = method.access {
+        return Verdict::Refuse(Fault::new(
+            Code::PermissionDenied,
+            Reason::CallerNotAllowed,
+            "the method is for services, on the internal port",
+        ));
+    }
+    let verified = bearer(request.headers()).and_then(verify);
+    match (method.access, verified) {
+        (Rule::Anyone, verified) => Verdict::Pass(verified.ok()),
+        (_, Err(error)) if error.wants_keys() => Verdict::Wait(error),
+        (_, Err(error)) => Verdict::Refuse(error.fault()),
+        (_, Ok(caller)) if caller.user.is_none() => {
+            Verdict::Refuse(TokenError::Invalid("belongs to a client, not to a person").fault())
+        }
+        (Rule::Admin, Ok(caller)) if !caller.admin() => Verdict::Refuse(Fault::new(
+            Code::PermissionDenied,
+            Reason::ScopeMissing,
+            format!("the access token lacks the scope {SCOPE_ADMIN}"),
+        )),
+        (_, Ok(caller)) => Verdict::Pass(Some(caller)),
+    }
+}
+
+/// The token of `authorization: Bearer …`, the only place where one is looked for.
+fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(TokenError::Missing)?;
+    if values.next().is_some() {
+        return Err(TokenError::Invalid("came twice"));
+    }
+    let text = value.to_str().map_err(|_| TokenError::Invalid("is malformed"))?;
+    let (scheme, token) = text.split_once(' ').ok_or(TokenError::Missing)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim_ascii()) } else { Err(TokenError::Missing) }
+}
+
+#[cfg(test)]
+mod tests;

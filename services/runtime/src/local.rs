@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt as _;
@@ -12,7 +13,7 @@ use tower::util::BoxCloneSyncService;
 use crate::fault::Fault;
 
 /// What a generated client is given to call another part.
-pub type Peer = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, tower::BoxError>;
+pub type Peer = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
 
 /// A peer in the same process that is filled in later, since the parts need one another.
 #[derive(Clone, Debug)]
@@ -35,7 +36,7 @@ impl Slot {
             let name = slot.name;
             async move {
                 match call {
-                    Some(call) => Ok(call.await?),
+                    Some(call) => Ok(call.await.unwrap_or_else(|never| match never {})),
                     None => Ok(not_started(name)),
                 }
             }
@@ -58,5 +59,5 @@ fn not_started(name: &str) -> http::Response<Body> {
 /// A peer in another process, connected at the first call.
 pub fn remote(address: http::Uri) -> Peer {
     let channel = tonic::transport::Endpoint::from(address).tcp_nodelay(true).connect_lazy();
-    BoxCloneSyncService::new(channel.map_err(tower::BoxError::from))
+    BoxCloneSyncService::new(channel.map_err(|error| Status::from_error(Box::new(error))))
 }

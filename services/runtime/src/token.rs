@@ -1,17 +1,21 @@
 //! Who calls: access tokens are verified here, without asking anyone, from the issuer's published keys and its revocations.
 
+mod jwt;
+mod revoked;
+mod verifier;
+mod watch;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::broadcast;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
-use crate::drain::Drain;
 use crate::fault::{Fault, Reason};
-use crate::local::Peer;
 use crate::names::{SessionId, UserId};
-use crate::ready::ReadyToken;
+
+pub use jwt::KeysError;
+pub use verifier::Verifier;
 
 /// The API's name, the `aud` of every access token.
 pub const AUDIENCE: &str = "flaghoist";
@@ -119,62 +123,12 @@ impl TokenError {
         };
         Fault::new(Code::Unauthenticated, reason, self.to_string())
     }
-}
 
-/// Keys that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// The text is not a JWK set.
-    #[error("not a JWK set")]
-    Malformed(#[from] serde_json::Error),
-    /// No key in it is an Ed25519 key with an id.
-    #[error("no Ed25519 key in the JWK set")]
-    Empty,
-}
-
-/// Verifies access tokens without calling anyone; verified ones are cached by SHA-256 of the token until expiry or revocation.
-#[derive(Debug)]
-pub struct Verifier {
-    issuer: String,
-    events: broadcast::Sender<Revocation>,
-}
-
-impl Verifier {
-    /// A verifier of the tokens of `issuer`; it knows no keys yet.
-    pub fn new(issuer: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { issuer: issuer.into(), events: broadcast::channel(1024).0 })
-    }
-
-    /// Takes over the Ed25519 keys of a JWK set in place of those known before.
-    pub fn set_keys(&self, jwks: &str) -> Result<(), KeysError> {
-        let _parsed: serde_json::Value = serde_json::from_str(jwks)?;
-        Ok(())
-    }
-
-    /// Who is behind `token`.
-    pub fn verify(&self, token: &str) -> Result<Arc<Caller>, TokenError> {
-        let _ = (token, &self.issuer);
-        Err(TokenError::KeysUnknown)
-    }
-
-    /// Takes note of a revocation and tells those who watch.
-    pub fn revoke(&self, what: Revocation) {
-        let _nobody = self.events.send(what);
-    }
-
-    /// Revocations as they are made.
-    pub fn revocations(&self) -> broadcast::Receiver<Revocation> {
-        self.events.subscribe()
-    }
-
-    /// Whether the caller's token, session or subject was revoked meanwhile.
-    pub fn revoked(&self, caller: &Caller) -> bool {
-        let _ = caller;
-        false
-    }
-
-    /// Keeps keys and revocations up to date from auth until the drain is over.
-    pub fn watch(self: &Arc<Self>, auth: Peer, drain: Drain, ready: ReadyToken) {
-        drop((auth, drain, ready));
+    /// Whether newer keys of the issuer may help.
+    pub(crate) fn wants_keys(self) -> bool {
+        matches!(self, jwt::UNKNOWN_KEY | Self::KeysUnknown)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

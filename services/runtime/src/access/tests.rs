@@ -1,0 +1,127 @@
+//! The access rules around real routes.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flaghoist_proto::METHODS;
+use futures_util::FutureExt as _;
+use serde_json::json;
+use tonic::Status;
+use tonic::service::Routes;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::fault::reason_of;
+use crate::token::tests::{Issuer, claims};
+
+/// Routes that answer every path, and count the calls by whether they know the caller.
+fn routes(known: &Arc<AtomicUsize>, unknown: &Arc<AtomicUsize>) -> Routes {
+    let (known, unknown) = (Arc::clone(known), Arc::clone(unknown));
+    let router = axum::Router::new().fallback(move |request: axum::extract::Request| {
+        let count = if request.extensions().get::<Arc<Caller>>().is_some() { &known } else { &unknown };
+        count.fetch_add(1, Ordering::Relaxed);
+        async { Response::new(axum::body::Body::empty()) }
+    });
+    Routes::from(router)
+}
+
+struct World {
+    issuer: Issuer,
+    layered: Access<Routes>,
+    known: Arc<AtomicUsize>,
+    unknown: Arc<AtomicUsize>,
+}
+
+impl World {
+    fn new() -> Self {
+        let issuer = Issuer::new("k1");
+        let (known, unknown) = (Arc::default(), Arc::default());
+        let layered = AccessLayer::public(issuer.verifier()).layer(routes(&known, &unknown));
+        Self { issuer, layered, known, unknown }
+    }
+
+    /// Calls the method, and answers the status if it was refused.
+    async fn call(&self, path: &str, authorization: &[&str]) -> Option<Status> {
+        let mut request = Request::builder().method("POST").uri(path);
+        for value in authorization {
+            request = request.header("authorization", *value);
+        }
+        let response = self.layered.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        Status::from_header_map(response.headers())
+    }
+
+    fn reached(&self) -> (usize, usize) {
+        (self.known.swap(0, Ordering::Relaxed), self.unknown.swap(0, Ordering::Relaxed))
+    }
+}
+
+fn refusal(status: Option<Status>) -> (Code, Option<Reason>) {
+    let status = status.expect("the call is refused");
+    (status.code(), reason_of(&status))
+}
+
+#[tokio::test]
+async fn every_method_is_open_to_those_the_contracts_name_and_to_nobody_else() {
+    let world = World::new();
+    let person = format!("Bearer {}", world.issuer.token(claims(json!({"scope": "chat"}))));
+    let admin = format!("bearer {}", world.issuer.token(claims(json!({"scope": "chat admin"}))));
+    let client = format!("Bearer {}", world.issuer.token(claims(json!({"sid": null, "scope": "admin"}))));
+    let missing = (Code::Unauthenticated, Some(Reason::TokenMissing));
+    let invalid = (Code::Unauthenticated, Some(Reason::TokenInvalid));
+    for method in METHODS {
+        let path = method.path;
+        match method.access {
+            Rule::Anyone => {
+                assert!(world.call(path, &[]).await.is_none() && world.call(path, &["Bearer bad"]).await.is_none());
+                assert_eq!(world.reached(), (0, 2), "{path}");
+                assert!(world.call(path, &[&person]).await.is_none() && world.call(path, &[&client]).await.is_none());
+                assert_eq!(world.reached(), (2, 0), "{path}");
+            }
+            Rule::User | Rule::Admin => {
+                assert_eq!(refusal(world.call(path, &[]).await), missing, "{path}");
+                assert_eq!(refusal(world.call(path, &["Basic eDp5"]).await), missing, "{path}");
+                assert_eq!(refusal(world.call(path, &["Bearer bad"]).await), invalid, "{path}");
+                assert_eq!(refusal(world.call(path, &[&client]).await), invalid, "{path}");
+                assert_eq!(refusal(world.call(path, &[&person, &person]).await), invalid, "{path}");
+                assert_eq!(world.reached(), (0, 0), "{path}");
+                assert!(world.call(path, &[&admin]).await.is_none());
+                assert_eq!(world.reached(), (1, 0), "{path}");
+                let lacks = (Code::PermissionDenied, Some(Reason::ScopeMissing));
+                match method.access {
+                    Rule::Admin => assert_eq!(refusal(world.call(path, &[&person]).await), lacks, "{path}"),
+                    _ => assert!(world.call(path, &[&person]).await.is_none(), "{path}"),
+                }
+                world.reached();
+            }
+            Rule::Service(_) => {
+                let expected = (Code::PermissionDenied, Some(Reason::CallerNotAllowed));
+                assert_eq!(refusal(world.call(path, &[&admin]).await), expected, "{path}");
+                assert_eq!(world.reached(), (0, 0), "{path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_contracts_do_not_name_is_not_reached_and_a_token_in_the_query_is_not_read() {
+    let world = World::new();
+    let token = world.issuer.token(claims(json!({})));
+    let authorization = format!("Bearer {token}");
+    for path in ["/flaghoist.send.v1.MessageService/Nothing", "/other.Service/Method", "/", "/grpc.other/Check"] {
+        assert_eq!(refusal(world.call(path, &[&authorization]).await).0, Code::Unimplemented, "{path}");
+    }
+    assert_eq!(world.reached(), (0, 0));
+    for path in ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"] {
+        assert!(world.call(path, &[]).await.is_none(), "{path}");
+    }
+    let path = METHODS.iter().find(|method| method.access == Rule::User).unwrap().path;
+    let refused = refusal(world.call(&format!("{path}?access_token={token}"), &[]).await);
+    assert_eq!(refused, (Code::Unauthenticated, Some(Reason::TokenMissing)));
+}
+
+#[tokio::test]
+async fn a_verified_call_is_answered_without_waiting() {
+    let world = World::new();
+    let authorization = format!("Bearer {}", world.issuer.token(claims(json!({}))));
+    let path = METHODS.iter().find(|method| method.access == Rule::User).unwrap().path;
+    assert!(matches!(world.call(path, &[&authorization]).now_or_never(), Some(None)));
+}
