@@ -1,1 +1,134 @@
-//! The OAuth 2.1 and OpenID Connect issuer: clients, signing keys, sessions, tokens.
+#![doc = include_str!("../README.md")]
+
+use std::sync::Arc;
+
+use flaghoist_proto::auth::v1::client_service_server::{ClientServiceServer, SERVICE_NAME as CLIENT_SERVICE};
+use flaghoist_proto::auth::v1::session_service_server::{SERVICE_NAME as SESSION_SERVICE, SessionServiceServer};
+use flaghoist_proto::auth::v1::subject_service_server::SubjectServiceServer;
+use flaghoist_proto::auth::v1::token_service_server::{SERVICE_NAME as TOKEN_SERVICE, TokenServiceServer};
+use flaghoist_proto::auth::v1::verification_service_server::VerificationServiceServer;
+use flaghoist_runtime::page::PageKey;
+use flaghoist_runtime::place::SecretError;
+use flaghoist_runtime::sqlite::OpenError;
+use flaghoist_runtime::{Context, Parts, Place};
+use tonic::service::Routes;
+
+use crate::client::{BUILT_IN, Client, Clients};
+use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::http::Endpoints;
+use crate::issuer::{Issuer, Makings};
+use crate::key::{SealError, Sealer};
+use crate::keyring::{Keyring, KeyringError};
+use crate::moment::Clock;
+use crate::refresh_token::RefreshKeys;
+use crate::store::{SqliteStore, Store};
+
+mod access_token;
+mod client;
+mod error;
+mod feed;
+mod http;
+mod issuer;
+mod key;
+mod keyring;
+mod moment;
+mod refresh_token;
+mod rpc;
+mod scope;
+mod session;
+mod settings;
+mod store;
+mod upkeep;
+
+pub use settings::{SETTINGS, Settings};
+
+/// The services that the issuer calls: none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peers {}
+
+/// Why the issuer cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The key file cannot be used.
+    #[error("cannot start auth")]
+    Secret(#[from] SecretError),
+    /// The store cannot be opened.
+    #[error("cannot start auth")]
+    Open(#[from] OpenError),
+    /// The store cannot be read or written, or the signing keys cannot be made or decrypted.
+    #[error("cannot start auth")]
+    Keys(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Keys(error.into())
+    }
+}
+
+impl From<SealError> for StartError {
+    fn from(error: SealError) -> Self {
+        Self::Keys(error.into())
+    }
+}
+
+impl From<KeyringError> for StartError {
+    fn from(error: KeyringError) -> Self {
+        Self::Keys(error.into())
+    }
+}
+
+/// Starts the issuer: opens its store, makes the first keys if there are none, and starts its background work. The keys and
+/// the revocations are in the verifier of this process when it answers.
+pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Context) -> Result<Parts, StartError> {
+    let Peers {} = peers;
+    let ready = context.readiness.token("auth");
+    let clock = Clock::default();
+    let issuer = open(settings, place, context, clock).await?;
+    upkeep::start(&issuer, &context.drain);
+    let pages = Arc::new(PageKey::new(&place.secret()?.derive("auth page tokens")));
+    drop(ready);
+    Ok(parts(&issuer, &pages, context))
+}
+
+/// Makes an issuer on the store of a place.
+async fn open(settings: Settings, place: &Place, context: &Context, clock: Clock) -> Result<Arc<Issuer>, StartError> {
+    let secret = place.secret()?;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&place.data.join("auth.db")).await?);
+    let built_in = Client::built_in(clock.now());
+    store.add_client(&built_in, u32::MAX).await?;
+    // What is stored of the built-in client gives way to what this version says of it.
+    let clients = store.clients().await?.into_iter().map(|client| match &*client.id {
+        BUILT_IN => Client { created_at: client.created_at, ..built_in.clone() },
+        _ => client,
+    });
+    let clients = Clients::new(clients);
+    let sealer = Sealer::new(&secret.derive("auth signing keys"))?;
+    let verifier = context.verifier.clone();
+    let keyring = Keyring::new(store.clone(), sealer, settings.key_times(), clock.clone(), verifier.clone());
+    keyring.advance().await?;
+    // The verifier of this process learns of every revocation that is kept; watchers ask for what they missed.
+    let feed = Arc::new(Feed::new(store.clone(), verifier.clone(), 0));
+    feed.publish().await?;
+    let refresh_keys =
+        RefreshKeys::new(&secret.derive("auth refresh token tags"), &secret.derive("auth refresh token successors"));
+    let url = context.issuer.trim_end_matches('/').to_owned();
+    Ok(Arc::new(Issuer::new(Makings { url, settings, store, clients, keyring, feed, clock, refresh_keys, verifier })))
+}
+
+fn parts(issuer: &Arc<Issuer>, pages: &Arc<PageKey>, context: &Context) -> Parts {
+    let trusted_hops = context.trusted_hops;
+    let public = Routes::new(TokenServiceServer::new(rpc::TokenRpc { issuer: issuer.clone(), trusted_hops }))
+        .add_service(SessionServiceServer::new(rpc::Sessions { issuer: issuer.clone(), pages: pages.clone() }))
+        .add_service(ClientServiceServer::new(rpc::Clients { issuer: issuer.clone(), pages: pages.clone() }));
+    let verification = rpc::Verification { issuer: issuer.clone(), drain: context.drain.clone() };
+    let internal = Routes::new(SubjectServiceServer::new(rpc::Subjects { issuer: issuer.clone() }))
+        .add_service(VerificationServiceServer::new(verification));
+    let http = http::router(Endpoints { issuer: issuer.clone(), trusted_hops });
+    Parts { public, internal, http: Some(http), services: vec![TOKEN_SERVICE, SESSION_SERVICE, CLIENT_SERVICE] }
+}
+
+#[cfg(test)]
+mod tests;

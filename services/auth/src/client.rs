@@ -1,0 +1,184 @@
+//! OAuth clients: who may ask for tokens, and how they prove it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::RwLock;
+use subtle::ConstantTimeEq as _;
+use uuid::Uuid;
+use zeroize::Zeroize as _;
+
+use crate::error::Error;
+use crate::moment::Moment;
+use crate::refresh_token::{Digest, random_bytes};
+use crate::scope::Scopes;
+
+/// The client of the command line, always there.
+pub(crate) const BUILT_IN: &str = "flaghoist-cli";
+
+/// The longest client id in bytes.
+const ID_MAX_BYTES: usize = 64;
+
+/// A registered client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Client {
+    pub(crate) id: Arc<str>,
+    pub(crate) display_name: String,
+    /// The digest of its secret; none for a public client.
+    pub(crate) secret: Option<Digest>,
+    /// What it may ask for.
+    pub(crate) scopes: Scopes,
+    pub(crate) created_at: Moment,
+}
+
+impl Client {
+    /// The client of the command line: public, for every scope.
+    pub(crate) fn built_in(now: Moment) -> Self {
+        Self {
+            id: BUILT_IN.into(),
+            display_name: "flaghoist command line".into(),
+            secret: None,
+            scopes: Scopes::ALL,
+            created_at: now,
+        }
+    }
+
+    /// Whether it keeps a secret.
+    pub(crate) fn confidential(&self) -> bool {
+        self.secret.is_some()
+    }
+}
+
+/// Takes a client's id. An id that could be read as a person's is refused: a client's own token carries its id as `sub`.
+pub(crate) fn check_id(id: &str) -> Result<(), Error> {
+    let bad = |problem| Err(Error::Invalid { field: "client_id", problem });
+    let letter = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    let begins = id.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    if !begins || id.len() > ID_MAX_BYTES || !id.bytes().all(letter) {
+        return bad("is not 1 to 64 of a-z, 0-9, '.', '_' and '-', the first a letter or digit");
+    }
+    if Uuid::try_parse(id).is_ok() {
+        return bad("looks like the id of a person");
+    }
+    Ok(())
+}
+
+/// An id for a client that was given none.
+pub(crate) fn new_id() -> String {
+    let letters = random_bytes::<10>().map(|byte| format!("{byte:02x}")).concat();
+    format!("client-{letters}")
+}
+
+/// A client secret. Only its digest is kept.
+pub(crate) struct ClientSecret(String);
+
+impl ClientSecret {
+    /// 256 random bits.
+    pub(crate) fn random() -> Self {
+        let mut bytes = random_bytes::<32>();
+        let text = URL_SAFE_NO_PAD.encode(bytes);
+        bytes.zeroize();
+        Self(text)
+    }
+
+    /// What is kept of it.
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::of(self.0.as_bytes())
+    }
+
+    /// The secret, for the one answer that carries it.
+    pub(crate) fn into_text(self) -> String {
+        self.0
+    }
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientSecret")
+    }
+}
+
+/// All clients, in memory: they are few, and every refresh asks for one.
+#[derive(Debug, Default)]
+pub(crate) struct Clients(RwLock<HashMap<Arc<str>, Arc<Client>>>);
+
+impl Clients {
+    /// The clients of a store.
+    pub(crate) fn new(clients: impl IntoIterator<Item = Client>) -> Self {
+        Self(RwLock::new(clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect()))
+    }
+
+    /// The client called `id`.
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<Client>> {
+        self.0.read().get(id).cloned()
+    }
+
+    /// Takes note of a new client.
+    pub(crate) fn insert(&self, client: Client) -> Arc<Client> {
+        let client = Arc::new(client);
+        self.0.write().insert(client.id.clone(), client.clone());
+        client
+    }
+
+    /// Forgets a client.
+    pub(crate) fn remove(&self, id: &str) {
+        self.0.write().remove(id);
+    }
+
+    /// The first `limit` clients by id after `after`.
+    pub(crate) fn page(&self, after: Option<&str>, limit: usize) -> Vec<Arc<Client>> {
+        let mut clients: Vec<_> =
+            self.0.read().values().filter(|client| after.is_none_or(|after| *client.id > *after)).cloned().collect();
+        clients.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        clients.truncate(limit);
+        clients
+    }
+
+    /// The client that `id` and `secret` prove; no secret for a public one. An unknown client costs what a wrong secret
+    /// costs and is answered alike.
+    pub(crate) fn authenticate(&self, id: &str, secret: &str) -> Result<Arc<Client>, Error> {
+        let client = self.get(id);
+        let given = Digest::of(secret.as_bytes());
+        let expected = match client.as_deref() {
+            Some(Client { secret: Some(digest), .. }) => *digest,
+            Some(Client { secret: None, .. }) => Digest::of(b""),
+            None => Digest([0; 32]),
+        };
+        let proven = bool::from(given.0.ct_eq(&expected.0));
+        client.filter(|_| proven).ok_or(Error::ClientInvalid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_44_a_client_cannot_be_called_like_a_person() {
+        let id = Uuid::now_v7();
+        for like_a_person in [id.hyphenated().to_string(), id.simple().to_string()] {
+            assert!(matches!(check_id(&like_a_person), Err(Error::Invalid { field: "client_id", .. })));
+        }
+        for bad in ["", "-x", "Upper", "sp ace", "ünicode", &"x".repeat(65)] {
+            assert!(check_id(bad).is_err(), "{bad:?}");
+        }
+        check_id("web.app_1-x").unwrap();
+        check_id(&new_id()).unwrap();
+    }
+
+    #[test]
+    fn case_45_a_bad_secret_and_an_unknown_client_are_answered_alike() {
+        let secret = ClientSecret::random();
+        let bot = Client { id: "bot".into(), secret: Some(secret.digest()), ..Client::built_in(Moment(0)) };
+        let clients = Clients::new([bot, Client::built_in(Moment(0))]);
+        for (id, given) in [("bot", "wrong"), ("bot", ""), ("nobody", "wrong"), ("nobody", ""), (BUILT_IN, "secret")] {
+            assert!(matches!(clients.authenticate(id, given), Err(Error::ClientInvalid)), "{id}");
+        }
+        assert!(clients.authenticate(BUILT_IN, "").unwrap().secret.is_none());
+        assert!(!format!("{secret:?} {clients:?}").contains(&secret.0));
+        assert!(clients.authenticate("bot", &secret.into_text()).unwrap().confidential());
+    }
+}

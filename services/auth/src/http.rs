@@ -1,0 +1,69 @@
+//! The OAuth and OpenID Connect endpoints over HTTP, for clients that know nothing of gRPC.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, get, post};
+
+use crate::issuer::Issuer;
+
+mod error;
+mod form;
+mod introspect;
+mod metadata;
+mod token;
+
+use error::OAuthError;
+
+/// What the endpoints share.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoints {
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) trusted_hops: u8,
+}
+
+/// The routes of the issuer.
+pub(crate) fn router(endpoints: Endpoints) -> Router {
+    Router::new()
+        .route("/.well-known/openid-configuration", only("GET, HEAD", get(metadata::metadata)))
+        .route("/.well-known/oauth-authorization-server", only("GET, HEAD", get(metadata::metadata)))
+        .route(metadata::JWKS_PATH, only("GET, HEAD", get(jwks)))
+        .route(metadata::TOKEN_PATH, only("POST", post(token::token)))
+        .route(metadata::REVOCATION_PATH, only("POST", post(token::revoke)))
+        .route(metadata::INTROSPECTION_PATH, only("POST", post(introspect::introspect)))
+        .with_state(endpoints)
+}
+
+/// Refuses the methods that `route` does not have.
+fn only(allowed: &'static str, route: MethodRouter<Endpoints>) -> MethodRouter<Endpoints> {
+    route.fallback(move || async move {
+        let mut response =
+            OAuthError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "use another HTTP method")
+                .into_response();
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        response
+    })
+}
+
+/// The JWK set, or 503: a sidecar that reads anything else with 2xx rejects its whole listener.
+async fn jwks(State(endpoints): State<Endpoints>) -> Response {
+    match endpoints.issuer.keyring.published() {
+        Some(published) => {
+            let headers = [(CONTENT_TYPE, "application/jwk-set+json"), (CACHE_CONTROL, "public, max-age=60")];
+            (headers, published.jwks.to_string()).into_response()
+        }
+        None => OAuthError::unavailable("the signing keys are not there yet").into_response(),
+    }
+}
+
+/// JSON that nobody may keep.
+fn json(value: &impl serde::Serialize) -> Response {
+    ([(CACHE_CONTROL, "no-store")], axum::Json(value)).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! `/oauth2/token` (RFC 6749) and `/oauth2/revoke` (RFC 7009).
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+
+use super::error::OAuthError;
+use super::form::Form;
+use super::{Endpoints, json};
+use crate::error::Error;
+
+/// Tokens as RFC 6749 §5.1 writes them.
+#[derive(Serialize)]
+struct TokenAnswer {
+    access_token: String,
+    token_type: &'static str,
+    expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    scope: String,
+}
+
+/// Answers tokens for a grant.
+pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<Body>) -> Result<Response, OAuthError> {
+    let mut form = Form::read(request, endpoints.trusted_hops).await?;
+    let address = std::mem::take(&mut form.address);
+    let issuer = &endpoints.issuer;
+    let scope = form.get("scope").unwrap_or_default();
+    let tokens = match form.require("grant_type")? {
+        "refresh_token" => {
+            let client = form.authenticate(&issuer.clients)?;
+            issuer.refresh(&client, form.require("refresh_token")?, scope, address).await?
+        }
+        "client_credentials" => issuer.client_token(&*form.authenticate(&issuer.clients)?, scope)?,
+        _ => {
+            let supported = "supported are refresh_token and client_credentials";
+            return Err(OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", supported));
+        }
+    };
+    Ok(json(&TokenAnswer {
+        access_token: tokens.access_token,
+        token_type: "Bearer",
+        expires_in: tokens.expires_at.since(issuer.clock.now()).as_millis().div_ceil(1000).try_into().unwrap_or(0),
+        refresh_token: tokens.refresh_token,
+        scope: tokens.scopes.to_string(),
+    }))
+}
+
+/// Ends a token. One that is worth nothing is no error.
+pub(super) async fn revoke(State(endpoints): State<Endpoints>, request: Request<Body>) -> Result<Response, OAuthError> {
+    let form = Form::read(request, endpoints.trusted_hops).await?;
+    let client = form.authenticate(&endpoints.issuer.clients)?;
+    let token = form.require("token")?.to_owned();
+    let issuer = endpoints.issuer.clone();
+    // To its end even if the caller goes away: the revocation is to be sent out as well.
+    let revoked = tokio::spawn(async move { issuer.revoke(&client, &token).await }).await;
+    revoked.unwrap_or(Err(Error::Internal))?;
+    Ok([(CACHE_CONTROL, "no-store")].into_response())
+}

@@ -1,0 +1,229 @@
+//! Signing keys and their times: published, then signing, then kept for checking only, then gone.
+//!
+//! There is always one key in reserve, published but not signing. It takes over when the signing key's period is over, and
+//! a new reserve is published at that moment, so that no key signs that was not published for a good while before. Only an
+//! installation's very first key signs at once.
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::access_token::Signer;
+use crate::moment::Moment;
+use crate::refresh_token::random_bytes;
+
+const NONCE_BYTES: usize = 12;
+
+/// A signing key as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SigningKey {
+    /// Its id: the RFC 7638 thumbprint.
+    pub(crate) kid: String,
+    pub(crate) public: Vec<u8>,
+    pub(crate) sealed: Sealed,
+    pub(crate) published_at: Moment,
+    /// When it began to sign; not set while it is in reserve.
+    pub(crate) activate_at: Option<Moment>,
+    /// When its successor took over.
+    pub(crate) retire_at: Option<Moment>,
+    /// When it leaves the JWK set.
+    pub(crate) remove_at: Option<Moment>,
+}
+
+/// Where a key is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyState {
+    /// Published, not signing.
+    Pending,
+    /// Signing.
+    Active,
+    /// Published for the tokens it has signed.
+    Retiring,
+    /// No longer published.
+    Gone,
+}
+
+impl SigningKey {
+    /// Its state at `now`.
+    pub(crate) fn state(&self, now: Moment) -> KeyState {
+        let past = |time: Option<Moment>| time.is_some_and(|time| time <= now);
+        if past(self.remove_at) {
+            KeyState::Gone
+        } else if past(self.retire_at) {
+            KeyState::Retiring
+        } else if past(self.activate_at) {
+            KeyState::Active
+        } else {
+            KeyState::Pending
+        }
+    }
+}
+
+/// How long keys stay in their states.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyTimes {
+    /// How long a key signs.
+    pub(crate) period: Duration,
+    /// How long a key is published before it signs.
+    pub(crate) lead: Duration,
+    /// How long a key stays published after it has signed last.
+    pub(crate) keep: Duration,
+}
+
+/// Brings `keys` to where they should be at `now`. Keys that are missing are taken from `spare`, of which two are enough.
+/// Answers whether anything changed. A key that is [`KeyState::Gone`] is left out.
+pub(crate) fn advance(
+    keys: &mut Vec<SigningKey>,
+    mut spare: impl Iterator<Item = SigningKey>,
+    times: &KeyTimes,
+    now: Moment,
+) -> bool {
+    let before = keys.clone();
+    keys.retain(|key| key.state(now) != KeyState::Gone);
+    let active_since =
+        keys.iter().filter(|key| key.state(now) == KeyState::Active).filter_map(|key| key.activate_at).max();
+    match active_since {
+        None => {
+            // No key signs: a new installation, or one whose signing key was removed by hand. The reserve is known longest.
+            let reserve = oldest_pending(keys, now);
+            let first = reserve.map(|index| keys.swap_remove(index)).or_else(|| spare.next());
+            keys.extend(first.map(|key| SigningKey { activate_at: Some(now), ..key }));
+        }
+        Some(since) if now >= since.plus(times.period) => {
+            let ready = oldest_pending(keys, now).filter(|index| now >= keys[*index].published_at.plus(times.lead));
+            if let Some(ready) = ready {
+                for key in keys.iter_mut().filter(|key| key.state(now) == KeyState::Active) {
+                    key.retire_at = Some(now);
+                    key.remove_at = Some(now.plus(times.keep));
+                }
+                keys[ready].activate_at = Some(now);
+            }
+        }
+        Some(_) => {}
+    }
+    if oldest_pending(keys, now).is_none() {
+        keys.extend(spare.next());
+    }
+    *keys != before
+}
+
+fn oldest_pending(keys: &[SigningKey], now: Moment) -> Option<usize> {
+    let pending = keys.iter().enumerate().filter(|(_, key)| key.state(now) == KeyState::Pending);
+    pending.min_by_key(|(_, key)| (key.published_at, &key.kid)).map(|(index, _)| index)
+}
+
+/// The JWK set (RFC 7517) of the keys that are published at `now`. It has no private members.
+pub(crate) fn jwks(keys: &[SigningKey], now: Moment) -> String {
+    let mut published: Vec<_> = keys.iter().filter(|key| key.state(now) != KeyState::Gone).collect();
+    published.sort_by_key(|key| (key.published_at, &key.kid));
+    let published: Vec<_> = published
+        .into_iter()
+        .map(|key| {
+            let x = URL_SAFE_NO_PAD.encode(&key.public);
+            json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": key.kid, "x": x})
+        })
+        .collect();
+    json!({"keys": published}).to_string()
+}
+
+/// A private key, encrypted.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    /// Nonce, ciphertext, tag.
+    pub(crate) bytes: Vec<u8>,
+    /// The id of the key that it was encrypted with.
+    pub(crate) with: String,
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed").field("with", &self.with).finish_non_exhaustive()
+    }
+}
+
+/// Why a private key cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SealError {
+    /// It was encrypted with another key.
+    #[error(
+        "signing key {kid} was encrypted with key {with}, but secret.key gives {have}: is it the one that belongs to this \
+         auth.db?"
+    )]
+    OtherKey { kid: String, with: String, have: String },
+    /// It does not decrypt.
+    #[error("signing key {kid} cannot be decrypted: was auth.db damaged?")]
+    Broken { kid: String },
+    /// The cipher failed.
+    #[error("cannot encrypt a signing key")]
+    Cipher,
+}
+
+/// Encrypts and decrypts private keys (AES-256-GCM).
+pub(crate) struct Sealer {
+    id: String,
+    cipher: RandomizedNonceKey,
+}
+
+impl Sealer {
+    /// A sealer with one key. Its id tells which key was used and nothing about it.
+    pub(crate) fn new(key: &[u8; 32]) -> Result<Self, SealError> {
+        let mut named = digest::Context::new(&digest::SHA256);
+        named.update(b"the id of a sealing key");
+        named.update(key);
+        let id = URL_SAFE_NO_PAD.encode(&named.finish().as_ref()[..9]);
+        let cipher = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| SealError::Cipher)?;
+        Ok(Self { id, cipher })
+    }
+
+    /// A new signing key, in reserve, published at `now`.
+    pub(crate) fn generate(&self, now: Moment) -> Result<SigningKey, SealError> {
+        let seed = Zeroizing::new(random_bytes::<32>());
+        let signer = Signer::new("", seed.as_slice()).ok_or(SealError::Cipher)?;
+        let public = signer.public_key().to_vec();
+        let kid = thumbprint(&public);
+        let mut text = seed.to_vec();
+        let nonce = self
+            .cipher
+            .seal_in_place_append_tag(Aad::from(kid.as_bytes()), &mut text)
+            .map_err(|_| SealError::Cipher)?;
+        let bytes = [nonce.as_ref().as_slice(), &text].concat();
+        let sealed = Sealed { bytes, with: self.id.clone() };
+        Ok(SigningKey { kid, public, sealed, published_at: now, activate_at: None, retire_at: None, remove_at: None })
+    }
+
+    /// The signer of a key.
+    pub(crate) fn open(&self, key: &SigningKey) -> Result<Signer, SealError> {
+        if key.sealed.with != self.id {
+            let (kid, with, have) = (key.kid.clone(), key.sealed.with.clone(), self.id.clone());
+            return Err(SealError::OtherKey { kid, with, have });
+        }
+        let broken = || SealError::Broken { kid: key.kid.clone() };
+        let (nonce, text) = key.sealed.bytes.split_at_checked(NONCE_BYTES).ok_or_else(broken)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| broken())?;
+        let mut text = Zeroizing::new(text.to_vec());
+        let seed = self.cipher.open_in_place(nonce, Aad::from(key.kid.as_bytes()), &mut text).map_err(|_| broken())?;
+        let signer = Signer::new(&key.kid, seed).ok_or_else(broken)?;
+        if signer.public_key() == key.public { Ok(signer) } else { Err(broken()) }
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The RFC 7638 thumbprint of an Ed25519 key (RFC 8037).
+fn thumbprint(public: &[u8]) -> String {
+    let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, URL_SAFE_NO_PAD.encode(public));
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! The proto services: each method checks its request, calls the issuer, and answers.
+
+use std::sync::Arc;
+
+use flaghoist_proto::auth::v1::{ClientCredentials, TokenSet};
+use flaghoist_runtime::server::{ClientAddress, client_address};
+use flaghoist_runtime::time::timestamp;
+use tonic::{Request, Status};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::issuer::{Issuer, Tokens};
+use crate::moment::Moment;
+
+mod client;
+mod session;
+mod subject;
+mod token;
+mod verification;
+
+pub(crate) use client::Clients;
+pub(crate) use session::Sessions;
+pub(crate) use subject::Subjects;
+pub(crate) use token::TokenRpc;
+pub(crate) use verification::Verification;
+
+/// How many entries a page has if nothing was asked for, and at most.
+const PAGE_SIZE: (u32, u32) = (50, 200);
+
+fn token_set(tokens: Tokens) -> TokenSet {
+    TokenSet {
+        access_token: tokens.access_token,
+        access_token_expire_time: Some(time(tokens.expires_at)),
+        refresh_token: tokens.refresh_token.unwrap_or_default(),
+        scope: tokens.scopes.to_string(),
+    }
+}
+
+fn time(moment: Moment) -> prost_types::Timestamp {
+    timestamp(moment.into())
+}
+
+/// The client that the credentials prove.
+fn authenticate(issuer: &Issuer, credentials: Option<&ClientCredentials>) -> Result<Arc<Client>, Error> {
+    let credentials = credentials.ok_or(Error::ClientInvalid)?;
+    issuer.clients.authenticate(&credentials.client_id, &credentials.client_secret)
+}
+
+/// Where a request comes from; empty if its listener did not say.
+fn address_of<T>(request: &Request<T>, trusted_hops: u8) -> String {
+    let Some(address) = request.extensions().get::<ClientAddress>() else { return String::new() };
+    let mut seen = http::Request::new(());
+    seen.extensions_mut().insert(address.clone());
+    if trusted_hops > 0 {
+        let headers: &http::HeaderMap = request.metadata().as_ref();
+        seen.headers_mut().extend(
+            headers
+                .get_all("x-forwarded-for")
+                .iter()
+                .map(|value| (Some(http::HeaderName::from_static("x-forwarded-for")), value.clone())),
+        );
+    }
+    client_address(&seen, trusted_hops).to_string()
+}
+
+/// Runs `work` to its end even if the caller goes away in the middle of it.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Status> {
+    match tokio::spawn(work).await {
+        Ok(result) => Ok(result?),
+        // The panic has been logged where it happened.
+        Err(_) => Err(Error::Internal.into()),
+    }
+}

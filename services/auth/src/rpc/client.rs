@@ -1,0 +1,106 @@
+//! `ClientService`: admins register and remove OAuth clients.
+
+use std::sync::Arc;
+
+use flaghoist_proto::auth::v1::client_service_server::ClientService;
+use flaghoist_proto::auth::v1::{
+    self as pb, CreateClientRequest, CreateClientResponse, DeleteClientRequest, DeleteClientResponse, GetClientRequest,
+    GetClientResponse, ListClientsRequest, ListClientsResponse,
+};
+use flaghoist_runtime::fault::{Fault, check};
+use flaghoist_runtime::page::{PageKey, page_size};
+use tonic::{Request, Response, Status};
+
+use super::{PAGE_SIZE, time, to_the_end};
+use crate::client::{Client, ClientSecret};
+use crate::error::{DOMAIN, Error};
+use crate::issuer::{Issuer, client_name};
+use crate::scope::Scopes;
+
+/// The registered clients.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) pages: Arc<PageKey>,
+}
+
+fn client_message(client: &Client) -> pb::Client {
+    pb::Client {
+        name: client_name(&client.id),
+        display_name: client.display_name.clone(),
+        confidential: client.confidential(),
+        scopes: client.scopes.names().map(str::to_owned).collect(),
+        create_time: Some(time(client.created_at)),
+    }
+}
+
+/// The id in the resource name of a client.
+#[expect(clippy::result_large_err, reason = "the type that tonic's servers answer")]
+fn id_in(name: &str) -> Result<&str, Status> {
+    name.strip_prefix("clients/")
+        .filter(|id| !id.is_empty() && !id.contains('/'))
+        .ok_or_else(|| Fault::invalid("name", "is not a name like clients/{client_id}").into_status(DOMAIN))
+}
+
+#[tonic::async_trait]
+impl ClientService for Clients {
+    async fn create_client(
+        &self,
+        request: Request<CreateClientRequest>,
+    ) -> Result<Response<CreateClientResponse>, Status> {
+        check(request.get_ref(), DOMAIN)?;
+        let request = request.into_inner();
+        let named: Option<Vec<_>> = request.scopes.iter().map(|name| Scopes::named(name)).collect();
+        let scopes = named.ok_or(Error::ScopeInvalid)?.into_iter().fold(Scopes::NONE, |all, one| all | one);
+        let issuer = self.issuer.clone();
+        let (client, secret) = to_the_end(async move {
+            issuer.create_client(&request.client_id, &request.display_name, request.confidential, scopes).await
+        })
+        .await?;
+        let client_secret = secret.map(ClientSecret::into_text).unwrap_or_default();
+        Ok(Response::new(CreateClientResponse { client: Some(client_message(&client)), client_secret }))
+    }
+
+    async fn get_client(&self, request: Request<GetClientRequest>) -> Result<Response<GetClientResponse>, Status> {
+        check(request.get_ref(), DOMAIN)?;
+        let name = request.into_inner().name;
+        let client = self.issuer.clients.get(id_in(&name)?);
+        let client = client.ok_or(Error::ClientNotFound(name))?;
+        Ok(Response::new(GetClientResponse { client: Some(client_message(&client)) }))
+    }
+
+    async fn list_clients(
+        &self,
+        request: Request<ListClientsRequest>,
+    ) -> Result<Response<ListClientsResponse>, Status> {
+        const SCOPE: &str = "ListClients";
+        check(request.get_ref(), DOMAIN)?;
+        let request = request.into_inner();
+        let after = match request.page_token.as_str() {
+            "" => None,
+            token => Some(self.pages.open::<String>(SCOPE, token).map_err(|fault| fault.into_status(DOMAIN))?),
+        };
+        let size = page_size(request.page_size, PAGE_SIZE.0, PAGE_SIZE.1) as usize;
+        let mut clients = self.issuer.clients.page(after.as_deref(), size + 1);
+        let more = clients.len() > size;
+        clients.truncate(size);
+        let next_page_token = match clients.last() {
+            Some(last) if more => self.pages.seal(SCOPE, &&*last.id),
+            _ => String::new(),
+        };
+        let clients = clients.iter().map(|client| client_message(client)).collect();
+        Ok(Response::new(ListClientsResponse { clients, next_page_token }))
+    }
+
+    async fn delete_client(
+        &self,
+        request: Request<DeleteClientRequest>,
+    ) -> Result<Response<DeleteClientResponse>, Status> {
+        check(request.get_ref(), DOMAIN)?;
+        let name = request.into_inner().name;
+        let id = id_in(&name)?.to_owned();
+        let issuer = self.issuer.clone();
+        to_the_end(async move { issuer.delete_client(&id).await }).await?;
+        Ok(Response::new(DeleteClientResponse {}))
+    }
+}

@@ -1,0 +1,92 @@
+//! `TokenService`: the gRPC form of the OAuth endpoints.
+
+use std::sync::Arc;
+
+use flaghoist_proto::auth::v1::issue_token_request::Grant;
+use flaghoist_proto::auth::v1::token_service_server::TokenService;
+use flaghoist_proto::auth::v1::{
+    IntrospectTokenRequest, IntrospectTokenResponse, IssueTokenRequest, IssueTokenResponse, RevokeTokenRequest,
+    RevokeTokenResponse,
+};
+use flaghoist_runtime::fault::check;
+use flaghoist_runtime::time::timestamp;
+use flaghoist_runtime::token::AUDIENCE;
+use tonic::{Request, Response, Status};
+
+use super::{address_of, authenticate, time, to_the_end, token_set};
+use crate::error::{DOMAIN, Error};
+use crate::issuer::{Inspected, Issuer};
+
+/// Issues, revokes and inspects tokens.
+#[derive(Debug)]
+pub(crate) struct TokenRpc {
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) trusted_hops: u8,
+}
+
+#[tonic::async_trait]
+impl TokenService for TokenRpc {
+    async fn issue_token(&self, request: Request<IssueTokenRequest>) -> Result<Response<IssueTokenResponse>, Status> {
+        check(request.get_ref(), DOMAIN)?;
+        let address = address_of(&request, self.trusted_hops);
+        let request = request.into_inner();
+        let client = authenticate(&self.issuer, request.client.as_ref())?;
+        let tokens = match request.grant {
+            Some(Grant::RefreshToken(grant)) => {
+                self.issuer.refresh(&client, &grant.refresh_token, &request.scope, address).await?
+            }
+            Some(Grant::ClientCredentials(_)) => self.issuer.client_token(&client, &request.scope)?,
+            None => return Err(Error::Invalid { field: "grant", problem: "is required" }.into()),
+        };
+        Ok(Response::new(IssueTokenResponse { tokens: Some(token_set(tokens)) }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<RevokeTokenResponse>, Status> {
+        check(request.get_ref(), DOMAIN)?;
+        let request = request.into_inner();
+        let client = authenticate(&self.issuer, request.client.as_ref())?;
+        let issuer = self.issuer.clone();
+        to_the_end(async move { issuer.revoke(&client, &request.token).await }).await?;
+        Ok(Response::new(RevokeTokenResponse {}))
+    }
+
+    async fn introspect_token(
+        &self,
+        request: Request<IntrospectTokenRequest>,
+    ) -> Result<Response<IntrospectTokenResponse>, Status> {
+        check(request.get_ref(), DOMAIN)?;
+        let request = request.into_inner();
+        let client = authenticate(&self.issuer, request.client.as_ref())?;
+        let response = match self.issuer.inspect(&client, &request.token).await? {
+            None => IntrospectTokenResponse::default(),
+            Some(Inspected::Access(caller)) => IntrospectTokenResponse {
+                active: true,
+                scope: caller.scopes.join(" "),
+                client_id: caller.client_id.clone(),
+                sub: caller.subject.clone(),
+                sid: caller.session.map(|session| session.to_string()).unwrap_or_default(),
+                expire_time: Some(timestamp(caller.expires_at)),
+                issue_time: Some(timestamp(caller.issued_at)),
+                token_type: "access_token".into(),
+                aud: vec![AUDIENCE.into()],
+                iss: self.issuer.url.clone(),
+            },
+            Some(Inspected::Refresh(session)) => IntrospectTokenResponse {
+                active: true,
+                scope: session.scopes.to_string(),
+                client_id: session.client_id.to_string(),
+                sub: session.user.to_string(),
+                sid: session.id.to_string(),
+                expire_time: Some(time(session.expires_at(&self.issuer.settings.lifetimes()))),
+                issue_time: Some(time(session.family.rotated_at)),
+                token_type: "refresh_token".into(),
+                aud: Vec::new(),
+                iss: self.issuer.url.clone(),
+            },
+        };
+        Ok(Response::new(response))
+    }
+}

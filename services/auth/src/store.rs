@@ -1,0 +1,144 @@
+//! What the issuer keeps, and what it may rely on. A backend is what passes the suite in `store/conformance.rs`.
+
+use async_trait::async_trait;
+use flaghoist_runtime::names::{SessionId, UserId};
+use flaghoist_runtime::token::{Revocation, RevocationTarget};
+
+use crate::client::Client;
+use crate::error::StoreError;
+use crate::key::{KeyTimes, SigningKey};
+use crate::moment::Moment;
+use crate::session::{Lifetimes, Presentation, Session, Verdict};
+
+#[cfg(test)]
+mod conformance;
+mod sqlite;
+
+pub(crate) use sqlite::SqliteStore;
+
+/// What login has said about a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SubjectState {
+    /// Whether they may hold sessions.
+    pub(crate) enabled: bool,
+    /// Whether they may hold the scope `admin`.
+    pub(crate) admin: bool,
+}
+
+/// What became of a session that was to be opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// It is open, and these older ones of the same person have ended for it. It has the scopes named here.
+    Open { scopes: crate::scope::Scopes, ended: Vec<SessionId> },
+    /// The person may not hold sessions.
+    SubjectDisabled,
+    /// The client is not registered, or is being removed.
+    ClientUnknown,
+}
+
+/// What became of a client that was to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It is there.
+    Added,
+    /// There is one with that id, or one that is still being removed.
+    Exists,
+    /// There are as many as may be.
+    Full,
+}
+
+/// A revocation and its place in the order of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Numbered {
+    pub(crate) no: i64,
+    pub(crate) revocation: Revocation,
+}
+
+/// What may be thrown away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purge {
+    /// Sessions that these lifetimes have ended.
+    pub(crate) lifetimes: Lifetimes,
+    /// Revocations made before.
+    pub(crate) revocations_before: Moment,
+    /// Marks of erased people made before.
+    pub(crate) erased_before: Moment,
+}
+
+/// The tables of the issuer. Every method that writes answers after its commit is on disk, and an error means that nothing of
+/// it is committed. What ends a session also records the revocation, in the same commit.
+#[async_trait]
+pub(crate) trait Store: std::fmt::Debug + Send + Sync + 'static {
+    /// Judges refresh tokens by [`Session::present`], one after the other in the order given, against what is committed,
+    /// and commits what follows: so of any number of presentations, in one call or in parallel ones, each sees what those
+    /// before it did. Answers in the same order.
+    async fn present(
+        &self,
+        presentations: &[Presentation],
+        lifetimes: &Lifetimes,
+        now: Moment,
+    ) -> Result<Vec<Verdict>, StoreError>;
+
+    /// Opens a session unless its person is disabled or its client unknown. A scope `admin` is left out if the person is
+    /// known not to be an admin. A person's oldest sessions end so that no more than `sessions_max` remain.
+    async fn open_session(&self, session: &Session, sessions_max: u32) -> Result<Opened, StoreError>;
+
+    /// The session, unless it has ended.
+    async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError>;
+
+    /// The first `limit` sessions of a person before `before`, newest first, without those that the lifetimes ended.
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        before: Option<SessionId>,
+        limit: u32,
+        lifetimes: &Lifetimes,
+        now: Moment,
+    ) -> Result<Vec<Session>, StoreError>;
+
+    /// Ends a session of `user`. Answers whether there was one.
+    async fn end_session(&self, user: UserId, session: SessionId, now: Moment) -> Result<bool, StoreError>;
+
+    /// Ends the sessions of a person, all but `except`. Answers how many.
+    async fn end_sessions_of(&self, user: UserId, except: Option<SessionId>, now: Moment) -> Result<u64, StoreError>;
+
+    /// Records what a person may do. Their sessions end if they are not enabled, or are no admin any more. Answers how many
+    /// ended.
+    async fn set_subject(&self, user: UserId, state: SubjectState, now: Moment) -> Result<u64, StoreError>;
+
+    /// Removes what is kept about a person, and refuses them new sessions until [`Purge::erased_before`] has passed. Answers
+    /// how many rows were removed: none when it is repeated.
+    async fn erase_subject(&self, user: UserId, now: Moment) -> Result<u64, StoreError>;
+
+    /// Records a revocation.
+    async fn revoke(&self, target: &RevocationTarget, now: Moment) -> Result<(), StoreError>;
+
+    /// The first `limit` revocations after number `after` made at `since` or later, in order.
+    async fn revocations(&self, since: Moment, after: i64, limit: u32) -> Result<Vec<Numbered>, StoreError>;
+
+    /// Every client that is not being removed.
+    async fn clients(&self) -> Result<Vec<Client>, StoreError>;
+
+    /// Adds a client if its id is free and there are fewer than `clients_max`.
+    async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Added, StoreError>;
+
+    /// Begins to remove a client: it is unknown from now on, and its tokens are revoked, but its id stays taken. Answers
+    /// whether there was one.
+    async fn retire_client(&self, client_id: &str, now: Moment) -> Result<bool, StoreError>;
+
+    /// Ends up to `sessions_max` sessions of clients that are being removed, and frees the ids of those that have none left.
+    /// Answers whether there is more to do.
+    async fn sweep_retired_clients(&self, sessions_max: u32, now: Moment) -> Result<bool, StoreError>;
+
+    /// Brings the signing keys to where [`crate::key::advance`] says they should be, in one step that every replica sees
+    /// alike, and answers all.
+    async fn advance_keys(
+        &self,
+        spare: Vec<SigningKey>,
+        times: &KeyTimes,
+        now: Moment,
+    ) -> Result<Vec<SigningKey>, StoreError>;
+
+    /// Throws away up to `rows_max` rows of each kind. Answers whether there is more.
+    async fn purge(&self, what: &Purge, rows_max: u32, now: Moment) -> Result<bool, StoreError>;
+}

@@ -1,0 +1,155 @@
+//! The store of one machine: one SQLite file. There is one writing connection, so transactions follow one another.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use flaghoist_runtime::names::{SessionId, UserId};
+use flaghoist_runtime::sqlite::{self, Database, OpenError};
+use flaghoist_runtime::token::RevocationTarget;
+use sqlx::Sqlite;
+use sqlx::migrate::Migrator;
+
+use super::{Added, Numbered, Opened, Purge, Store, SubjectState};
+use crate::client::Client;
+use crate::error::StoreError;
+use crate::key::{KeyTimes, SigningKey};
+use crate::moment::Moment;
+use crate::session::{Lifetimes, Presentation, Session, Verdict};
+
+mod client;
+mod key;
+mod revocation;
+mod session;
+mod subject;
+
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations/sqlite");
+
+type Transaction = sqlx::Transaction<'static, Sqlite>;
+
+/// The tables of the issuer in one SQLite file.
+#[derive(Debug)]
+pub(crate) struct SqliteStore {
+    database: Database,
+}
+
+impl SqliteStore {
+    /// Opens, or makes, the file at `path`.
+    pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
+        Ok(Self { database: sqlite::open(path, &MIGRATOR).await? })
+    }
+
+    /// Begins to write. IMMEDIATE: the lock is taken now, not at the first write after a read.
+    async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        self.database.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+}
+
+/// Says what was being done when SQLite failed.
+fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    move |error| StoreError { doing, transient: sqlite::transient(&error), source: Box::new(error) }
+}
+
+/// A value in the file that no version of the product has written.
+fn unreadable(what: &'static str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("{what} is not readable").into())
+}
+
+/// A JSON list, as `json_each` takes it.
+fn json(list: &impl serde::Serialize) -> Result<String, sqlx::Error> {
+    serde_json::to_string(list).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+fn count(rows: usize) -> u64 {
+    rows as u64
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn present(
+        &self,
+        presentations: &[Presentation],
+        lifetimes: &Lifetimes,
+        now: Moment,
+    ) -> Result<Vec<Verdict>, StoreError> {
+        session::present(self, presentations, lifetimes, now).await.map_err(failed("refresh sessions"))
+    }
+
+    async fn open_session(&self, session: &Session, sessions_max: u32) -> Result<Opened, StoreError> {
+        session::open(self, session, sessions_max).await.map_err(failed("open a session"))
+    }
+
+    async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError> {
+        session::get(&self.database.readers, session).await.map_err(failed("read a session"))
+    }
+
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        before: Option<SessionId>,
+        limit: u32,
+        lifetimes: &Lifetimes,
+        now: Moment,
+    ) -> Result<Vec<Session>, StoreError> {
+        session::list(&self.database.readers, user, before, limit, lifetimes, now)
+            .await
+            .map_err(failed("list sessions"))
+    }
+
+    async fn end_session(&self, user: UserId, session: SessionId, now: Moment) -> Result<bool, StoreError> {
+        session::end_one(self, user, session, now).await.map_err(failed("end a session"))
+    }
+
+    async fn end_sessions_of(&self, user: UserId, except: Option<SessionId>, now: Moment) -> Result<u64, StoreError> {
+        session::end_all(self, user, except, now).await.map_err(failed("end the sessions of a person"))
+    }
+
+    async fn set_subject(&self, user: UserId, state: SubjectState, now: Moment) -> Result<u64, StoreError> {
+        subject::set(self, user, state, now).await.map_err(failed("set the state of a person"))
+    }
+
+    async fn erase_subject(&self, user: UserId, now: Moment) -> Result<u64, StoreError> {
+        subject::erase(self, user, now).await.map_err(failed("erase a person"))
+    }
+
+    async fn revoke(&self, target: &RevocationTarget, now: Moment) -> Result<(), StoreError> {
+        revocation::add(self, target, now).await.map_err(failed("record a revocation"))
+    }
+
+    async fn revocations(&self, since: Moment, after: i64, limit: u32) -> Result<Vec<Numbered>, StoreError> {
+        revocation::list(&self.database.readers, since, after, limit).await.map_err(failed("read revocations"))
+    }
+
+    async fn clients(&self) -> Result<Vec<Client>, StoreError> {
+        client::all(&self.database.readers).await.map_err(failed("read clients"))
+    }
+
+    async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Added, StoreError> {
+        client::add(self, client, clients_max).await.map_err(failed("add a client"))
+    }
+
+    async fn retire_client(&self, client_id: &str, now: Moment) -> Result<bool, StoreError> {
+        client::retire(self, client_id, now).await.map_err(failed("remove a client"))
+    }
+
+    async fn sweep_retired_clients(&self, sessions_max: u32, now: Moment) -> Result<bool, StoreError> {
+        client::sweep(self, sessions_max, now).await.map_err(failed("end the sessions of a client"))
+    }
+
+    async fn advance_keys(
+        &self,
+        spare: Vec<SigningKey>,
+        times: &KeyTimes,
+        now: Moment,
+    ) -> Result<Vec<SigningKey>, StoreError> {
+        key::advance(self, spare, times, now).await.map_err(failed("advance the signing keys"))
+    }
+
+    async fn purge(&self, what: &Purge, rows_max: u32, now: Moment) -> Result<bool, StoreError> {
+        let sessions = session::purge(self, &what.lifetimes, rows_max, now).await.map_err(failed("purge sessions"))?;
+        let revocations =
+            revocation::purge(self, what.revocations_before, rows_max).await.map_err(failed("purge revocations"))?;
+        let subjects =
+            subject::purge(self, what.erased_before, rows_max).await.map_err(failed("purge erased people"))?;
+        Ok(sessions || revocations || subjects)
+    }
+}

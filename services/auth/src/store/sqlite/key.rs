@@ -1,0 +1,67 @@
+//! Signing keys in SQLite.
+
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::{SqliteStore, Transaction};
+use crate::key::{self, KeyTimes, Sealed, SigningKey};
+use crate::moment::Moment;
+
+pub(super) async fn advance(
+    store: &SqliteStore,
+    spare: Vec<SigningKey>,
+    times: &KeyTimes,
+    now: Moment,
+) -> Result<Vec<SigningKey>, sqlx::Error> {
+    let mut transaction = store.begin().await?;
+    let rows = sqlx::query(
+        "SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at \
+         FROM signing_keys",
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    let before = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let mut keys = before.clone();
+    if key::advance(&mut keys, spare.into_iter(), times, now) {
+        for gone in before.iter().filter(|key| keys.iter().all(|kept| kept.kid != key.kid)) {
+            sqlx::query("DELETE FROM signing_keys WHERE kid = ?1").bind(&gone.kid).execute(&mut *transaction).await?;
+        }
+        for changed in keys.iter().filter(|key| !before.contains(key)) {
+            write(&mut transaction, changed).await?;
+        }
+        transaction.commit().await?;
+    }
+    Ok(keys)
+}
+
+fn read(row: &SqliteRow) -> Result<SigningKey, sqlx::Error> {
+    Ok(SigningKey {
+        kid: row.try_get(0)?,
+        public: row.try_get(1)?,
+        sealed: Sealed { bytes: row.try_get(2)?, with: row.try_get(3)? },
+        published_at: Moment(row.try_get(4)?),
+        activate_at: row.try_get::<Option<i64>, _>(5)?.map(Moment),
+        retire_at: row.try_get::<Option<i64>, _>(6)?.map(Moment),
+        remove_at: row.try_get::<Option<i64>, _>(7)?.map(Moment),
+    })
+}
+
+async fn write(transaction: &mut Transaction, key: &SigningKey) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO signing_keys (kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, \
+                remove_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+         ON CONFLICT (kid) DO UPDATE SET activate_at = excluded.activate_at, retire_at = excluded.retire_at, \
+                remove_at = excluded.remove_at",
+    )
+    .bind(&key.kid)
+    .bind(&key.public)
+    .bind(&key.sealed.bytes)
+    .bind(&key.sealed.with)
+    .bind(key.published_at.0)
+    .bind(key.activate_at.map(|time| time.0))
+    .bind(key.retire_at.map(|time| time.0))
+    .bind(key.remove_at.map(|time| time.0))
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! Sessions in SQLite. A session that ends is deleted and its revocation recorded in the same transaction.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
+use flaghoist_runtime::names::{SessionId, UserId};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Row as _, Sqlite};
+use uuid::Uuid;
+
+use super::{SqliteStore, Transaction, count, json, unreadable};
+use crate::moment::Moment;
+use crate::refresh_token::Digest;
+use crate::scope::Scopes;
+use crate::session::{Family, Lifetimes, Presentation, Session, Verdict};
+use crate::store::Opened;
+
+/// `SELECT` with the columns that [`read`] takes, and the rest of the query.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT s.session_id, s.user_id, s.client_id, s.scopes, s.amr, s.label, s.authenticated_at, s.created_at, ",
+            "s.last_use_at, s.last_address, s.current_sha256, s.previous_sha256, s.rotated_at ",
+            $rest
+        )
+    };
+}
+
+fn read(row: &SqliteRow) -> Result<Session, sqlx::Error> {
+    let uuid = |index: usize| Uuid::from_slice(row.try_get(index)?).map_err(|_| unreadable("an id"));
+    let digest = |bytes: &[u8]| Digest::kept(bytes).ok_or_else(|| unreadable("a digest"));
+    Ok(Session {
+        id: SessionId(uuid(0)?),
+        user: UserId(uuid(1)?),
+        client_id: row.try_get::<&str, _>(2)?.into(),
+        scopes: Scopes::known_of(row.try_get(3)?),
+        amr: row.try_get::<&str, _>(4)?.split_whitespace().map(str::to_owned).collect(),
+        label: row.try_get(5)?,
+        authenticated_at: Moment(row.try_get(6)?),
+        created_at: Moment(row.try_get(7)?),
+        last_use_at: Moment(row.try_get(8)?),
+        last_address: row.try_get(9)?,
+        family: Family {
+            current: digest(row.try_get(10)?)?,
+            previous: row.try_get::<Option<&[u8]>, _>(11)?.map(digest).transpose()?,
+            rotated_at: Moment(row.try_get(12)?),
+        },
+    })
+}
+
+/// A session as a batch of presentations finds and leaves it.
+struct Presented {
+    session: Session,
+    found: Family,
+    found_use: (Moment, String),
+}
+
+pub(super) async fn present(
+    store: &SqliteStore,
+    presentations: &[Presentation],
+    lifetimes: &Lifetimes,
+    now: Moment,
+) -> Result<Vec<Verdict>, sqlx::Error> {
+    let mut transaction = store.begin().await?;
+    let mut live = load(&mut transaction, presentations).await?;
+    let mut ended = Vec::new();
+    let verdicts = presentations
+        .iter()
+        .map(|token| {
+            let Entry::Occupied(mut entry) = live.entry(token.session) else { return Verdict::Ended };
+            let verdict = entry.get_mut().session.present(token, lifetimes, now);
+            if matches!(verdict, Verdict::Reused | Verdict::Expired) {
+                ended.push(token.session);
+                entry.remove();
+            }
+            verdict
+        })
+        .collect();
+    let moved: Vec<_> = live.into_values().filter(|presented| presented.session.family != presented.found).collect();
+    if moved.is_empty() && ended.is_empty() {
+        return Ok(verdicts);
+    }
+    rotate(&mut transaction, &moved, now).await?;
+    note_use(&mut transaction, &moved).await?;
+    end(&mut transaction, &ended, now).await?;
+    transaction.commit().await?;
+    Ok(verdicts)
+}
+
+async fn load(
+    transaction: &mut Transaction,
+    presentations: &[Presentation],
+) -> Result<HashMap<SessionId, Presented>, sqlx::Error> {
+    let mut ids: Vec<_> = presentations.iter().map(|token| token.session).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let rows = sqlx::query(select!(
+        "FROM json_each(?1) AS asked CROSS JOIN sessions AS s ON s.session_id = unhex(asked.value, '-')"
+    ))
+    .bind(json(&texts(&ids))?)
+    .fetch_all(&mut **transaction)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let session = read(row)?;
+            let found_use = (session.last_use_at, session.last_address.clone());
+            Ok((session.id, Presented { found: session.family, found_use, session }))
+        })
+        .collect()
+}
+
+/// Moves the families on, all by one statement, each only from where it was found.
+async fn rotate(transaction: &mut Transaction, moved: &[Presented], now: Moment) -> Result<(), sqlx::Error> {
+    let hex = |digest: &Digest| hex(&digest.0);
+    let rows: Vec<_> = moved
+        .iter()
+        .map(|Presented { session, found, .. }| {
+            let previous = session.family.previous.as_ref().map(hex);
+            (session.id.to_string(), hex(&session.family.current), previous, hex(&found.current))
+        })
+        .collect();
+    let rotated = sqlx::query(
+        "UPDATE sessions SET current_sha256 = unhex(moved.value ->> 1), previous_sha256 = unhex(moved.value ->> 2), \
+                rotated_at = ?2 \
+         FROM json_each(?1) AS moved \
+         WHERE session_id = unhex(moved.value ->> 0, '-') AND current_sha256 = unhex(moved.value ->> 3)",
+    )
+    .bind(json(&rows)?)
+    .bind(now.0)
+    .execute(&mut **transaction)
+    .await?
+    .rows_affected();
+    if rotated == count(moved.len()) { Ok(()) } else { Err(unreadable("the state of a session")) }
+}
+
+/// Notes when and where sessions were used, for those of which it is another minute or address. Apart from [`rotate`], so that
+/// the index over it is mostly left alone.
+async fn note_use(transaction: &mut Transaction, moved: &[Presented]) -> Result<(), sqlx::Error> {
+    let rows: Vec<_> = moved
+        .iter()
+        .filter(|Presented { session, found_use, .. }| {
+            session.last_use_at != found_use.0 || session.last_address != found_use.1
+        })
+        .map(|Presented { session, .. }| (session.id.to_string(), session.last_use_at.0, &session.last_address))
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE sessions SET last_use_at = used.value ->> 1, last_address = used.value ->> 2 \
+         FROM json_each(?1) AS used WHERE session_id = unhex(used.value ->> 0, '-')",
+    )
+    .bind(json(&rows)?)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Ends sessions.
+pub(super) async fn end(transaction: &mut Transaction, ids: &[SessionId], now: Moment) -> Result<(), sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let ids = json(&texts(ids))?;
+    sqlx::query("DELETE FROM sessions WHERE session_id IN (SELECT unhex(value, '-') FROM json_each(?1))")
+        .bind(&ids)
+        .execute(&mut **transaction)
+        .await?;
+    sqlx::query("INSERT INTO revocations (kind, target, revoked_at) SELECT 'session', value, ?2 FROM json_each(?1)")
+        .bind(&ids)
+        .bind(now.0)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn open(store: &SqliteStore, session: &Session, sessions_max: u32) -> Result<Opened, sqlx::Error> {
+    let mut transaction = store.begin().await?;
+    let registered = sqlx::query("SELECT 1 FROM clients WHERE client_id = ?1 AND deleted_at IS NULL")
+        .bind(&*session.client_id)
+        .fetch_optional(&mut *transaction)
+        .await?;
+    if registered.is_none() {
+        return Ok(Opened::ClientUnknown);
+    }
+    let user = session.user.0.as_bytes().as_slice();
+    let state: Option<(bool, bool)> = sqlx::query_as("SELECT enabled, admin FROM subjects WHERE user_id = ?1")
+        .bind(user)
+        .fetch_optional(&mut *transaction)
+        .await?;
+    let scopes = match state {
+        Some((false, _)) => return Ok(Opened::SubjectDisabled),
+        Some((true, false)) => session.scopes - Scopes::ADMIN,
+        Some((true, true)) | None => session.scopes,
+    };
+    let oldest =
+        sqlx::query("SELECT session_id FROM sessions WHERE user_id = ?1 ORDER BY session_id DESC LIMIT -1 OFFSET ?2")
+            .bind(user)
+            .bind(i64::from(sessions_max) - 1)
+            .fetch_all(&mut *transaction)
+            .await?;
+    let ended = ids(&oldest)?;
+    end(&mut transaction, &ended, session.created_at).await?;
+    sqlx::query(
+        "INSERT INTO sessions (session_id, user_id, client_id, scopes, amr, label, authenticated_at, created_at, \
+                last_use_at, last_address, current_sha256, previous_sha256, rotated_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )
+    .bind(session.id.0.as_bytes().as_slice())
+    .bind(user)
+    .bind(&*session.client_id)
+    .bind(scopes.to_string())
+    .bind(session.amr.join(" "))
+    .bind(&session.label)
+    .bind(session.authenticated_at.0)
+    .bind(session.created_at.0)
+    .bind(session.last_use_at.0)
+    .bind(&session.last_address)
+    .bind(session.family.current.0.as_slice())
+    .bind(session.family.previous.as_ref().map(|digest| digest.0.as_slice()))
+    .bind(session.family.rotated_at.0)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Opened::Open { scopes, ended })
+}
+
+pub(super) async fn get(readers: &SqlitePool, session: SessionId) -> Result<Option<Session>, sqlx::Error> {
+    let row = sqlx::query(select!("FROM sessions AS s WHERE s.session_id = ?1"))
+        .bind(session.0.as_bytes().as_slice())
+        .fetch_optional(readers)
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(super) async fn list(
+    readers: &SqlitePool,
+    user: UserId,
+    before: Option<SessionId>,
+    limit: u32,
+    lifetimes: &Lifetimes,
+    now: Moment,
+) -> Result<Vec<Session>, sqlx::Error> {
+    let before = before.map_or(Uuid::max(), |session| session.0);
+    let rows = sqlx::query(select!(
+        "FROM sessions AS s WHERE s.user_id = ?1 AND s.session_id < ?2 AND s.rotated_at > ?3 AND s.created_at > ?4 \
+         ORDER BY s.session_id DESC LIMIT ?5"
+    ))
+    .bind(user.0.as_bytes().as_slice())
+    .bind(before.as_bytes().as_slice())
+    .bind(now.minus(lifetimes.idle).0)
+    .bind(now.minus(lifetimes.absolute).0)
+    .bind(limit)
+    .fetch_all(readers)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+pub(super) async fn end_one(
+    store: &SqliteStore,
+    user: UserId,
+    session: SessionId,
+    now: Moment,
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = store.begin().await?;
+    let found = sqlx::query("SELECT session_id FROM sessions WHERE session_id = ?1 AND user_id = ?2")
+        .bind(session.0.as_bytes().as_slice())
+        .bind(user.0.as_bytes().as_slice())
+        .fetch_all(&mut *transaction)
+        .await?;
+    end(&mut transaction, &ids(&found)?, now).await?;
+    transaction.commit().await?;
+    Ok(!found.is_empty())
+}
+
+pub(super) async fn end_all(
+    store: &SqliteStore,
+    user: UserId,
+    except: Option<SessionId>,
+    now: Moment,
+) -> Result<u64, sqlx::Error> {
+    let mut transaction = store.begin().await?;
+    let mut found = of_user(&mut transaction, user).await?;
+    found.retain(|session| Some(*session) != except);
+    end(&mut transaction, &found, now).await?;
+    transaction.commit().await?;
+    Ok(count(found.len()))
+}
+
+/// The sessions of a person. There are no more than the setting allows.
+pub(super) async fn of_user(transaction: &mut Transaction, user: UserId) -> Result<Vec<SessionId>, sqlx::Error> {
+    let rows = sqlx::query("SELECT session_id FROM sessions WHERE user_id = ?1")
+        .bind(user.0.as_bytes().as_slice())
+        .fetch_all(&mut **transaction)
+        .await?;
+    ids(&rows)
+}
+
+/// The ids in the first column.
+pub(super) fn ids(rows: &[SqliteRow]) -> Result<Vec<SessionId>, sqlx::Error> {
+    rows.iter().map(|row| Uuid::from_slice(row.try_get(0)?).map(SessionId).map_err(|_| unreadable("an id"))).collect()
+}
+
+pub(super) async fn purge(
+    store: &SqliteStore,
+    lifetimes: &Lifetimes,
+    rows_max: u32,
+    now: Moment,
+) -> Result<bool, sqlx::Error> {
+    // The last use is kept to the minute.
+    let unused_before = now.minus(lifetimes.idle).minus(Duration::from_secs(60));
+    let mut transaction = store.begin().await?;
+    let unused = old("SELECT session_id FROM sessions WHERE last_use_at < ?1 LIMIT ?2", unused_before, rows_max)
+        .fetch_all(&mut *transaction)
+        .await?;
+    end(&mut transaction, &ids(&unused)?, now).await?;
+    let created_before = now.minus(lifetimes.absolute);
+    let aged = old("SELECT session_id FROM sessions WHERE created_at < ?1 LIMIT ?2", created_before, rows_max)
+        .fetch_all(&mut *transaction)
+        .await?;
+    end(&mut transaction, &ids(&aged)?, now).await?;
+    transaction.commit().await?;
+    Ok(unused.len() >= rows_max as usize || aged.len() >= rows_max as usize)
+}
+
+/// The query `sql` with a time and a number of rows.
+fn old<'q>(
+    sql: &'static str,
+    before: Moment,
+    rows_max: u32,
+) -> sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments> {
+    sqlx::query(sql).bind(before.0).bind(rows_max)
+}
+
+fn texts(ids: &[SessionId]) -> Vec<String> {
+    ids.iter().map(SessionId::to_string).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}

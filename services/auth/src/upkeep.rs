@@ -1,0 +1,74 @@
+//! What the issuer does without being asked: advances its keys, sends revocations, throws away what is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flaghoist_runtime::{Drain, fault};
+
+use crate::error::StoreError;
+use crate::issuer::{Issuer, SWEEP_MAX};
+use crate::store::Purge;
+
+/// How often old rows are looked for.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+
+/// How many old rows are removed in one commit.
+const PURGE_MAX: u32 = 500;
+
+/// How long a revocation is kept beyond the tokens that it concerns: a watcher repeats the last minute, clocks differ by
+/// another, and the rest is for a watcher that comes back late.
+pub(crate) const REVOCATION_SLACK: Duration = Duration::from_secs(10 * 60);
+
+/// How long an erased person stays refused.
+const ERASED_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Starts the background work; it ends with the drain.
+pub(crate) fn start(issuer: &Arc<Issuer>, drain: &Drain) {
+    let feed = issuer.feed.clone();
+    let over = drain.clone();
+    tokio::spawn(async move { feed.run(over).await });
+    tokio::spawn(advance_keys(issuer.clone(), drain.clone()));
+    tokio::spawn(purge(issuer.clone(), drain.clone()));
+}
+
+async fn advance_keys(issuer: Arc<Issuer>, drain: Drain) {
+    let every = issuer.keyring.interval();
+    while !pause(every, &drain).await {
+        if let Err(error) = issuer.keyring.advance().await {
+            fault::log_chain("advancing the signing keys", &error);
+        }
+    }
+}
+
+async fn purge(issuer: Arc<Issuer>, drain: Drain) {
+    while !pause(PURGE_EVERY, &drain).await {
+        let mut more = true;
+        while more && !drain.is_started() {
+            more = purge_some(&issuer).await.unwrap_or_else(|error| {
+                fault::log_chain("throwing away old rows", &error);
+                false
+            });
+        }
+    }
+}
+
+/// Removes some old rows. Answers whether there are more.
+pub(crate) async fn purge_some(issuer: &Issuer) -> Result<bool, StoreError> {
+    let now = issuer.clock.now();
+    let what = Purge {
+        lifetimes: issuer.settings.lifetimes(),
+        revocations_before: now.minus(issuer.settings.access_lifetime).minus(REVOCATION_SLACK),
+        erased_before: now.minus(ERASED_KEPT),
+    };
+    let old = issuer.store.purge(&what, PURGE_MAX, now).await?;
+    let retired = issuer.store.sweep_retired_clients(SWEEP_MAX, now).await?;
+    Ok(old || retired)
+}
+
+/// Waits. Answers whether the drain has started.
+async fn pause(time: Duration, drain: &Drain) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(time) => false,
+        () = drain.started() => true,
+    }
+}
