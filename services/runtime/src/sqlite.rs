@@ -1,9 +1,34 @@
-//! One SQLite file per service, opened so that an answered write is on disk and deleted text is gone.
+//! One SQLite file per service, opened so that an answered write is on disk and deleted text is gone. One connection writes, a few
+//! read beside it, and one moves what was written from the log into the file without holding the writer up.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::fault::{Fault, log_chain};
+
+/// How many connections read.
+const READERS: u32 = 4;
+
+/// How long a connection waits for a lock of another one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a call waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many prepared statements a connection keeps.
+const STATEMENTS_MAX: usize = 256;
+
+/// How many bytes of the file a connection that reads maps into memory.
+const MMAP_BYTES: &str = "67108864";
+
+/// How large the log may grow, in pages, before a commit moves it into the file itself. Usually the checkpointer was there before.
+const WAL_MAX_PAGES: &str = "16384";
+
+/// How often the checkpointer moves the log into the file.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One SQLite file: one connection that writes, a few that read.
 #[derive(Clone, Debug)]
@@ -18,7 +43,7 @@ pub struct Database {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The file cannot be opened.
-    #[error("cannot open {}: does the folder exist, and may this user write to it?", path.display())]
+    #[error("cannot open {}: does the folder exist, may this user write to it, and is there space?", path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -41,15 +66,101 @@ pub enum OpenError {
     },
 }
 
-/// Opens, or makes, the file at `path` and brings its tables up to date.
+/// Opens, or makes, the file at `path` and brings its tables up to date. Refuses a file from a newer version.
 pub async fn open(path: &Path, migrator: &Migrator) -> Result<Database, OpenError> {
     let failed = |source| OpenError::Open { path: path.to_owned(), source };
-    let writer = SqlitePool::connect(&format!("sqlite://{}?mode=rwc", path.display())).await.map_err(failed)?;
-    migrator.run(&writer).await.map_err(|source| OpenError::Migrate { path: path.to_owned(), source })?;
-    Ok(Database { readers: writer.clone(), writer })
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .statement_cache_capacity(STATEMENTS_MAX)
+        .pragma("temp_store", "MEMORY");
+    let writing = options
+        .clone()
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("secure_delete", "ON")
+        .pragma("cache_size", "-65536")
+        .pragma("wal_autocheckpoint", WAL_MAX_PAGES)
+        .thread_name(|number| format!("sqlite-writer-{number}"));
+    let reading = options
+        .clone()
+        .pragma("query_only", "ON")
+        .pragma("cache_size", "-8192")
+        .pragma("mmap_size", MMAP_BYTES)
+        .thread_name(|number| format!("sqlite-reader-{number}"));
+    let moving = options
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("cache_size", "-2048")
+        .thread_name(|number| format!("sqlite-checkpoint-{number}"));
+
+    let writer = pool(1).connect_with(writing).await.map_err(failed)?;
+    let migrated = migrator.run(&writer).await;
+    migrated.map_err(|source| match source {
+        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => OpenError::Newer { path: path.to_owned() },
+        source => OpenError::Migrate { path: path.to_owned(), source },
+    })?;
+    let readers = pool(READERS).connect_with(reading).await.map_err(failed)?;
+    let mover = pool(1).connect_with(moving).await.map_err(failed)?;
+    tokio::spawn(checkpoint(mover, writer.close_event()));
+    Ok(Database { writer, readers })
+}
+
+impl Database {
+    /// Closes all connections once what they do is done; the last one moves the log into the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Connections that stay open, `count` at most.
+fn pool(count: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(count)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+/// Moves the log into the file every second, until the writer is closed or dropped. A passive checkpoint waits for nobody and makes nobody
+/// wait, so commits go on beside it.
+async fn checkpoint(mover: SqlitePool, closed: impl Future) {
+    let mut closed = std::pin::pin!(closed);
+    while tokio::time::timeout(CHECKPOINT_INTERVAL, &mut closed).await.is_err() {
+        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mover).await {
+            // A full disk stops this too; it is tried again, and the writer's own limit holds meanwhile.
+            tracing::warn!(error = %error, "cannot move the log into the store: is the disk full?");
+        }
+    }
+    mover.close().await;
 }
 
 /// Is it the disk that is full or read-only, or a lock (try again), rather than a fault of ours?
 pub fn transient(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_))
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(error) => {
+            let code = error.code().and_then(|code| code.parse::<u32>().ok());
+            // The last byte is the kind: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL.
+            matches!(code.map(|code| code & 0xff), Some(5 | 6 | 8 | 10 | 13 | 14 | 15))
+        }
+        _ => false,
+    }
 }
+
+/// What an error of the store is on the wire; it is logged here, `doing` says what was tried.
+pub fn fault(doing: &'static str, error: &sqlx::Error) -> Fault {
+    if transient(error) {
+        tracing::warn!(doing, error = %crate::fault::chain(error), "store not available: is the disk full or read-only?");
+        Fault::unavailable("the store is not available")
+    } else {
+        log_chain(doing, error);
+        Fault::internal()
+    }
+}
+
+#[cfg(test)]
+mod tests;
