@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod batch;
+mod deadline;
 pub mod drain;
 pub mod fault;
 pub mod local;

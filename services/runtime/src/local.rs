@@ -10,7 +10,9 @@ use tower::ServiceExt as _;
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
+use crate::deadline;
 use crate::fault::Fault;
+use crate::telemetry;
 
 /// What a generated client is given to call another part.
 pub type Peer = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
@@ -32,13 +34,16 @@ impl Slot {
     pub fn peer(&self) -> Peer {
         let slot = self.clone();
         BoxCloneSyncService::new(service_fn(move |request: http::Request<Body>| {
+            let deadline = deadline::of(request.headers());
             let call = slot.routes.get().cloned().map(|routes| routes.oneshot(request));
             let name = slot.name;
             async move {
-                match call {
-                    Some(call) => Ok(call.await.unwrap_or_else(|never| match never {})),
-                    None => Ok(not_started(name)),
-                }
+                let Some(call) = call else { return Ok(not_started(name)) };
+                let answered = match deadline {
+                    None => call.await,
+                    Some(deadline) => tokio::time::timeout_at(deadline, call).await.map_err(|_| deadline::exceeded())?,
+                };
+                Ok(answered.unwrap_or_else(|never| match never {}))
             }
         }))
     }
@@ -59,5 +64,11 @@ fn not_started(name: &str) -> http::Response<Body> {
 /// A peer in another process, connected at the first call.
 pub fn remote(address: http::Uri) -> Peer {
     let channel = tonic::transport::Endpoint::from(address).tcp_nodelay(true).connect_lazy();
-    BoxCloneSyncService::new(channel.map_err(|error| Status::from_error(Box::new(error))))
+    let traced = channel.map_request(|mut request: http::Request<Body>| {
+        if telemetry::exporting() {
+            telemetry::inject(request.headers_mut());
+        }
+        request
+    });
+    BoxCloneSyncService::new(traced.map_err(|error| Status::from_error(Box::new(error))))
 }

@@ -1,17 +1,28 @@
-//! Listeners: gRPC and gRPC-Web on one port, plain HTTP on others; connections are cheap while idle and end politely.
+//! Listeners: gRPC and gRPC-Web on one port, plain HTTP on others. Connections cost little while they are idle, are refused
+//! clearly when there are too many, and end politely when the process does.
 
-use std::net::IpAddr;
+mod accept;
+mod address;
+mod body;
+mod call;
+mod connection;
+mod figures;
+mod health;
+mod web;
+
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tonic::service::Routes;
+use tower_layer::Layer as _;
 
+use crate::access::AccessLayer;
 use crate::drain::Drain;
 use crate::ready::Readiness;
 use crate::token::Verifier;
 
-/// The address of the client, as far as trusted hops vouch for it. Found in the extensions of every request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientAddress(pub IpAddr);
+pub use accept::raise_file_limit;
+pub use address::{ClientAddress, client_address, forwarded_address};
 
 /// How a gRPC listener behaves.
 #[derive(Clone, Debug)]
@@ -22,11 +33,12 @@ pub struct GrpcOptions {
     pub services: Vec<&'static str>,
     /// How many proxies in front are trusted to add to `X-Forwarded-For`.
     pub trusted_hops: u8,
-    /// How many connections are kept at most; 0 leaves it to the file limit.
+    /// How many connections are kept at most; 0 leaves it to the file limit of the process.
     pub connections_max: usize,
 }
 
-/// Serves gRPC and gRPC-Web until the drain is over.
+/// Serves gRPC and gRPC-Web, with health and reflection, until the drain is over. Ends once the drain has started and the last
+/// connection is closed, or the grace period is over.
 pub async fn serve_grpc(
     listener: TcpListener,
     routes: axum::Router,
@@ -34,17 +46,32 @@ pub async fn serve_grpc(
     drain: Drain,
     options: GrpcOptions,
 ) {
-    drop((listener, routes, verifier, drain, options));
+    let (health, statuses) = health::service(&options.services).await;
+    let routes = Routes::from(routes.reset_fallback().fallback(call::unimplemented)).add_service(health);
+    let routes = health::with_reflection(routes, &options.services).prepare();
+    let calls = call::Calls::new(AccessLayer::public(verifier).layer(routes));
+    let front = web::Front::new(calls, options.trusted_hops);
+    let follow = tokio::spawn(health::follow(statuses, options.services, options.readiness, drain.clone()));
+    accept::run("grpc", listener, drain, options.connections_max, move |stream, peer, drain| {
+        connection::serve(stream, front.of(peer), drain)
+    })
+    .await;
+    follow.abort();
 }
 
-/// Serves plain HTTP until the drain is over.
+/// Serves plain HTTP until the drain is over; requests carry the [`ClientAddress`] of the socket's peer.
 pub async fn serve_http(listener: TcpListener, router: axum::Router, drain: Drain) {
-    drop((listener, router, drain));
+    let router = router.with_state(());
+    accept::run("http", listener, drain, 0, move |stream, peer, drain| {
+        connection::serve(stream, web::Pages::new(router.clone(), peer), drain)
+    })
+    .await;
 }
 
-/// The address of the client of a request that came through a listener of this module; `trusted_hops` proxies in front are
-/// trusted to have added to `X-Forwarded-For`.
-pub fn client_address<B>(request: &http::Request<B>, trusted_hops: u8) -> IpAddr {
-    let _ = trusted_hops;
-    request.extensions().get::<ClientAddress>().map_or(IpAddr::from([127, 0, 0, 1]), |address| address.0)
+/// The routes of several parts as one.
+pub fn merge(parts: impl IntoIterator<Item = Routes>) -> axum::Router {
+    parts.into_iter().fold(axum::Router::new(), |all, part| all.merge(part.into_axum_router().reset_fallback()))
 }
+
+#[cfg(test)]
+mod tests;

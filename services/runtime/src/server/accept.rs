@@ -1,0 +1,168 @@
+//! Takes connections in, as many as the file limit of the process allows beside its stores, and says clearly when it does not.
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::drain::Drain;
+
+/// How long to wait after the system refused to give a connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often the log mentions refused connections at most.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After what silence the system asks whether the other side is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// How often it asks.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// The most connections a process can count.
+const CONNECTIONS_MAX: usize = 10_000_000;
+
+/// The connections that the file limit leaves room for, shared by all listeners of the process.
+static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let limit = usize::try_from(raise_file_limit()).unwrap_or(CONNECTIONS_MAX).min(CONNECTIONS_MAX);
+    // Stores, listeners and key files must always be able to open.
+    let reserve = (limit / 16).clamp(96, 1024).min(limit / 2);
+    Arc::new(Semaphore::new(limit - reserve))
+});
+
+/// Raises the soft limit of open files to the hard one, and answers what it is then.
+pub fn raise_file_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let limit = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
+    limit.current.unwrap_or(u64::MAX)
+}
+
+/// Accepts connections until the drain starts, and serves each in a task of its own. Ends with the last of them, or with the drain.
+pub(super) async fn run<S, F>(name: &'static str, listener: TcpListener, drain: Drain, connections_max: usize, serve: S)
+where
+    S: Fn(TcpStream, IpAddr, Drain) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let own = Arc::new(Semaphore::new(if connections_max == 0 { CONNECTIONS_MAX } else { connections_max }));
+    let open = metrics::gauge!("flaghoist_connections_open", "listener" => name);
+    let tasks = TaskTracker::new();
+    let mut trouble = Trouble::new(name);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.started() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if trouble.accepting(&error) {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                continue;
+            }
+        };
+        let room = Arc::clone(&ROOM).try_acquire_owned().ok();
+        let Some((permit, room)) = Arc::clone(&own).try_acquire_owned().ok().zip(room) else {
+            trouble.no_room();
+            continue;
+        };
+        prepare(&stream);
+        let served = serve(stream, peer.ip().to_canonical(), drain.clone());
+        let open = open.clone();
+        open.increment(1.0);
+        tasks.spawn(async move {
+            served.await;
+            drop((permit, room));
+            open.decrement(1.0);
+        });
+    }
+    // New clients are to be refused now, not left waiting.
+    drop(listener);
+    tasks.close();
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = drain.ended() => {}
+    }
+}
+
+/// Small answers go out at once, and a client that is gone is noticed.
+fn prepare(stream: &TcpStream) {
+    let set = || -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        sockopt::set_socket_keepalive(stream, true)?;
+        sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+        Ok(())
+    };
+    if let Err(error) = set() {
+        // The client may be gone already; then reading says so.
+        tracing::debug!(%error, "cannot set socket options");
+    }
+}
+
+/// What goes wrong with accepting, mentioned in the log once a second.
+struct Trouble {
+    listener: &'static str,
+    logged: Option<Instant>,
+    refused: u64,
+}
+
+impl Trouble {
+    fn new(listener: &'static str) -> Self {
+        Self { listener, logged: None, refused: 0 }
+    }
+
+    /// Takes note of an error, and says whether to wait before the next try.
+    fn accepting(&mut self, error: &io::Error) -> bool {
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        match errno {
+            Some(Errno::MFILE | Errno::NFILE) => {
+                if self.due() {
+                    tracing::error!(listener = self.listener, %error, "file limit reached: raise it with ulimit -n or LimitNOFILE");
+                }
+                true
+            }
+            Some(Errno::NOBUFS | Errno::NOMEM) => {
+                if self.due() {
+                    tracing::error!(listener = self.listener, %error, "cannot accept connections: is memory short?");
+                }
+                true
+            }
+            // The client went away before it was its turn.
+            _ => false,
+        }
+    }
+
+    /// Takes note of a connection that there is no room for.
+    fn no_room(&mut self) {
+        self.refused += 1;
+        metrics::counter!("flaghoist_connections_refused_total", "listener" => self.listener).increment(1);
+        if self.due() {
+            let refused = std::mem::take(&mut self.refused);
+            tracing::error!(
+                listener = self.listener,
+                refused,
+                "connection limit reached, new ones are closed: raise the file limit with ulimit -n or LimitNOFILE"
+            );
+        }
+    }
+
+    fn due(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.logged.is_none_or(|logged| now.duration_since(logged) >= LOG_INTERVAL);
+        if due {
+            self.logged = Some(now);
+        }
+        due
+    }
+}

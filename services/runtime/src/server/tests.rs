@@ -1,0 +1,1 @@
+//! Listeners, tried with real clients.
