@@ -75,7 +75,7 @@ pub(crate) struct DisplayName(String);
 /// What was typed is no display name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("is not 1 to {DISPLAY_NAME_MAX_CHARACTERS} characters of text in one line")]
-pub struct BadDisplayName;
+pub(crate) struct BadDisplayName;
 
 impl DisplayName {
     /// Reads a name as typed: composed, without white space around it.

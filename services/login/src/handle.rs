@@ -17,7 +17,7 @@ const TYPED_BYTES_MAX: usize = 512;
 
 /// A handle in its normal form.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Handle(String);
+pub(crate) struct Handle(String);
 
 /// What was typed is no handle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub struct BadHandle;
 
 impl Handle {
     /// Reads a handle in any spelling.
-    pub fn read(typed: &str) -> Result<Self, BadHandle> {
+    pub(crate) fn read(typed: &str) -> Result<Self, BadHandle> {
         if typed.len() > TYPED_BYTES_MAX {
             return Err(BadHandle);
         }
@@ -42,12 +42,23 @@ impl Handle {
     }
 
     /// Reads a handle as people write it in a conversation, with or without a leading `@`.
-    pub fn read_mention(typed: &str) -> Result<Self, BadHandle> {
+    pub(crate) fn read_mention(typed: &str) -> Result<Self, BadHandle> {
         Self::read(typed.strip_prefix(['@', '\u{ff20}']).unwrap_or(typed))
     }
 
+    /// A handle as the store gives it back.
+    pub(crate) fn stored(normal: String) -> Self {
+        Self(normal)
+    }
+
+    /// Stands for what was typed in place of a handle, where that is to be answered like a handle which nobody has.
+    /// Its text is none that a handle can have.
+    pub(crate) fn nobodys(typed: &str) -> Self {
+        Self(format!("\0{typed}"))
+    }
+
     /// The normal form.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -45,7 +45,7 @@ impl Cost {
 
 /// A hash could not be made or read.
 #[derive(Debug, thiserror::Error)]
-pub enum HashError {
+pub(crate) enum HashError {
     /// The parameters are outside of what argon2 knows.
     #[error("parameters of the password hash: {0}")]
     Parameters(argon2::Error),
@@ -89,8 +89,8 @@ impl Hasher {
         phc(&self.params, &salt, &*output)
     }
 
-    /// Whether `password` is the one that `stored` was made of; a renewed hash where today's cost is higher.
-    pub(crate) fn verify(&mut self, password: &Password, stored: &str) -> Result<Verdict, HashError> {
+    /// Whether `password` is the one that `stored` was made of; if `renew`, a new hash where today's cost is higher.
+    pub(crate) fn verify(&mut self, password: &Password, stored: &str, renew: bool) -> Result<Verdict, HashError> {
         let stored = PasswordHash::new(stored).map_err(|_| HashError::Stored("no PHC string"))?;
         if stored.algorithm != ARGON2ID_IDENT || stored.version != Some(Version::V0x13.into()) {
             return Err(HashError::Stored("not argon2id version 19"));
@@ -105,7 +105,7 @@ impl Hasher {
         let cost = Cost { memory_kib: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost() };
         let output = self.output(params, password, salt)?;
         let matches = bool::from(output.as_slice().ct_eq(expected.as_bytes()));
-        let renewed = if matches && cost.below(self.cost) { Some(self.hash(password)?) } else { None };
+        let renewed = if renew && matches && cost.below(self.cost) { Some(self.hash(password)?) } else { None };
         Ok(Verdict { matches, renewed })
     }
 

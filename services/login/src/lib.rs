@@ -1,7 +1,71 @@
-//! Accounts and the factors that prove them.
+#![doc = include_str!("../README.md")]
+
 mod account;
+mod accounts;
+mod admin;
+mod error;
 mod handle;
 mod hashing;
 mod invitation;
+mod issuer;
 mod password;
+mod rpc;
+mod settings;
+mod store;
 mod throttle;
+
+use std::sync::Arc;
+
+use flaghoist_runtime::place::SecretError;
+use flaghoist_runtime::sqlite::OpenError;
+use flaghoist_runtime::{Context, Parts, Peer, Place};
+
+pub use admin::{GrantError, Granted, grant_admin};
+pub use hashing::Cost;
+pub use settings::{Registration, SETTINGS, Settings};
+
+use crate::accounts::Accounts;
+use crate::issuer::Issuer;
+use crate::rpc::Rpc;
+use crate::store::sqlite::SqliteStore;
+
+/// The file in the place's folder that holds the accounts.
+const STORE_FILE: &str = "login.db";
+
+/// The parts that login calls.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    /// The issuer.
+    pub auth: Peer,
+}
+
+/// Why login did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// There is no secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Its hash pool cannot be started.
+    #[error("starting the password hashing: {0}")]
+    Hashing(String),
+}
+
+/// Starts login: opens its store, starts the hash threads, and carries on with what an earlier run left unfinished.
+pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Context) -> Result<Parts, StartError> {
+    let not_ready = context.readiness.token("login");
+    let store = SqliteStore::open(&place.data.join(STORE_FILE)).await?;
+    let secret = place.secret()?.derive("login/attempts");
+    let accounts = Accounts::start(settings, Arc::new(store), Issuer::new(peers.auth), &secret)
+        .map_err(|error| StartError::Hashing(flaghoist_runtime::fault::chain(&error)))?;
+    let accounts = Arc::new(accounts);
+    tokio::spawn(Arc::clone(&accounts).keep_telling(context.drain.clone()));
+    let rpc = Rpc::new(accounts);
+    drop(not_ready);
+    Ok(Parts { public: rpc.public(), internal: rpc.internal(), http: None, services: rpc::PUBLIC.to_vec() })
+}
+
+#[cfg(test)]
+mod tests;

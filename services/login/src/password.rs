@@ -22,11 +22,11 @@ const COMMON: &str = include_str!("password/common.txt");
 
 /// A password as it is hashed. It is wiped when dropped and never shown.
 #[derive(Clone)]
-pub struct Password(SecretString);
+pub(crate) struct Password(SecretString);
 
 /// Why something is not taken as a password.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum BadPassword {
+pub(crate) enum BadPassword {
     /// Fewer characters than a new password needs.
     #[error("is shorter than {LENGTH_MIN_CHARACTERS} characters")]
     Short,
@@ -40,7 +40,7 @@ pub enum BadPassword {
 
 impl Password {
     /// Reads a password as it was sent and wipes what was sent.
-    pub fn read(mut typed: String) -> Result<Self, BadPassword> {
+    pub(crate) fn read(mut typed: String) -> Result<Self, BadPassword> {
         if typed.len() > LENGTH_MAX_BYTES {
             typed.zeroize();
             return Err(BadPassword::Long);

@@ -9,8 +9,6 @@ CREATE TABLE accounts (
     password_hash      TEXT    NOT NULL,
     -- Rises whenever a session opened before must not live on: new password, disabled.
     credential_version INTEGER NOT NULL DEFAULT 1,
-    -- The session that changed the password last and therefore stays; empty for none.
-    kept_session       TEXT    NOT NULL DEFAULT '',
     admin              INTEGER NOT NULL DEFAULT 0 CHECK (admin IN (0, 1)),
     disabled           INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
     -- Set once the person has asked for deletion; the row goes when the issuer has forgotten them.

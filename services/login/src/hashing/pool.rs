@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -35,6 +36,8 @@ struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
     depth: metrics::Gauge,
+    /// How much work was begun.
+    begun: AtomicU64,
 }
 
 #[derive(Default)]
@@ -47,12 +50,12 @@ struct Queue {
 /// All places are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("all places before the password hashing are taken")]
-pub struct Full;
+pub(crate) struct Full;
 
 /// The work was not finished: the pool has ended or the work panicked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the password hashing has stopped")]
-pub struct Stopped;
+pub(crate) struct Stopped;
 
 impl Pool {
     /// Starts `threads` threads, before which `queue_max` calls may wait.
@@ -61,6 +64,7 @@ impl Pool {
             queue: Mutex::default(),
             arrived: Condvar::new(),
             depth: metrics::gauge!("flaghoist_hash_pool_depth"),
+            begun: AtomicU64::new(0),
         });
         let owner = Arc::new(Owner(Arc::clone(&shared)));
         for number in 0..threads {
@@ -82,17 +86,25 @@ impl Pool {
         let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Full)?;
         Ok(Place { shared: Arc::clone(&self.owner.0), _permit: permit })
     }
+
+    /// How much work the threads have begun so far.
+    pub(crate) fn begun(&self) -> u64 {
+        self.owner.0.begun.load(Ordering::Relaxed)
+    }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Pool").field("free", &self.places.available_permits()).finish_non_exhaustive()
+        out.debug_struct("Pool")
+            .field("free", &self.places.available_permits())
+            .field("begun", &self.begun())
+            .finish_non_exhaustive()
     }
 }
 
 /// The pool could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The cost in the settings is outside of what argon2 knows.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -191,6 +203,7 @@ impl Shared {
                 }
             };
             drop(queue);
+            self.begun.fetch_add(1, Ordering::Relaxed);
             if catch_unwind(AssertUnwindSafe(|| work(hasher))).is_err() {
                 tracing::error!("password hashing panicked");
             }

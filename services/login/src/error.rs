@@ -1,0 +1,141 @@
+//! What can go wrong in login, in the words of the domain, and the one place that says what it is on the wire.
+
+use std::time::Duration;
+
+use flaghoist_runtime::fault::{Fault, Reason, log_chain};
+use tonic::{Code, Status};
+
+use crate::account::BadDisplayName;
+use crate::handle::BadHandle;
+use crate::hashing::{Full, HashError, Stopped};
+use crate::issuer::IssuerError;
+use crate::password::BadPassword;
+use crate::store::StoreError;
+
+/// The domain of the reasons that login gives.
+pub(crate) const DOMAIN: &str = "login.flaghoist";
+
+/// When to try again after the hash pool was full: about as long as it takes to work off its queue.
+const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A handle that is none.
+    #[error("handle {0}")]
+    Handle(#[from] BadHandle),
+    /// A display name that is none.
+    #[error("display_name {0}")]
+    DisplayName(#[from] BadDisplayName),
+    /// A resource name that is none.
+    #[error("name is not a name like users/{{user}}")]
+    Name {
+        /// The field.
+        field: String,
+    },
+    /// A new password that is not taken.
+    #[error("{field} {source}")]
+    Password {
+        /// The field.
+        field: &'static str,
+        /// Why.
+        source: BadPassword,
+    },
+    /// Handle and password do not belong together, or the account may not sign in.
+    #[error("handle and password do not belong together, or the account may not sign in")]
+    CredentialsInvalid,
+    /// There is no such account, or it is being deleted.
+    #[error("there is no account {0}")]
+    AccountUnknown(String),
+    /// The handle belongs to someone.
+    #[error("the handle {0} is taken")]
+    HandleTaken(String),
+    /// Nobody may register.
+    #[error("this installation takes no new accounts")]
+    RegistrationClosed,
+    /// The invitation is missing, unknown, used or expired.
+    #[error("registering takes an invitation that is neither used nor expired")]
+    InvitationInvalid,
+    /// Too many invitations wait to be used.
+    #[error("too many invitations wait to be used")]
+    InvitationsLimit,
+    /// The last admin would be gone.
+    #[error("an installation keeps one admin who is not disabled; make someone else an admin first")]
+    LastAdmin,
+    /// Too many attempts.
+    #[error("too many attempts")]
+    RateLimited(Duration),
+    /// The queue before the hash pool is full.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// The hash pool has ended.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// A hash could not be made or read.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The issuer did not do what was asked.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    /// The store did not do what was asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Error {
+    /// What it is on the wire. What nobody expected is logged here.
+    pub(crate) fn fault(&self) -> Fault {
+        let text = || self.to_string();
+        match self {
+            Self::Handle(bad) => Fault::invalid("handle", bad.to_string()),
+            Self::DisplayName(bad) => Fault::invalid("display_name", bad.to_string()),
+            Self::Name { field } => Fault::invalid(field.clone(), "is not a name like users/{user}"),
+            Self::Password { field, source: weak @ BadPassword::Weak(_) } => {
+                Fault::new(Code::InvalidArgument, Reason::PasswordWeak, text()).violation(*field, weak.to_string())
+            }
+            Self::Password { field, source } => Fault::invalid(*field, source.to_string()),
+            Self::CredentialsInvalid | Self::Issuer(IssuerError::SubjectRefused) => Fault::new(
+                Code::Unauthenticated,
+                Reason::CredentialsInvalid,
+                Self::CredentialsInvalid.to_string(),
+            ),
+            Self::AccountUnknown(name) => Fault::not_found("account", name.clone()),
+            Self::HandleTaken(handle) => {
+                Fault::new(Code::AlreadyExists, Reason::AlreadyExists, text()).resource("account", handle.clone())
+            }
+            Self::RegistrationClosed => Fault::new(Code::PermissionDenied, Reason::RegistrationClosed, text()),
+            Self::InvitationInvalid => Fault::new(Code::PermissionDenied, Reason::InvitationInvalid, text()),
+            Self::InvitationsLimit => Fault::new(Code::ResourceExhausted, Reason::LimitReached, text()),
+            Self::LastAdmin => Fault::new(Code::FailedPrecondition, Reason::LastAdmin, text()),
+            Self::RateLimited(wait) => Fault::rate_limited(*wait),
+            Self::Full(_) => Fault::overloaded(OVERLOADED_RETRY),
+            Self::Issuer(IssuerError::ClientUnknown) => {
+                Fault::new(Code::InvalidArgument, Reason::ClientInvalid, "client_id is not a registered client")
+                    .violation("client_id", "is not a registered client")
+            }
+            Self::Issuer(IssuerError::ScopeRefused) => {
+                Fault::new(Code::FailedPrecondition, Reason::ScopeInvalid, "the client may not have these scopes")
+            }
+            Self::Issuer(IssuerError::LimitReached) => Fault::new(Code::ResourceExhausted, Reason::LimitReached, text()),
+            Self::Issuer(IssuerError::Unavailable(_)) => {
+                tracing::warn!(error = %flaghoist_runtime::fault::chain(self), "the issuer does not answer");
+                Fault::unavailable("the issuer does not answer")
+            }
+            Self::Store(StoreError::Unavailable(_)) => {
+                tracing::warn!(error = %flaghoist_runtime::fault::chain(self), "the store is not available");
+                Fault::unavailable("the store is not available")
+            }
+            Self::Stopped(_) => Fault::unavailable("shutting down"),
+            Self::Hash(_) | Self::Issuer(IssuerError::Failed(_)) | Self::Store(StoreError::Failed(_)) => {
+                log_chain("answering a call to login", self);
+                Fault::internal()
+            }
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        error.fault().into_status(DOMAIN)
+    }
+}

@@ -1,0 +1,131 @@
+//! The issuer as login sees it: it opens sessions for people whom login has recognised, and ends them.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use flaghoist_proto::auth::v1 as auth;
+use flaghoist_proto::auth::v1::subject_service_client::SubjectServiceClient;
+use flaghoist_runtime::Peer;
+use flaghoist_runtime::fault::{Reason, reason_of};
+use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::time::timestamp;
+use tonic::{Code, Response, Status};
+
+/// How long an answer is waited for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Calls the issuer.
+#[derive(Clone, Debug)]
+pub(crate) struct Issuer {
+    client: SubjectServiceClient<Peer>,
+}
+
+/// A sign-in for which a session is to be opened.
+#[derive(Debug)]
+pub(crate) struct SignedIn {
+    pub(crate) user: UserId,
+    pub(crate) client_id: String,
+    pub(crate) admin: bool,
+    pub(crate) at: SystemTime,
+    pub(crate) label: String,
+    pub(crate) address: IpAddr,
+}
+
+/// A session and its first tokens, as the issuer gave them; they are only passed on.
+pub(crate) struct Opened {
+    pub(crate) session: Option<auth::Session>,
+    pub(crate) tokens: Option<auth::TokenSet>,
+}
+
+/// The issuer did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IssuerError {
+    /// It did not answer; trying again is safe.
+    #[error("the issuer does not answer: is auth running?")]
+    Unavailable(#[source] Box<Status>),
+    /// The client is not registered.
+    #[error("the client is not registered")]
+    ClientUnknown,
+    /// The client may not have the scopes.
+    #[error("the client may not have these scopes")]
+    ScopeRefused,
+    /// It knows that the person may not hold sessions, or never may again.
+    #[error("the issuer opens no sessions for this person")]
+    SubjectRefused,
+    /// A bound was reached, for example on sessions of one person.
+    #[error("the issuer keeps no more sessions for this person")]
+    LimitReached,
+    /// It answered what should not happen.
+    #[error("the issuer refused")]
+    Failed(#[source] Box<Status>),
+}
+
+impl From<Status> for IssuerError {
+    fn from(status: Status) -> Self {
+        match (reason_of(&status), status.code()) {
+            (Some(Reason::ClientInvalid | Reason::ClientUnauthorized), _) => Self::ClientUnknown,
+            (Some(Reason::ScopeInvalid), _) => Self::ScopeRefused,
+            (Some(Reason::PermissionDenied), _) => Self::SubjectRefused,
+            (Some(Reason::LimitReached), _) => Self::LimitReached,
+            (_, Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled) => {
+                Self::Unavailable(Box::new(status))
+            }
+            _ => Self::Failed(Box::new(status)),
+        }
+    }
+}
+
+impl Issuer {
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self { client: SubjectServiceClient::new(peer) }
+    }
+
+    /// Opens a session.
+    pub(crate) async fn create_session(&self, signed_in: SignedIn) -> Result<Opened, IssuerError> {
+        let mut scopes = vec!["chat.send".to_owned(), "chat.read".to_owned()];
+        if signed_in.admin {
+            scopes.push(flaghoist_runtime::token::SCOPE_ADMIN.to_owned());
+        }
+        let request = auth::CreateSessionRequest {
+            user: signed_in.user.name(),
+            client_id: signed_in.client_id,
+            scopes,
+            amr: vec!["pwd".to_owned()],
+            auth_time: Some(timestamp(signed_in.at)),
+            label: signed_in.label,
+            address: signed_in.address.to_string(),
+        };
+        let mut client = self.client.clone();
+        let answer = in_time(async move { client.create_session(request).await }).await?;
+        Ok(Opened { session: answer.session, tokens: answer.tokens })
+    }
+
+    /// Says whether a person may hold sessions and be an admin.
+    pub(crate) async fn set_subject_state(&self, user: UserId, enabled: bool, admin: bool) -> Result<(), IssuerError> {
+        let request = auth::SetSubjectStateRequest { user: user.name(), enabled, admin };
+        let mut client = self.client.clone();
+        in_time(async move { client.set_subject_state(request).await }).await.map(|_| ())
+    }
+
+    /// Ends the sessions of a person, all but `except` if that is not empty.
+    pub(crate) async fn end_sessions(&self, user: UserId, except: String) -> Result<(), IssuerError> {
+        let request = auth::RevokeSubjectSessionsRequest { user: user.name(), except_session: except };
+        let mut client = self.client.clone();
+        in_time(async move { client.revoke_subject_sessions(request).await }).await.map(|_| ())
+    }
+
+    /// Removes everything about a person.
+    pub(crate) async fn erase(&self, user: UserId) -> Result<(), IssuerError> {
+        let request = auth::EraseSubjectRequest { user: user.name() };
+        let mut client = self.client.clone();
+        in_time(async move { client.erase_subject(request).await }).await.map(|_| ())
+    }
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<Response<T>, Status>> + Send) -> Result<T, IssuerError> {
+    match tokio::time::timeout(ANSWER_WITHIN, call).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_elapsed) => Err(Status::deadline_exceeded("no answer in time").into()),
+    }
+}

@@ -1,0 +1,92 @@
+//! `AccountService`.
+
+use std::mem::take;
+
+use flaghoist_proto::login::v1 as login;
+use flaghoist_proto::login::v1::account_service_server::AccountService;
+use flaghoist_runtime::Caller;
+use tonic::{Request, Response, Status};
+use zeroize::Zeroize as _;
+
+use super::{Reader, Rpc, address, check, person, shown};
+use crate::accounts::Register;
+use crate::invitation::Invitation;
+use crate::password::Password;
+
+#[tonic::async_trait]
+impl AccountService for Rpc {
+    async fn create_account(
+        &self,
+        request: Request<login::CreateAccountRequest>,
+    ) -> Result<Response<login::CreateAccountResponse>, Status> {
+        let address = address(&request);
+        let mut request = request.into_inner();
+        check(&request)?;
+        let wanted = Register {
+            handle: take(&mut request.handle),
+            display_name: take(&mut request.display_name),
+            password: Password::read(take(&mut request.password)),
+            invitation: Invitation::read(&request.invitation),
+            address,
+        };
+        request.invitation.zeroize();
+        let account = self.accounts.register(wanted).await?;
+        Ok(Response::new(login::CreateAccountResponse { account: Some(shown(account, Reader::Themselves)) }))
+    }
+
+    async fn get_account(
+        &self,
+        request: Request<login::GetAccountRequest>,
+    ) -> Result<Response<login::GetAccountResponse>, Status> {
+        let (me, caller) = Caller::user_of(&request)?;
+        let request = request.into_inner();
+        check(&request)?;
+        let user = if request.name.is_empty() { me } else { person("name", &request.name)? };
+        let reader = reader(user == me, caller.admin());
+        let account = self.accounts.get(user).await?;
+        Ok(Response::new(login::GetAccountResponse { account: Some(shown(account, reader)) }))
+    }
+
+    async fn update_account(
+        &self,
+        request: Request<login::UpdateAccountRequest>,
+    ) -> Result<Response<login::UpdateAccountResponse>, Status> {
+        let (me, _caller) = Caller::user_of(&request)?;
+        let request = request.into_inner();
+        check(&request)?;
+        let account = self.accounts.rename(me, request.display_name.as_deref()).await?;
+        Ok(Response::new(login::UpdateAccountResponse { account: Some(shown(account, Reader::Themselves)) }))
+    }
+
+    async fn delete_account(
+        &self,
+        request: Request<login::DeleteAccountRequest>,
+    ) -> Result<Response<login::DeleteAccountResponse>, Status> {
+        let (me, _caller) = Caller::user_of(&request)?;
+        let address = address(&request);
+        let request = request.into_inner();
+        check(&request)?;
+        self.accounts.delete(me, Password::read(request.password), address).await?;
+        Ok(Response::new(login::DeleteAccountResponse {}))
+    }
+
+    async fn lookup_account(
+        &self,
+        request: Request<login::LookupAccountRequest>,
+    ) -> Result<Response<login::LookupAccountResponse>, Status> {
+        let (me, caller) = Caller::user_of(&request)?;
+        let request = request.into_inner();
+        check(&request)?;
+        let account = self.accounts.lookup(&request.handle).await?;
+        let reader = reader(account.user == me, caller.admin());
+        Ok(Response::new(login::LookupAccountResponse { account: Some(shown(account, reader)) }))
+    }
+}
+
+fn reader(themselves: bool, admin: bool) -> Reader {
+    match (themselves, admin) {
+        (_, true) => Reader::Admin,
+        (true, false) => Reader::Themselves,
+        (false, false) => Reader::Another,
+    }
+}

@@ -1,0 +1,226 @@
+//! The settings of login.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flaghoist_runtime::settings::{Reader, Setting};
+
+use crate::hashing::Cost;
+
+const REGISTRATION: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_REGISTRATION",
+    default: "open",
+    doc: "Who may register: open (anyone), invitation (who has a code that an admin made), closed (nobody)",
+};
+const REGISTRATION_BURST: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_REGISTRATION_BURST",
+    default: "20",
+    doc: "How many registrations one address may try at once",
+};
+const REGISTRATION_REFILL: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_REGISTRATION_REFILL",
+    default: "30s",
+    doc: "How long it takes until an address may try one more registration",
+};
+const ADDRESS_BURST: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_ADDRESS_BURST",
+    default: "30",
+    doc: "How many passwords one address may try at once, for whatever accounts",
+};
+const ADDRESS_REFILL: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_ADDRESS_REFILL",
+    default: "2s",
+    doc: "How long it takes until an address may try one more password",
+};
+const ACCOUNT_FREE: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_ACCOUNT_FREE",
+    default: "5",
+    doc: "How many passwords one address may try for one account without delay",
+};
+const ACCOUNT_DELAY: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_ACCOUNT_DELAY",
+    default: "1s",
+    doc: "The delay after that; each further wrong password doubles it",
+};
+const ACCOUNT_DELAY_MAX: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_ACCOUNT_DELAY_MAX",
+    default: "15m",
+    doc: "The longest such delay",
+};
+const INVITATION_LIFETIME: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_INVITATION_LIFETIME",
+    default: "7d",
+    doc: "How long an invitation can be used",
+};
+const PASSWORD_SCORE: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_PASSWORD_SCORE",
+    default: "2",
+    doc: "The least strength of a new password on zxcvbn's scale from 0 to 4",
+};
+const HASH_MEMORY_KIB: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_HASH_MEMORY_KIB",
+    default: "19456",
+    doc: "Memory of a password hash (argon2id) in KiB; hashes are renewed at sign-in when this rises",
+};
+const HASH_PASSES: Setting =
+    Setting { name: "FLAGHOIST_LOGIN_HASH_PASSES", default: "2", doc: "Passes of a password hash" };
+const HASH_LANES: Setting =
+    Setting { name: "FLAGHOIST_LOGIN_HASH_LANES", default: "1", doc: "Lanes of a password hash" };
+const HASH_THREADS: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_HASH_THREADS",
+    default: "0",
+    doc: "Threads that hash passwords, each with the memory of one hash; 0 is half of the cores",
+};
+const HASH_QUEUE: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_HASH_QUEUE",
+    default: "64",
+    doc: "How many calls may wait for a password to be hashed; the next is refused at once",
+};
+
+/// All settings of login.
+pub const SETTINGS: &[Setting] = &[
+    REGISTRATION,
+    REGISTRATION_BURST,
+    REGISTRATION_REFILL,
+    ADDRESS_BURST,
+    ADDRESS_REFILL,
+    ACCOUNT_FREE,
+    ACCOUNT_DELAY,
+    ACCOUNT_DELAY_MAX,
+    INVITATION_LIFETIME,
+    PASSWORD_SCORE,
+    HASH_MEMORY_KIB,
+    HASH_PASSES,
+    HASH_LANES,
+    HASH_THREADS,
+    HASH_QUEUE,
+];
+
+/// Who may register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Registration {
+    /// Anyone.
+    Open,
+    /// Who has an invitation.
+    Invitation,
+    /// Nobody.
+    Closed,
+}
+
+/// What the settings say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Who may register.
+    pub registration: Registration,
+    /// How many registrations one address may try at once.
+    pub registration_burst: u32,
+    /// How long it takes until an address may try one more.
+    pub registration_refill: Duration,
+    /// How many passwords one address may try at once.
+    pub address_burst: u32,
+    /// How long it takes until an address may try one more.
+    pub address_refill: Duration,
+    /// How many passwords one address may try for one account without delay.
+    pub account_free: u32,
+    /// The first delay after that.
+    pub account_delay: Duration,
+    /// The longest delay.
+    pub account_delay_max: Duration,
+    /// How long an invitation can be used.
+    pub invitation_lifetime: Duration,
+    /// The least strength of a new password, 0 to 4.
+    pub password_score: u8,
+    /// The cost of a password hash.
+    pub hash_cost: Cost,
+    /// Threads that hash.
+    pub hash_threads: usize,
+    /// Calls that may wait for them.
+    pub hash_queue: usize,
+}
+
+impl Settings {
+    /// Reads the settings; mistakes are noted in `reader`.
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        const MILLISECOND: Duration = Duration::from_millis(1);
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let registrations = [
+            ("open", Registration::Open),
+            ("invitation", Registration::Invitation),
+            ("closed", Registration::Closed),
+        ];
+        let lanes = reader.number(&HASH_LANES, 1..=16);
+        let threads = reader.number(&HASH_THREADS, 0..=256);
+        let settings = Self {
+            registration: reader.choice(&REGISTRATION, &registrations),
+            registration_burst: reader.number(&REGISTRATION_BURST, 1..=1_000_000),
+            registration_refill: reader.duration(&REGISTRATION_REFILL, MILLISECOND..=DAY),
+            address_burst: reader.number(&ADDRESS_BURST, 1..=1_000_000),
+            address_refill: reader.duration(&ADDRESS_REFILL, MILLISECOND..=DAY),
+            account_free: reader.number(&ACCOUNT_FREE, 1..=1_000_000),
+            account_delay: reader.duration(&ACCOUNT_DELAY, MILLISECOND..=DAY),
+            account_delay_max: reader.duration(&ACCOUNT_DELAY_MAX, MILLISECOND..=DAY),
+            invitation_lifetime: reader.duration(&INVITATION_LIFETIME, MILLISECOND..=DAY * 365),
+            password_score: reader.number(&PASSWORD_SCORE, 0..=4),
+            hash_cost: Cost {
+                memory_kib: reader.number(&HASH_MEMORY_KIB, 8..=1024 * 1024),
+                passes: reader.number(&HASH_PASSES, 1..=1000),
+                lanes,
+            },
+            hash_threads: if threads == 0 { half_of_the_cores() } else { threads },
+            hash_queue: reader.number(&HASH_QUEUE, 1..=100_000),
+        };
+        if settings.account_delay > settings.account_delay_max {
+            reader.mistake(ACCOUNT_DELAY.name, format!("is longer than {}", ACCOUNT_DELAY_MAX.name));
+        }
+        if settings.hash_cost.memory_kib < 8 * lanes {
+            reader.mistake(HASH_MEMORY_KIB.name, "is below 8 for each lane");
+        }
+        settings
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::read(&mut Reader::new(&BTreeMap::<String, String>::new()))
+    }
+}
+
+/// At least one, and at least half of the cores stay free for calls that hash nothing.
+fn half_of_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_documents() {
+        let map = BTreeMap::<String, String>::new();
+        let mut reader = Reader::new(&map);
+        let settings = Settings::read(&mut reader);
+        reader.finish().unwrap();
+        assert_eq!(settings, Settings::default());
+        assert_eq!(settings.registration, Registration::Open);
+        assert_eq!(settings.hash_cost, Cost { memory_kib: 19_456, passes: 2, lanes: 1 });
+        assert_eq!((settings.hash_queue, settings.invitation_lifetime), (64, Duration::from_secs(7 * 86_400)));
+        assert!(settings.hash_threads >= 1);
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let map = BTreeMap::from([
+            ("FLAGHOIST_LOGIN_REGISTRATION", "maybe"),
+            ("FLAGHOIST_LOGIN_HASH_QUEUE", "0"),
+            ("FLAGHOIST_LOGIN_ACCOUNT_DELAY", "1h"),
+            ("FLAGHOIST_LOGIN_HASH_MEMORY_KIB", "16"),
+            ("FLAGHOIST_LOGIN_HASH_LANES", "4"),
+        ]);
+        let mut reader = Reader::new(&map);
+        let _settings = Settings::read(&mut reader);
+        let mistakes = reader.finish().unwrap_err().to_string();
+        for name in ["REGISTRATION", "HASH_QUEUE", "ACCOUNT_DELAY", "HASH_MEMORY_KIB"] {
+            assert!(mistakes.contains(&format!("FLAGHOIST_LOGIN_{name}:")), "{mistakes}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What login keeps. The doc comments of [`Store`] are promises; `conformance` checks them for every backend.
+
+pub(crate) mod sqlite;
+
+#[cfg(test)]
+pub(crate) mod conformance;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use flaghoist_runtime::names::UserId;
+
+use crate::account::{Account, Credentials, DisplayName, NewAccount};
+use crate::handle::Handle;
+use crate::invitation::InvitationDigest;
+use crate::throttle::{AttemptKey, Delays};
+
+/// Accounts, invitations, attempts and notices. Every write is on disk once it is answered; times are milliseconds.
+#[async_trait]
+pub(crate) trait Store: Send + Sync + 'static {
+    /// Makes an account, and uses the invitation up, both or neither. Of many at once with one handle or one
+    /// invitation exactly one succeeds.
+    async fn create_account(&self, new: &NewAccount, invitation: Option<InvitationDigest>)
+    -> Result<Created, StoreError>;
+
+    /// The account of a person. One that is being deleted is gone.
+    async fn account(&self, user: UserId) -> Result<Option<Account>, StoreError>;
+
+    /// The account with a handle. One that is being deleted is gone.
+    async fn account_by_handle(&self, handle: &Handle) -> Result<Option<Account>, StoreError>;
+
+    /// Those of the people who exist and are neither disabled nor being deleted, in no order.
+    async fn users(&self, users: &[UserId]) -> Result<Vec<(UserId, Handle)>, StoreError>;
+
+    /// What proves the person with a handle, also while they are being deleted.
+    async fn credentials(&self, handle: &Handle) -> Result<Option<Credentials>, StoreError>;
+
+    /// What proves a person, also while they are being deleted.
+    async fn credentials_of(&self, user: UserId) -> Result<Option<Credentials>, StoreError>;
+
+    /// Changes what people are shown; answers the account as it is then.
+    async fn set_display_name(&self, user: UserId, name: &DisplayName) -> Result<Option<Account>, StoreError>;
+
+    /// Puts a hash of the same password in the place of `old`; does nothing when the hash is another by now.
+    async fn renew_password_hash(&self, user: UserId, old: &str, new: &str) -> Result<(), StoreError>;
+
+    /// Puts a new password in place and notes that all sessions but `kept_session` are to end. Does nothing, and
+    /// answers `false`, when the credentials are not those of `version` any more.
+    async fn change_password(
+        &self,
+        user: UserId,
+        version: i64,
+        hash: &str,
+        kept_session: &str,
+        now: i64,
+    ) -> Result<bool, StoreError>;
+
+    /// Disables or enables an account and notes that the issuer is to be told. Never disables the last admin.
+    async fn set_disabled(&self, user: UserId, disabled: bool, now: i64) -> Result<Changed, StoreError>;
+
+    /// Makes a person an admin or ends that, and notes that the issuer is to be told. Never ends it for the last one.
+    async fn set_admin(&self, user: UserId, admin: bool, now: i64) -> Result<Changed, StoreError>;
+
+    /// Marks an account as being deleted and notes that the issuer is to erase it. Never the last admin's.
+    async fn begin_deletion(&self, user: UserId, now: i64) -> Result<Changed, StoreError>;
+
+    /// Removes what is left of an account that is being deleted, with the attempts at it.
+    async fn finish_deletion(&self, user: UserId, attempts_at: [u8; 16]) -> Result<(), StoreError>;
+
+    /// Keeps an invitation until it expires. Answers `false` when `outstanding_max` are waiting to be used.
+    async fn create_invitation(
+        &self,
+        digest: InvitationDigest,
+        now: i64,
+        expires_at: i64,
+        outstanding_max: u32,
+    ) -> Result<bool, StoreError>;
+
+    /// Whether an invitation could be used now.
+    async fn invitation_usable(&self, digest: InvitationDigest, now: i64) -> Result<bool, StoreError>;
+
+    /// Counts an attempt before it is made, or answers how long to wait. Of many at once no more are let through than
+    /// would be one after another.
+    async fn reserve_attempt(&self, key: AttemptKey, delays: Delays, now: i64)
+    -> Result<Option<Duration>, StoreError>;
+
+    /// Forgets the attempts from an address, which is known from now on, and takes its last one off the shared count
+    /// if it was counted there. Keeps `known_max` known addresses an account at most, the latest.
+    async fn attempt_succeeded(&self, key: AttemptKey, known_max: u32, now: i64) -> Result<(), StoreError>;
+
+    /// Forgets what is old, and the oldest of the rest until `rows_max` are left.
+    async fn forget_attempts(&self, now: i64, rows_max: u32) -> Result<(), StoreError>;
+
+    /// What the issuer has yet to be told about a person, in the order it was noted; each with its id.
+    async fn notices(&self, user: UserId) -> Result<Vec<(i64, Notice)>, StoreError>;
+
+    /// Some of the people about whom the issuer has yet to be told something, those who wait longest first.
+    async fn users_with_notices(&self, max: u32) -> Result<Vec<UserId>, StoreError>;
+
+    /// Removes a notice that was told, unless a newer one has taken its place.
+    async fn told(&self, id: i64) -> Result<(), StoreError>;
+}
+
+/// What came of making an account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Created {
+    /// It is there.
+    Done,
+    /// The handle belongs to someone.
+    HandleTaken,
+    /// The invitation is unknown, used or expired.
+    InvitationInvalid,
+}
+
+/// What came of changing an account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Changed {
+    /// The account as it is now.
+    Done(Account),
+    /// There is no such account.
+    Unknown,
+    /// The last admin would be gone.
+    LastAdmin,
+}
+
+/// Something that the issuer is to be told about a person. A newer notice takes the place of an older one of its kind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Notice {
+    /// Whether the person may hold sessions and be an admin, as it is when told.
+    State,
+    /// Sessions end.
+    EndSessions {
+        /// All but this one, if it is not empty.
+        except: String,
+    },
+    /// Everything about the person is to be removed.
+    Erase,
+}
+
+/// The store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full or read-only, or the store is locked: it may be otherwise soon.
+    #[error("the accounts' store is not available: is its disk full or read-only?")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It should not have happened.
+    #[error("the accounts' store failed")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

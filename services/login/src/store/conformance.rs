@@ -1,0 +1,326 @@
+//! What every store must do: one function for each promise, and the macro that lists them.
+
+use std::time::Duration;
+
+use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::time::millis;
+use uuid::Uuid;
+
+use super::{Changed, Created, Notice, Store};
+use crate::account::{DisplayName, NewAccount};
+use crate::handle::Handle;
+use crate::invitation::{Invitation, InvitationDigest};
+use crate::throttle::{AttemptKey, Delays, FORGET_AFTER, KNOWN_FOR};
+
+/// Makes a test of each promise; `$open` opens the store that is kept in a folder.
+macro_rules! suite {
+    ($open:expr) => {
+        $crate::store::conformance::suite!($open;
+            accounts_are_kept_over_a_restart,
+            one_handle_is_one_account,
+            an_invitation_admits_one_person,
+            an_invitation_of_a_failed_registration_stays,
+            outstanding_invitations_are_bounded,
+            users_are_those_who_can_be_reached,
+            a_hash_is_renewed_only_in_place_of_the_same,
+            a_password_changes_once_for_one_version,
+            the_last_admin_stays,
+            deletion_hides_at_once_and_ends_later,
+            a_newer_notice_takes_the_place_of_the_older,
+            of_many_attempts_at_once_only_the_free_are_let_through,
+            a_known_address_is_apart_from_strangers,
+            known_addresses_are_bounded,
+            old_attempts_are_forgotten,
+        );
+    };
+    ($open:expr; $($promise:ident),* $(,)?) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $promise() {
+            let folder = tempfile::tempdir().unwrap();
+            let open = $open;
+            let world = $crate::store::conformance::World { open: || open(folder.path()) };
+            $crate::store::conformance::$promise(world).await;
+        }
+    )*};
+}
+pub(crate) use suite;
+
+/// Opens the store, the same one each time.
+pub(crate) struct World<Open> {
+    pub(crate) open: Open,
+}
+
+const NOW: i64 = 1_800_000_000_000;
+const DELAYS: Delays = Delays { free: 5, first: Duration::from_secs(1), max: Duration::from_secs(900) };
+
+fn handle(text: &str) -> Handle {
+    Handle::read(text).unwrap()
+}
+
+fn person(text: &str) -> NewAccount {
+    NewAccount {
+        user: UserId(Uuid::now_v7()),
+        handle: handle(text),
+        display_name: DisplayName::read(text).unwrap(),
+        password_hash: format!("hash of {text}"),
+        created_at: flaghoist_runtime::time::from_millis(NOW),
+    }
+}
+
+async fn register(store: &impl Store, text: &str) -> UserId {
+    let person = person(text);
+    assert_eq!(store.create_account(&person, None).await.unwrap(), Created::Done);
+    person.user
+}
+
+fn attempt(account: u8, address: u8) -> AttemptKey {
+    AttemptKey { account: [account; 16], address: [address; 16] }
+}
+
+pub(crate) async fn accounts_are_kept_over_a_restart<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let user = register(&store, "alice").await;
+    let renamed = store.set_display_name(user, &DisplayName::read("Alice L.").unwrap()).await.unwrap().unwrap();
+    assert_eq!(renamed.display_name.as_str(), "Alice L.");
+    drop(store);
+    let store = (world.open)().await;
+    let account = store.account(user).await.unwrap().unwrap();
+    assert_eq!(account, renamed);
+    assert_eq!((account.user, account.admin, account.disabled), (user, false, false));
+    assert_eq!(millis(account.created_at), NOW);
+    assert_eq!(store.account_by_handle(&handle("alice")).await.unwrap(), Some(account.clone()));
+    let credentials = store.credentials(&handle("alice")).await.unwrap().unwrap();
+    assert_eq!((credentials.account, credentials.password_hash.as_str()), (account, "hash of alice"));
+    assert!(store.account_by_handle(&handle("bob")).await.unwrap().is_none());
+    assert!(store.account(UserId(Uuid::now_v7())).await.unwrap().is_none());
+    assert!(store.set_display_name(UserId(Uuid::now_v7()), &DisplayName::read("x").unwrap()).await.unwrap().is_none());
+}
+
+pub(crate) async fn one_handle_is_one_account<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let people: Vec<_> = (0..16).map(|_| person("alice")).collect();
+    let created = futures_util::future::join_all(people.iter().map(|person| store.create_account(person, None))).await;
+    let created: Vec<_> = created.into_iter().map(Result::unwrap).collect();
+    assert_eq!(created.iter().filter(|created| **created == Created::Done).count(), 1);
+    assert_eq!(created.iter().filter(|created| **created == Created::HandleTaken).count(), 15);
+}
+
+async fn invite(store: &impl Store, expires_at: i64) -> InvitationDigest {
+    let digest = Invitation::generate().digest();
+    assert!(store.create_invitation(digest, NOW - 10, expires_at, 100).await.unwrap());
+    digest
+}
+
+pub(crate) async fn an_invitation_admits_one_person<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let digest = invite(&store, NOW + 1).await;
+    assert!(store.invitation_usable(digest, NOW).await.unwrap());
+    let people: Vec<_> = (0..16).map(|number| person(&format!("p{number}"))).collect();
+    let created = people.iter().map(|person| store.create_account(person, Some(digest)));
+    let created = futures_util::future::join_all(created).await;
+    assert_eq!(created.iter().filter(|created| matches!(created, Ok(Created::Done))).count(), 1);
+    assert_eq!(created.iter().filter(|created| matches!(created, Ok(Created::InvitationInvalid))).count(), 15);
+    assert!(!store.invitation_usable(digest, NOW).await.unwrap());
+    // Those who were refused left nothing behind.
+    let mut there = 0;
+    for person in &people {
+        there += usize::from(store.account(person.user).await.unwrap().is_some());
+    }
+    assert_eq!(there, 1);
+    let expired = invite(&store, NOW).await;
+    assert!(!store.invitation_usable(expired, NOW).await.unwrap());
+    for digest in [expired, Invitation::generate().digest()] {
+        let refused = store.create_account(&person("late"), Some(digest)).await.unwrap();
+        assert_eq!(refused, Created::InvitationInvalid);
+    }
+}
+
+pub(crate) async fn an_invitation_of_a_failed_registration_stays<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    register(&store, "alice").await;
+    let digest = invite(&store, NOW + 1).await;
+    assert_eq!(store.create_account(&person("alice"), Some(digest)).await.unwrap(), Created::HandleTaken);
+    assert_eq!(store.create_account(&person("bob"), Some(digest)).await.unwrap(), Created::Done);
+}
+
+pub(crate) async fn outstanding_invitations_are_bounded<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        let digest = Invitation::generate().digest();
+        kept.push(store.create_invitation(digest, NOW, NOW + 100, 2).await.unwrap());
+    }
+    assert_eq!(kept, [true, true, false]);
+    // Expired ones make room.
+    assert!(store.create_invitation(Invitation::generate().digest(), NOW + 100, NOW + 200, 2).await.unwrap());
+}
+
+pub(crate) async fn users_are_those_who_can_be_reached<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let alice = register(&store, "alice").await;
+    let bob = register(&store, "bob").await;
+    let carol = register(&store, "carol").await;
+    store.set_disabled(bob, true, NOW).await.unwrap();
+    store.begin_deletion(carol, NOW).await.unwrap();
+    let asked = [alice, bob, carol, alice, UserId(Uuid::now_v7())];
+    assert_eq!(store.users(&asked).await.unwrap(), [(alice, handle("alice"))]);
+    assert_eq!(store.users(&[]).await.unwrap(), []);
+}
+
+pub(crate) async fn a_hash_is_renewed_only_in_place_of_the_same<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let user = register(&store, "alice").await;
+    store.renew_password_hash(user, "hash of someone", "stolen").await.unwrap();
+    store.renew_password_hash(user, "hash of alice", "renewed").await.unwrap();
+    let credentials = store.credentials_of(user).await.unwrap().unwrap();
+    assert_eq!((credentials.password_hash.as_str(), credentials.version), ("renewed", 1));
+}
+
+pub(crate) async fn a_password_changes_once_for_one_version<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let user = register(&store, "alice").await;
+    assert!(store.change_password(user, 1, "second", "session-1", NOW).await.unwrap());
+    assert!(!store.change_password(user, 1, "third", "session-2", NOW).await.unwrap());
+    let credentials = store.credentials_of(user).await.unwrap().unwrap();
+    assert_eq!((credentials.password_hash.as_str(), credentials.version, credentials.untold), ("second", 2, true));
+    let notices = store.notices(user).await.unwrap();
+    assert!(matches!(&notices[..], [(_, Notice::EndSessions { except })] if except == "session-1"), "{notices:?}");
+    store.set_disabled(user, true, NOW).await.unwrap();
+    let version = store.credentials_of(user).await.unwrap().unwrap().version;
+    assert!(version > 2);
+    assert!(!store.change_password(user, version, "fourth", "", NOW).await.unwrap(), "the account is disabled");
+}
+
+pub(crate) async fn the_last_admin_stays<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let alice = register(&store, "alice").await;
+    let bob = register(&store, "bob").await;
+    assert!(matches!(store.set_admin(alice, true, NOW).await.unwrap(), Changed::Done(account) if account.admin));
+    assert_eq!(store.set_admin(alice, false, NOW).await.unwrap(), Changed::LastAdmin);
+    assert_eq!(store.set_disabled(alice, true, NOW).await.unwrap(), Changed::LastAdmin);
+    assert_eq!(store.begin_deletion(alice, NOW).await.unwrap(), Changed::LastAdmin);
+    store.set_admin(bob, true, NOW).await.unwrap();
+    // Of two who are ended at once one stays.
+    let (first, second) = tokio::join!(store.set_admin(alice, false, NOW), store.set_disabled(bob, true, NOW));
+    let refused = [first.unwrap(), second.unwrap()].iter().filter(|changed| **changed == Changed::LastAdmin).count();
+    assert_eq!(refused, 1);
+    assert_eq!(store.set_admin(UserId(Uuid::now_v7()), true, NOW).await.unwrap(), Changed::Unknown);
+}
+
+pub(crate) async fn deletion_hides_at_once_and_ends_later<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let user = register(&store, "alice").await;
+    let key = attempt(1, 1);
+    store.finish_deletion(user, key.account).await.unwrap();
+    assert!(store.account(user).await.unwrap().is_some(), "nobody asked for it yet");
+    assert!(matches!(store.begin_deletion(user, NOW).await.unwrap(), Changed::Done(_)));
+    drop(store);
+    let store = (world.open)().await;
+    assert!(store.account(user).await.unwrap().is_none());
+    assert!(store.account_by_handle(&handle("alice")).await.unwrap().is_none());
+    assert_eq!(store.set_admin(user, true, NOW).await.unwrap(), Changed::Unknown);
+    let credentials = store.credentials(&handle("alice")).await.unwrap().unwrap();
+    assert!(credentials.deleting && !credentials.usable() && credentials.untold);
+    assert_eq!(store.create_account(&person("alice"), None).await.unwrap(), Created::HandleTaken);
+    assert_eq!(store.users_with_notices(10).await.unwrap(), [user]);
+    store.reserve_attempt(key, Delays { free: 1, ..DELAYS }, NOW).await.unwrap();
+    store.finish_deletion(user, key.account).await.unwrap();
+    assert!(store.credentials_of(user).await.unwrap().is_none());
+    assert_eq!(store.reserve_attempt(key, Delays { free: 1, ..DELAYS }, NOW).await.unwrap(), None);
+    assert_eq!(store.create_account(&person("alice"), None).await.unwrap(), Created::Done);
+}
+
+pub(crate) async fn a_newer_notice_takes_the_place_of_the_older<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let user = register(&store, "alice").await;
+    let except = |session: &str| Notice::EndSessions { except: session.into() };
+    assert!(store.change_password(user, 1, "second", "one", NOW).await.unwrap());
+    let (older, _) = store.notices(user).await.unwrap()[0];
+    store.set_admin(user, true, NOW).await.unwrap();
+    assert!(store.change_password(user, 2, "third", "two", NOW).await.unwrap());
+    store.told(older).await.unwrap();
+    let notices = store.notices(user).await.unwrap();
+    assert_eq!(notices.iter().map(|(_, notice)| notice.clone()).collect::<Vec<_>>(), [Notice::State, except("two")]);
+    for (id, _) in notices {
+        store.told(id).await.unwrap();
+    }
+    assert!(store.users_with_notices(10).await.unwrap().is_empty());
+}
+
+pub(crate) async fn of_many_attempts_at_once_only_the_free_are_let_through<S: Store>(
+    world: World<impl AsyncFn() -> S>,
+) {
+    let store = (world.open)().await;
+    let key = attempt(1, 1);
+    let tries = (0..100).map(|_| store.reserve_attempt(key, DELAYS, NOW));
+    let waits: Vec<_> = futures_util::future::join_all(tries).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(waits.iter().filter(|wait| wait.is_none()).count(), 5);
+    assert!(waits.iter().flatten().all(|wait| *wait == Duration::from_secs(1)));
+    drop(store);
+    let store = (world.open)().await;
+    assert_eq!(store.reserve_attempt(key, DELAYS, NOW + 400).await.unwrap(), Some(Duration::from_millis(600)));
+    assert_eq!(store.reserve_attempt(key, DELAYS, NOW + 1000).await.unwrap(), None);
+    assert_eq!(store.reserve_attempt(key, DELAYS, NOW + 1000).await.unwrap(), Some(Duration::from_secs(2)));
+    assert_eq!(store.reserve_attempt(attempt(2, 1), DELAYS, NOW).await.unwrap(), None, "another account is free");
+    store.attempt_succeeded(key, 8, NOW + 1000).await.unwrap();
+    assert_eq!(store.reserve_attempt(key, DELAYS, NOW + 1000).await.unwrap(), None);
+}
+
+pub(crate) async fn a_known_address_is_apart_from_strangers<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let owner = attempt(1, 200);
+    assert_eq!(store.reserve_attempt(owner, DELAYS, NOW).await.unwrap(), None);
+    store.attempt_succeeded(owner, 8, NOW).await.unwrap();
+    let mut let_through = 0;
+    for address in 1..=100 {
+        let_through += usize::from(store.reserve_attempt(attempt(1, address), DELAYS, NOW).await.unwrap().is_none());
+    }
+    assert_eq!(let_through, 20, "all unknown addresses together have four times what one has");
+    assert_eq!(store.reserve_attempt(owner, DELAYS, NOW).await.unwrap(), None);
+    let long_after = NOW + i64::try_from(KNOWN_FOR.as_millis()).unwrap();
+    assert_eq!(store.reserve_attempt(owner, DELAYS, long_after - 1).await.unwrap(), None);
+}
+
+pub(crate) async fn known_addresses_are_bounded<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    for address in 1..=10 {
+        let key = attempt(1, address);
+        assert_eq!(store.reserve_attempt(key, DELAYS, NOW + i64::from(address)).await.unwrap(), None);
+        store.attempt_succeeded(key, 3, NOW + i64::from(address)).await.unwrap();
+    }
+    let later = NOW + 20;
+    let wait = Delays { free: 1, ..DELAYS };
+    // Strangers use up what they have together; who is known does not care.
+    for address in 101..=110 {
+        let _answer = store.reserve_attempt(attempt(1, address), wait, later).await.unwrap();
+    }
+    let mut known = Vec::new();
+    for address in 1..=10 {
+        if store.reserve_attempt(attempt(1, address), wait, later).await.unwrap().is_none() {
+            known.push(address);
+        }
+    }
+    assert_eq!(known, [8, 9, 10]);
+}
+
+pub(crate) async fn old_attempts_are_forgotten<S: Store>(world: World<impl AsyncFn() -> S>) {
+    let store = (world.open)().await;
+    let once = Delays { free: 1, first: FORGET_AFTER * 10, max: FORGET_AFTER * 10 };
+    let known = attempt(1, 1);
+    store.reserve_attempt(known, DELAYS, NOW).await.unwrap();
+    store.attempt_succeeded(known, 8, NOW).await.unwrap();
+    for (account, at) in [(2, NOW), (3, NOW + 1), (4, NOW + 2)] {
+        assert_eq!(store.reserve_attempt(attempt(account, 1), once, at).await.unwrap(), None);
+    }
+    let day_later = NOW + 1 + i64::try_from(FORGET_AFTER.as_millis()).unwrap();
+    store.forget_attempts(day_later, 100).await.unwrap();
+    assert_eq!(store.reserve_attempt(attempt(2, 1), once, NOW + 10).await.unwrap(), None, "forgotten");
+    assert!(store.reserve_attempt(attempt(3, 1), once, NOW + 10).await.unwrap().is_some(), "not yet");
+    // One row is kept: the known address, although it is the oldest.
+    store.forget_attempts(NOW + 10, 1).await.unwrap();
+    assert_eq!(store.reserve_attempt(attempt(3, 1), once, NOW + 10).await.unwrap(), None);
+    let hammered = Delays { free: 0, ..once };
+    let _counted = store.reserve_attempt(attempt(1, 9), hammered, NOW + 10).await.unwrap();
+    assert!(store.reserve_attempt(attempt(1, 8), hammered, NOW + 10).await.unwrap().is_some());
+    assert_eq!(store.reserve_attempt(known, DELAYS, NOW + 10).await.unwrap(), None, "still known");
+}

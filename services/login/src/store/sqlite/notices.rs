@@ -1,0 +1,64 @@
+//! The table of what the issuer has yet to be told.
+
+use flaghoist_runtime::names::UserId;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{SqliteStore, key, user};
+use crate::store::Notice;
+
+const STATE: i64 = 1;
+const END_SESSIONS: i64 = 2;
+const ERASE: i64 = 3;
+
+/// Notes something within the transaction of `connection`.
+pub(super) async fn note(
+    connection: &mut SqliteConnection,
+    user: UserId,
+    notice: &Notice,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let (kind, except) = match notice {
+        Notice::State => (STATE, ""),
+        Notice::EndSessions { except } => (END_SESSIONS, except.as_str()),
+        Notice::Erase => (ERASE, ""),
+    };
+    // Replacing gives the row a new id.
+    sqlx::query("INSERT OR REPLACE INTO notices (user_id, kind, except_session, created_at) VALUES (?1, ?2, ?3, ?4)")
+        .bind(key(&user))
+        .bind(kind)
+        .bind(except)
+        .bind(now)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn of(store: &SqliteStore, user: UserId) -> Result<Vec<(i64, Notice)>, sqlx::Error> {
+    let rows = sqlx::query("SELECT id, kind, except_session FROM notices WHERE user_id = ?1 ORDER BY id")
+        .bind(key(&user))
+        .fetch_all(&store.database.readers)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let notice = match row.try_get("kind")? {
+                STATE => Notice::State,
+                END_SESSIONS => Notice::EndSessions { except: row.try_get("except_session")? },
+                _ => Notice::Erase,
+            };
+            Ok((row.try_get("id")?, notice))
+        })
+        .collect()
+}
+
+pub(super) async fn users(store: &SqliteStore, max: u32) -> Result<Vec<UserId>, sqlx::Error> {
+    let rows = sqlx::query("SELECT user_id FROM notices GROUP BY user_id ORDER BY min(id) LIMIT ?1")
+        .bind(max)
+        .fetch_all(&store.database.readers)
+        .await?;
+    rows.iter().map(|row| user(row.try_get("user_id")?)).collect()
+}
+
+pub(super) async fn told(store: &SqliteStore, id: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM notices WHERE id = ?1").bind(id).execute(&store.database.writer).await?;
+    Ok(())
+}
