@@ -21,7 +21,6 @@ pub struct DrainTrigger(watch::Sender<Phase>);
 
 impl Drain {
     /// A drain that has not started, and what starts it.
-    #[expect(clippy::new_ret_no_self, reason = "the two halves are made together")]
     pub fn new() -> (DrainTrigger, Self) {
         let (sender, receiver) = watch::channel(Phase::Running);
         (DrainTrigger(sender), Self(receiver))

@@ -22,14 +22,14 @@ pub struct Fault {
     code: Code,
     reason: Reason,
     message: String,
-    details: ErrorDetails,
+    details: Box<ErrorDetails>,
     violations: usize,
 }
 
 impl Fault {
     /// A fault without details.
     pub fn new(code: Code, reason: Reason, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: ErrorDetails::new(), violations: 0 }
+        Self { code, reason, message: message.into(), details: Box::default(), violations: 0 }
     }
 
     /// Says when to try again (`google.rpc.RetryInfo`).
@@ -119,7 +119,7 @@ impl Fault {
     /// The status that goes out; `domain` is the service that answers, for example `send.flaghoist`.
     pub fn into_status(mut self, domain: &'static str) -> Status {
         self.details.set_error_info(wire_reason(self.reason), domain, std::collections::HashMap::new());
-        Status::with_error_details(self.code, self.message, self.details)
+        Status::with_error_details(self.code, self.message, *self.details)
     }
 }
 
@@ -136,7 +136,6 @@ pub fn reason_of(status: &Status) -> Option<Reason> {
 }
 
 /// Checks a request against the rules of its contract, and names all violations at once.
-#[expect(clippy::result_large_err, reason = "the type that tonic's servers answer")]
 pub fn check<M: flaghoist_proto::check::Check>(message: &M, domain: &'static str) -> Result<(), Status> {
     let violations = message.check();
     if violations.is_empty() { Ok(()) } else { Err(refuse(violations, domain)) }

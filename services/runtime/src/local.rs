@@ -41,7 +41,9 @@ impl Slot {
                 let Some(call) = call else { return Ok(not_started(name)) };
                 let answered = match deadline {
                     None => call.await,
-                    Some(deadline) => tokio::time::timeout_at(deadline, call).await.map_err(|_| deadline::exceeded())?,
+                    Some(deadline) => {
+                        tokio::time::timeout_at(deadline, call).await.map_err(|_| deadline::exceeded())?
+                    }
                 };
                 Ok(answered.unwrap_or_else(|never| match never {}))
             }

@@ -237,7 +237,7 @@ pub fn duration_text(time: Duration) -> String {
         return format!("{}ms", time.as_millis());
     }
     let units = [(86_400, "d"), (3600, "h"), (60, "m")];
-    let (size, unit) = units.into_iter().find(|(size, _)| seconds % size == 0).unwrap_or((1, "s"));
+    let (size, unit) = units.into_iter().find(|(size, _)| seconds.is_multiple_of(*size)).unwrap_or((1, "s"));
     format!("{}{unit}", seconds / size)
 }
 

@@ -1,5 +1,6 @@
-//! One SQLite file per service, opened so that an answered write is on disk and deleted text is gone. One connection writes, a few
-//! read beside it, and one moves what was written from the log into the file without holding the writer up.
+//! One SQLite file per service, opened so that an answered write is on disk and deleted text is gone.
+//!
+//! One connection writes, a few read beside it, and one moves what was written from the log into the file without holding the writer up.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

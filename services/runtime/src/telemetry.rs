@@ -31,8 +31,7 @@ const LOG_FILTER_DEFAULT: &str = "info,h2=warn,hyper=warn,sqlx=warn";
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The bounds of the buckets of durations, in seconds.
-const BUCKETS: [f64; 14] =
-    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// Whether spans are exported.
 static EXPORTING: AtomicBool = AtomicBool::new(false);
@@ -139,7 +138,8 @@ impl Drop for Telemetry {
 fn process_figures() -> Vec<(&'static str, u64)> {
     let mut figures = Vec::new();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let resident =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
     figures.extend(resident.map(|kib: u64| ("process_resident_memory_bytes", kib * 1024)));
     let files = std::fs::read_dir("/proc/self/fd").map(Iterator::count);
     figures.extend(files.ok().map(|count| ("process_open_fds", count as u64)));

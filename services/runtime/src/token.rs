@@ -54,7 +54,6 @@ impl Caller {
     }
 
     /// The person who calls a method for people.
-    #[expect(clippy::result_large_err, reason = "the type that tonic's servers answer")]
     pub fn user_of<T>(request: &Request<T>) -> Result<(UserId, Arc<Self>), Status> {
         match request.extensions().get::<Arc<Self>>() {
             Some(caller) => match caller.user {

@@ -27,6 +27,7 @@ pub fn client_address<B>(request: &http::Request<B>, trusted_hops: u8) -> IpAddr
 }
 
 /// The address that the outermost of `trusted_hops` proxies saw: the entry of `X-Forwarded-For` that many places from the right.
+///
 /// What stands further left was written by the client itself. `peer` if there are no such proxies or no such entry.
 pub fn forwarded_address(headers: &HeaderMap, peer: IpAddr, trusted_hops: u8) -> IpAddr {
     let Some(skipped) = trusted_hops.checked_sub(1) else { return peer };

@@ -113,4 +113,3 @@ where
         tracing::debug!(error = %crate::fault::chain(&error), "connection ended early");
     }
 }
-

@@ -168,3 +168,6 @@ fn take(verifier: &Verifier, message: &WatchRevocationsResponse, since: &mut Opt
     *since = Some(since.map_or(revoked_at, |known| known.max(revoked_at)));
     verifier.revoke(Revocation { target, revoked_at });
 }
+
+#[cfg(test)]
+mod tests;
