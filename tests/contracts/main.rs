@@ -6,7 +6,9 @@ use std::process::Command;
 
 use flaghoist_proto::{Access, DESCRIPTORS, METHODS};
 use flaghoist_tests::skip;
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
+};
 
 fn pool() -> DescriptorPool {
     DescriptorPool::decode(DESCRIPTORS).expect("the descriptors can be decoded")
@@ -146,7 +148,9 @@ fn bounded(pool: &DescriptorPool, field: &FieldDescriptor) -> bool {
     }
     match field.kind() {
         Kind::String | Kind::Bytes => rules.is_some_and(text_bounded),
-        Kind::Enum(_) => rules.and_then(|rules| inner(rules, "enum")).is_some_and(|rules| has(&rules, &["defined_only"])),
+        Kind::Enum(_) => {
+            rules.and_then(|rules| inner(rules, "enum")).is_some_and(|rules| has(&rules, &["defined_only"]))
+        }
         Kind::Int32 => rules.is_some(),
         _ => true,
     }

@@ -9,6 +9,7 @@ use flaghoist_proto::login::v1::account_service_client::AccountServiceClient;
 use flaghoist_proto::login::v1::administration_service_client::AdministrationServiceClient;
 use flaghoist_proto::login::v1::credential_service_client::CredentialServiceClient;
 use flaghoist_proto::login::v1::login_service_client::LoginServiceClient;
+use flaghoist_proto::login::v1::{Account, GetAccountRequest};
 use flaghoist_proto::receiver::v1::receiver_service_client::ReceiverServiceClient;
 use flaghoist_proto::send::v1::conversation_service_client::ConversationServiceClient;
 use flaghoist_proto::send::v1::message_service_client::MessageServiceClient;
@@ -133,6 +134,15 @@ impl Calls {
     /// `grpc.reflection.v1.ServerReflection`
     pub fn reflection(&self) -> ServerReflectionClient<Authorized> {
         ServerReflectionClient::new(self.channel())
+    }
+
+    /// The account that the token belongs to: the simplest call that needs one.
+    ///
+    /// # Errors
+    /// What the server answers.
+    pub async fn whoami(&self) -> Result<Account, Status> {
+        let answer = self.accounts().get_account(GetAccountRequest::default()).await?.into_inner();
+        answer.account.ok_or_else(|| Status::internal("an answer without an account"))
     }
 
     /// Any unary method by its path, as bytes in and out; for methods that the public port must not know.

@@ -39,9 +39,7 @@ pub async fn run(plan: Plan) -> Result<Totals, String> {
     let world = World::builder().without_limits().start().await;
     let book = Arc::new(Book::default());
     let outcome = rounds(plan, &world, &book).await;
-    outcome.map_err(|broken| {
-        format!("{broken}\n(seed {}; the server's log follows)\n{}", plan.seed, world.log())
-    })
+    outcome.map_err(|broken| format!("{broken}\n(seed {}; the server's log follows)\n{}", plan.seed, world.log()))
 }
 
 async fn rounds(plan: Plan, world: &World, book: &Arc<Book>) -> Result<Totals, String> {

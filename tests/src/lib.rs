@@ -37,7 +37,7 @@ pub mod syscalls;
 
 pub use binary::{Profile, server_binary};
 pub use calls::{Authorized, Bearer, Calls};
-pub use check::{reason, violations};
+pub use check::{reason, refused, retry_after, violations};
 pub use listening::{Listening, Opening, TIME_TO_ARRIVE};
 pub use person::{Group, PASSWORD, Person, Recipient, Sending, cli_asks};
 pub use server::{Exit, Server};

@@ -22,6 +22,9 @@ use crate::server::{Exit, Server};
 const SETTINGS: &[(&str, &str)] = &[
     ("FLAGHOIST_LOGIN_HASH_MEMORY_KIB", "64"),
     ("FLAGHOIST_LOGIN_HASH_PASSES", "1"),
+    ("FLAGHOIST_LOGIN_HASH_QUEUE", "1024"),
+    ("FLAGHOIST_LOGIN_REGISTRATION_BURST", "100000"),
+    ("FLAGHOIST_LOGIN_ADDRESS_BURST", "100000"),
 ];
 
 /// Settings that lift the limits on how often someone may call.
@@ -103,6 +106,28 @@ impl World {
     /// Calls with this token, whatever it is worth.
     pub fn with_token(&self, token: impl Into<String>) -> Calls {
         Calls::new(self.channel(), Some(token.into()))
+    }
+
+    /// Runs another command of the binary on this world's data, such as `admin grant`, and gives what it says.
+    ///
+    /// # Errors
+    /// What it says when it fails.
+    pub async fn command(&self, words: &[&str]) -> Result<String, String> {
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        self.blocking(move |world| {
+            let mut command = Command::new(server_binary(world.inner.builder.profile));
+            let output = command.args(words).arg("--data").arg(world.data()).output().map_err(|e| e.to_string())?;
+            let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            if output.status.success() { Ok(said) } else { Err(said) }
+        })
+        .await
+    }
+
+    /// Registers a person, makes them an admin as an operator would, and signs them in as such.
+    pub async fn admin(&self, name: &str) -> Person {
+        let person = self.person(name).await;
+        self.command(&["admin", "grant", &person.handle]).await.unwrap_or_else(|said| panic!("admin grant: {said}"));
+        person.another_session().await
     }
 
     /// A connection of its own to the gRPC port. It is made at the first call, and again after a restart, wherever the

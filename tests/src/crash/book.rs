@@ -229,9 +229,10 @@ impl Book {
             // Every send of this test has a text of its own.
             pages.breaks(format!("promise 2: {:?} is in {conversation} twice", twice[0]));
         }
-        let lost = pages.answered.iter().filter(|(_, answer)| answer.conversation == conversation).find(|(_, answer)| {
-            listed.get(&answer.seq).is_none_or(|message| message.message_no != answer.message_no)
-        });
+        let lost =
+            pages.answered.iter().filter(|(_, answer)| answer.conversation == conversation).find(|(_, answer)| {
+                listed.get(&answer.seq).is_none_or(|message| message.message_no != answer.message_no)
+            });
         if let Some((request_id, answer)) = lost {
             let broken = format!("promise 1: {request_id} was answered with {answer:?} and is gone");
             pages.breaks(broken);

@@ -203,8 +203,7 @@ impl Reader {
     }
 
     async fn mark_read(&self, event: &Event) {
-        let position =
-            Position { conversation: event.conversation.clone(), epoch: event.epoch, seq: event.seq };
+        let position = Position { conversation: event.conversation.clone(), epoch: event.epoch, seq: event.seq };
         let before = self.book.watermarks(&event.conversation);
         let request = MarkReadRequest { position: Some(position) };
         if let Ok(answer) = self.person.calls().receiver().mark_read(request).await {
@@ -267,7 +266,9 @@ pub(crate) async fn check_answered(cast: &Cast, book: &Arc<Book>) -> Result<(), 
         book.compare(conversation, &person.reads_all(conversation).await);
         let watcher = Watcher { person: person.clone(), conversation: conversation.clone(), book: Arc::clone(book) };
         match watcher.look().await {
-            Err(error) if error.code() != Code::NotFound => return Err(format!("watermarks cannot be read: {error:?}")),
+            Err(error) if error.code() != Code::NotFound => {
+                return Err(format!("watermarks cannot be read: {error:?}"));
+            }
             _ => {}
         }
     }

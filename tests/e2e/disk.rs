@@ -1,0 +1,155 @@
+//! Promise 1, and what happens when the disk is full: nothing is answered that is not on it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use flaghoist_tests::syscalls::{Call, Watch};
+use futures_util::future::join_all;
+
+use crate::prelude::*;
+
+#[tokio::test]
+async fn promise_01_answered_means_on_disk() {
+    if let Err(reason) = Watch::possible() {
+        return skip("promise_01_answered_means_on_disk", &reason);
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let watch = Watch::new(folder.path().join("calls"));
+    let world = World::builder().under(watch.wrapper()).start().await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let conversation = alice.direct(&bob).await;
+    let texts: Vec<String> = (0..30).map(|number| format!("on-disk-{number:04}-{number:04}")).collect();
+    // One at a time first, then all at once, as a group commit.
+    for text in &texts[..15] {
+        alice.sends(text).to(&conversation).await;
+    }
+    join_all(texts[15..].iter().map(|text| alice.sends(text).to(&conversation))).await;
+    world.stop().await;
+
+    let calls = watch.calls().expect("strace wrote its file");
+    let log = |call: &&Call| call.arguments.contains("send.db-wal");
+    for text in &texts {
+        let holds = |call: &&Call| call.result > 0 && call.arguments.contains(text.as_str());
+        let written = calls.iter().filter(log).filter(|call| call.name.starts_with("pwrite")).find(holds);
+        let written = written.unwrap_or_else(|| panic!("{text} was never written to the log"));
+        let synced = calls
+            .iter()
+            .filter(log)
+            .filter(|call| matches!(call.name.as_str(), "fdatasync" | "fsync") && call.result == 0)
+            .find(|call| call.began >= written.ended)
+            .unwrap_or_else(|| panic!("{text} was never synced"));
+        let answered = calls
+            .iter()
+            .filter(|call| call.arguments.contains("TCP:") || call.arguments.contains("socket:"))
+            .find(holds)
+            .unwrap_or_else(|| panic!("the answer to {text} was never written"));
+        assert!(
+            synced.ended <= answered.began,
+            "{text} was answered {:.6} s before it was on disk",
+            synced.ended - answered.began
+        );
+    }
+}
+
+/// A small file system that can be filled, unmounted at the end.
+struct SmallDisk {
+    folder: PathBuf,
+    _parent: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount() -> Result<Self, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("only root can mount a small disk".into());
+        }
+        let parent = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let folder = parent.path().join("disk");
+        std::fs::create_dir(&folder).map_err(|error| error.to_string())?;
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(&folder).output();
+        let mount = mount.map_err(|error| error.to_string())?;
+        if mount.status.success() {
+            Ok(Self { folder, _parent: parent })
+        } else {
+            Err(String::from_utf8_lossy(&mount.stderr).into_owned())
+        }
+    }
+
+    /// Takes all the space that is left.
+    fn fill(&self) {
+        use std::io::Write as _;
+        let mut ballast = std::fs::File::create(self.folder.join("ballast")).expect("a file");
+        while ballast.write_all(&[1; 4_096]).is_ok() {}
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.folder.join("ballast")).expect("the ballast is there");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
+    }
+}
+
+#[tokio::test]
+async fn fault_02_a_full_disk_is_unavailable_and_the_server_recovers_when_there_is_space() {
+    let disk = match SmallDisk::mount() {
+        Ok(disk) => disk,
+        Err(reason) => return skip("fault_02_a_full_disk", &reason),
+    };
+    let world = World::builder().without_limits().data(disk.folder.join("data")).start().await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let conversation = alice.direct(&bob).await;
+    let mut answered = Vec::new();
+    let mut unanswered = Vec::new();
+    let big = "x".repeat(16_000);
+    for number in 0..5 {
+        answered.push(alice.sends(format!("before {number}")).to(&conversation).await.message.expect("sent").name);
+    }
+    disk.fill();
+    // What the log has in reserve may still take a few.
+    for number in 0..2_000 {
+        let id = request_id();
+        let text = format!("full {number} {big}");
+        match alice.sends(&text).request_id(&id).tries(&conversation).await {
+            Ok(answer) => answered.push(answer.message.expect("sent").name),
+            Err(status) => {
+                assert_eq!(
+                    (status.code(), flaghoist_tests::reason(&status)),
+                    (Code::Unavailable, Some(Reason::Unavailable)),
+                    "{status:?}"
+                );
+                unanswered.push((id, text));
+                if unanswered.len() >= 20 {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(unanswered.len() >= 20, "the disk never got full");
+    // Reading goes on.
+    assert!(bob.reads_all(&conversation).await.len() >= answered.len());
+    // A password that is right can still not open a session that cannot be stored.
+    if let Err(status) = Person::try_sign_in(&world, &bob.handle, flaghoist_tests::PASSWORD).await {
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    }
+
+    disk.free();
+    for (id, text) in &unanswered {
+        let answer = eventually("sends are answered again", async || {
+            alice.sends(text).request_id(id).tries(&conversation).await.ok()
+        })
+        .await;
+        answered.push(answer.message.expect("sent").name);
+    }
+    world.kill().await;
+    world.start_again().await;
+    eventually("the server is back", async || bob.calls().whoami().await.ok()).await;
+    let kept: std::collections::HashSet<String> =
+        bob.reads_all(&conversation).await.into_iter().map(|message| message.name).collect();
+    for name in &answered {
+        assert!(kept.contains(name), "{name} was answered and is gone");
+    }
+    assert_eq!(kept.len(), answered.len(), "nothing is there twice or unasked");
+}
