@@ -1,0 +1,115 @@
+//! What the receiver keeps: devices and what each has acknowledged. A backend is what passes the suite in `conformance.rs`.
+
+#[cfg(test)]
+pub(crate) mod conformance;
+pub(crate) mod sqlite;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use flaghoist_runtime::names::{ConversationId, DeviceId, UserId};
+use uuid::Uuid;
+
+use crate::stream::Position;
+
+/// A device of a person.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct DeviceKey {
+    pub(crate) user: UserId,
+    pub(crate) device: DeviceId,
+}
+
+/// A device as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) device: DeviceId,
+    pub(crate) created_at: SystemTime,
+    pub(crate) last_seen_at: SystemTime,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    /// Makes the device if it is not there, and names the stream that may acknowledge from now on.
+    Open {
+        /// The device.
+        key: DeviceKey,
+        /// The stream.
+        stream: Uuid,
+    },
+    /// Raises positions. Those of one epoch only rise; one of another epoch replaces.
+    Acknowledge {
+        /// The device.
+        key: DeviceKey,
+        /// The stream that they came on; none if they came by a call of their own.
+        stream: Option<Uuid>,
+        /// The positions.
+        positions: Vec<Position>,
+    },
+    /// Forgets positions of the device, while its row names the stream: those listed, or all.
+    Forget {
+        /// The device.
+        key: DeviceKey,
+        /// The stream that asks.
+        stream: Uuid,
+        /// Which ones; all if none are listed.
+        conversations: Option<Vec<ConversationId>>,
+    },
+    /// The devices were there just now.
+    Touch {
+        /// The devices.
+        keys: Vec<DeviceKey>,
+    },
+    /// Removes the device with its positions.
+    Delete {
+        /// The device.
+        key: DeviceKey,
+    },
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It is durable.
+    Done,
+    /// The device was opened. It was last seen then; never if it is new.
+    Opened(Option<SystemTime>),
+    /// The person has as many devices as they may.
+    LimitReached,
+    /// There is no such device.
+    NoDevice,
+    /// A newer stream of the device took over.
+    Replaced,
+}
+
+/// The store failed. What was to be written together is not written.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the store of devices failed")]
+pub(crate) struct StoreError {
+    /// Whether it may go well later: a full disk, a lock.
+    pub(crate) transient: bool,
+    #[source]
+    pub(crate) source: Arc<sqlx::Error>,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(source: sqlx::Error) -> Self {
+        Self { transient: flaghoist_runtime::sqlite::transient(&source), source: Arc::new(source) }
+    }
+}
+
+/// Where devices and positions are kept.
+#[async_trait::async_trait]
+pub(crate) trait Store: Send + Sync + 'static {
+    /// Makes all changes, in their order, in one transaction that is on disk when this answers. Each is answered in its place.
+    async fn write(&self, writes: &[Write], now: SystemTime) -> Result<Vec<Written>, StoreError>;
+
+    /// What the device has acknowledged; sees every write that has been answered.
+    async fn positions(&self, key: &DeviceKey) -> Result<Vec<Position>, StoreError>;
+
+    /// The devices of a person in the order of their ids; sees every write that has been answered.
+    async fn devices(&self, user: UserId) -> Result<Vec<Device>, StoreError>;
+
+    /// Removes devices, with their positions, that were last seen before `before`: `count_max` at most. Answers which ones.
+    async fn expire(&self, before: SystemTime, count_max: u32) -> Result<Vec<DeviceKey>, StoreError>;
+}
