@@ -94,11 +94,9 @@ impl Error {
                 Fault::new(Code::InvalidArgument, Reason::PasswordWeak, text()).violation(*field, weak.to_string())
             }
             Self::Password { field, source } => Fault::invalid(*field, source.to_string()),
-            Self::CredentialsInvalid | Self::Issuer(IssuerError::SubjectRefused) => Fault::new(
-                Code::Unauthenticated,
-                Reason::CredentialsInvalid,
-                Self::CredentialsInvalid.to_string(),
-            ),
+            Self::CredentialsInvalid | Self::Issuer(IssuerError::SubjectRefused) => {
+                Fault::new(Code::Unauthenticated, Reason::CredentialsInvalid, Self::CredentialsInvalid.to_string())
+            }
             Self::AccountUnknown(name) => Fault::not_found("account", name.clone()),
             Self::HandleTaken(handle) => {
                 Fault::new(Code::AlreadyExists, Reason::AlreadyExists, text()).resource("account", handle.clone())
@@ -116,7 +114,9 @@ impl Error {
             Self::Issuer(IssuerError::ScopeRefused) => {
                 Fault::new(Code::FailedPrecondition, Reason::ScopeInvalid, "the client may not have these scopes")
             }
-            Self::Issuer(IssuerError::LimitReached) => Fault::new(Code::ResourceExhausted, Reason::LimitReached, text()),
+            Self::Issuer(IssuerError::LimitReached) => {
+                Fault::new(Code::ResourceExhausted, Reason::LimitReached, text())
+            }
             Self::Issuer(IssuerError::Unavailable(_)) => {
                 tracing::warn!(error = %flaghoist_runtime::fault::chain(self), "the issuer does not answer");
                 Fault::unavailable("the issuer does not answer")

@@ -68,7 +68,9 @@ impl Password {
             return Err(BadPassword::Short);
         }
         if is_common(text) {
-            return Err(BadPassword::Weak("is one of the commonest passwords; use a few unrelated words instead".into()));
+            return Err(BadPassword::Weak(
+                "is one of the commonest passwords; use a few unrelated words instead".into(),
+            ));
         }
         let mut estimated: String = text.chars().take(ESTIMATED_CHARACTERS_MAX).collect();
         let estimate = zxcvbn::zxcvbn(&estimated, about);
@@ -87,8 +89,11 @@ impl fmt::Debug for Password {
 fn advice(estimate: &zxcvbn::Entropy) -> String {
     let mut text = String::from("is too easily guessed.");
     if let Some(feedback) = estimate.feedback() {
-        for sentence in
-            feedback.warning().iter().map(ToString::to_string).chain(feedback.suggestions().iter().map(ToString::to_string))
+        for sentence in feedback
+            .warning()
+            .iter()
+            .map(ToString::to_string)
+            .chain(feedback.suggestions().iter().map(ToString::to_string))
         {
             text.push(' ');
             text.push_str(&sentence);

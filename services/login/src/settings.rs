@@ -42,16 +42,10 @@ const ACCOUNT_DELAY: Setting = Setting {
     default: "1s",
     doc: "The delay after that; each further wrong password doubles it",
 };
-const ACCOUNT_DELAY_MAX: Setting = Setting {
-    name: "FLAGHOIST_LOGIN_ACCOUNT_DELAY_MAX",
-    default: "15m",
-    doc: "The longest such delay",
-};
-const INVITATION_LIFETIME: Setting = Setting {
-    name: "FLAGHOIST_LOGIN_INVITATION_LIFETIME",
-    default: "7d",
-    doc: "How long an invitation can be used",
-};
+const ACCOUNT_DELAY_MAX: Setting =
+    Setting { name: "FLAGHOIST_LOGIN_ACCOUNT_DELAY_MAX", default: "15m", doc: "The longest such delay" };
+const INVITATION_LIFETIME: Setting =
+    Setting { name: "FLAGHOIST_LOGIN_INVITATION_LIFETIME", default: "7d", doc: "How long an invitation can be used" };
 const PASSWORD_SCORE: Setting = Setting {
     name: "FLAGHOIST_LOGIN_PASSWORD_SCORE",
     default: "2",
@@ -143,11 +137,8 @@ impl Settings {
     pub fn read(reader: &mut Reader<'_>) -> Self {
         const MILLISECOND: Duration = Duration::from_millis(1);
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        let registrations = [
-            ("open", Registration::Open),
-            ("invitation", Registration::Invitation),
-            ("closed", Registration::Closed),
-        ];
+        let registrations =
+            [("open", Registration::Open), ("invitation", Registration::Invitation), ("closed", Registration::Closed)];
         let lanes = reader.number(&HASH_LANES, 1..=16);
         let threads = reader.number(&HASH_THREADS, 0..=256);
         let settings = Self {

@@ -20,8 +20,11 @@ use crate::throttle::{AttemptKey, Delays};
 pub(crate) trait Store: Send + Sync + 'static {
     /// Makes an account, and uses the invitation up, both or neither. Of many at once with one handle or one
     /// invitation exactly one succeeds.
-    async fn create_account(&self, new: &NewAccount, invitation: Option<InvitationDigest>)
-    -> Result<Created, StoreError>;
+    async fn create_account(
+        &self,
+        new: &NewAccount,
+        invitation: Option<InvitationDigest>,
+    ) -> Result<Created, StoreError>;
 
     /// The account of a person. One that is being deleted is gone.
     async fn account(&self, user: UserId) -> Result<Option<Account>, StoreError>;
@@ -81,8 +84,7 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// Counts an attempt before it is made, or answers how long to wait. Of many at once no more are let through than
     /// would be one after another.
-    async fn reserve_attempt(&self, key: AttemptKey, delays: Delays, now: i64)
-    -> Result<Option<Duration>, StoreError>;
+    async fn reserve_attempt(&self, key: AttemptKey, delays: Delays, now: i64) -> Result<Option<Duration>, StoreError>;
 
     /// Forgets the attempts from an address, which is known from now on, and takes its last one off the shared count
     /// if it was counted there. Keeps `known_max` known addresses an account at most, the latest.

@@ -1,0 +1,10 @@
+//! Login through its generated clients, in the words of those who use it. Numbers are those of the cases that must be
+//! refused or must work.
+
+pub(crate) mod issuer;
+mod world;
+
+mod accounts;
+mod administration;
+mod guessing;
+mod passwords;

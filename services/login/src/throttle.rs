@@ -147,9 +147,9 @@ impl Delays {
         let count = if forgotten { 1 } else { attempts.count.saturating_add(1) };
         let delay = match count.checked_sub(self.free) {
             None => 0,
-            Some(over) => {
-                millis(self.first).saturating_mul(1_i64.checked_shl(over.min(40)).unwrap_or(i64::MAX)).min(millis(self.max))
-            }
+            Some(over) => millis(self.first)
+                .saturating_mul(1_i64.checked_shl(over.min(40)).unwrap_or(i64::MAX))
+                .min(millis(self.max)),
         };
         Attempts { count, next_at: now.saturating_add(delay), known_at: attempts.known_at, updated_at: now }
     }

@@ -24,7 +24,19 @@ fn a_mention_may_begin_with_an_at_sign() {
 fn what_is_no_handle_is_refused() {
     let long = "a".repeat(33);
     let very_long = "ﷺ".repeat(10_000);
-    for typed in ["", "a", "@bob", "bo b", "bob\0", "jоhn" /* Cyrillic o */, "bob\u{200b}", "é", "日本語", &long, &very_long] {
+    for typed in [
+        "",
+        "a",
+        "@bob",
+        "bo b",
+        "bob\0",
+        "jоhn", /* Cyrillic o */
+        "bob\u{200b}",
+        "é",
+        "日本語",
+        &long,
+        &very_long,
+    ] {
         assert_eq!(Handle::read(typed), Err(BadHandle), "{typed:?}");
     }
 }

@@ -45,7 +45,15 @@ fn a_password_is_one_however_its_accents_are_composed() {
 
 #[test]
 fn guessable_passwords_are_refused_with_advice() {
-    for typed in ["password", "PASSWORD123", "P@ssw0rd", "1qaz2wsx", "ｐａｓｓｗｏｒｄ", "пароль123", "correcthorsebatterystaple"] {
+    for typed in [
+        "password",
+        "PASSWORD123",
+        "P@ssw0rd",
+        "1qaz2wsx",
+        "ｐａｓｓｗｏｒｄ",
+        "пароль123",
+        "correcthorsebatterystaple",
+    ] {
         assert!(matches!(new(typed), Err(BadPassword::Weak(_))), "{typed}");
     }
     for typed in ["aaaaaaaaaaaa", "abcdefghijk", "alice1234", "AliceLiddell", "20240101"] {

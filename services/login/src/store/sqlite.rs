@@ -141,12 +141,7 @@ impl Store for SqliteStore {
         Ok(accounts::invitation_usable(self, digest, now).await?)
     }
 
-    async fn reserve_attempt(
-        &self,
-        key: AttemptKey,
-        delays: Delays,
-        now: i64,
-    ) -> Result<Option<Duration>, StoreError> {
+    async fn reserve_attempt(&self, key: AttemptKey, delays: Delays, now: i64) -> Result<Option<Duration>, StoreError> {
         Ok(attempts::reserve(self, key, delays, now).await?)
     }
 

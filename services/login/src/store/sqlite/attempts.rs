@@ -30,7 +30,11 @@ pub(super) async fn reserve(
             known_at: row.try_get("known_at")?,
             updated_at: row.try_get("updated_at")?,
         };
-        if row.try_get::<&[u8], _>("address")? == STRANGERS { strangers = Some(attempts) } else { here = Some(attempts) }
+        if row.try_get::<&[u8], _>("address")? == STRANGERS {
+            strangers = Some(attempts)
+        } else {
+            here = Some(attempts)
+        }
     }
     match delays.decide(here, strangers, now) {
         Decision::Wait(wait) => Ok(Some(wait)),

@@ -1,0 +1,135 @@
+//! An issuer in memory, behind the generated server trait, so that login is tested through the real client.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use flaghoist_proto::auth::v1 as auth;
+use flaghoist_proto::auth::v1::subject_service_server::{SubjectService, SubjectServiceServer};
+use flaghoist_runtime::Peer;
+use flaghoist_runtime::fault::{Fault, Reason};
+use flaghoist_runtime::local::Slot;
+use tonic::{Code, Request, Response, Status};
+use uuid::Uuid;
+
+/// What the issuer knows, shared with the test.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeIssuer(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    down: bool,
+    /// Session ids and scopes by the name of the person.
+    sessions: HashMap<String, Vec<(String, String)>>,
+    states: HashMap<String, (bool, bool)>,
+    erased: Vec<String>,
+    last_request: Option<auth::CreateSessionRequest>,
+}
+
+impl FakeIssuer {
+    pub(crate) fn peer(&self) -> Peer {
+        let slot = Slot::new("auth");
+        slot.fill(tonic::service::Routes::new(SubjectServiceServer::new(self.clone())));
+        slot.peer()
+    }
+
+    /// From now on calls are answered, or not.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.0.lock().unwrap().down = down;
+    }
+
+    /// The ids of a person's sessions.
+    pub(crate) fn sessions(&self, user: &str) -> Vec<String> {
+        let kept = self.0.lock().unwrap();
+        kept.sessions.get(user).into_iter().flatten().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Enabled and admin, as it was told last.
+    pub(crate) fn state(&self, user: &str) -> Option<(bool, bool)> {
+        self.0.lock().unwrap().states.get(user).copied()
+    }
+
+    pub(crate) fn erased(&self, user: &str) -> bool {
+        self.0.lock().unwrap().erased.iter().any(|erased| erased == user)
+    }
+
+    pub(crate) fn last_request(&self) -> auth::CreateSessionRequest {
+        self.0.lock().unwrap().last_request.clone().expect("a session was asked for")
+    }
+
+    #[expect(clippy::result_large_err, reason = "the type that tonic's servers answer")]
+    fn kept(&self) -> Result<std::sync::MutexGuard<'_, Kept>, Status> {
+        let kept = self.0.lock().unwrap();
+        if kept.down { Err(Fault::unavailable("down").into_status("auth.flaghoist")) } else { Ok(kept) }
+    }
+}
+
+#[tonic::async_trait]
+impl SubjectService for FakeIssuer {
+    async fn create_session(
+        &self,
+        request: Request<auth::CreateSessionRequest>,
+    ) -> Result<Response<auth::CreateSessionResponse>, Status> {
+        let request = request.into_inner();
+        let mut kept = self.kept()?;
+        if request.client_id != "flaghoist-cli" {
+            let fault = Fault::new(Code::Unauthenticated, Reason::ClientInvalid, "unknown client");
+            return Err(fault.into_status("auth.flaghoist"));
+        }
+        if kept.erased.contains(&request.user) || kept.states.get(&request.user).is_some_and(|(enabled, _)| !enabled) {
+            let fault = Fault::new(Code::PermissionDenied, Reason::PermissionDenied, "disabled");
+            return Err(fault.into_status("auth.flaghoist"));
+        }
+        let (id, scope) = (Uuid::now_v7().to_string(), request.scopes.join(" "));
+        kept.sessions.entry(request.user.clone()).or_default().push((id.clone(), scope.clone()));
+        let session = auth::Session {
+            name: format!("{}/sessions/{id}", request.user),
+            client_id: request.client_id.clone(),
+            ..auth::Session::default()
+        };
+        let tokens = auth::TokenSet {
+            access_token: format!("access-token-{id}"),
+            refresh_token: format!("refresh-token-{id}"),
+            scope,
+            ..auth::TokenSet::default()
+        };
+        kept.last_request = Some(request);
+        Ok(Response::new(auth::CreateSessionResponse { session: Some(session), tokens: Some(tokens) }))
+    }
+
+    async fn set_subject_state(
+        &self,
+        request: Request<auth::SetSubjectStateRequest>,
+    ) -> Result<Response<auth::SetSubjectStateResponse>, Status> {
+        let request = request.into_inner();
+        let mut kept = self.kept()?;
+        let before = kept.states.insert(request.user.clone(), (request.enabled, request.admin));
+        if !request.enabled || before.is_some_and(|(_, admin)| admin && !request.admin) {
+            kept.sessions.remove(&request.user);
+        }
+        Ok(Response::new(auth::SetSubjectStateResponse {}))
+    }
+
+    async fn revoke_subject_sessions(
+        &self,
+        request: Request<auth::RevokeSubjectSessionsRequest>,
+    ) -> Result<Response<auth::RevokeSubjectSessionsResponse>, Status> {
+        let request = request.into_inner();
+        let mut kept = self.kept()?;
+        let sessions = kept.sessions.entry(request.user).or_default();
+        let before = sessions.len();
+        sessions.retain(|(id, _)| *id == request.except_session);
+        let revoked_count = i32::try_from(before - sessions.len()).unwrap();
+        Ok(Response::new(auth::RevokeSubjectSessionsResponse { revoked_count }))
+    }
+
+    async fn erase_subject(
+        &self,
+        request: Request<auth::EraseSubjectRequest>,
+    ) -> Result<Response<auth::EraseSubjectResponse>, Status> {
+        let request = request.into_inner();
+        let mut kept = self.kept()?;
+        kept.sessions.remove(&request.user);
+        kept.erased.push(request.user);
+        Ok(Response::new(auth::EraseSubjectResponse { erased_count: 1 }))
+    }
+}

@@ -1,0 +1,247 @@
+//! A world with login in it, an issuer in memory, and people who call from somewhere.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use flaghoist_proto::login::v1 as login;
+use flaghoist_proto::login::v1::account_service_client::AccountServiceClient;
+use flaghoist_proto::login::v1::administration_service_client::AdministrationServiceClient;
+use flaghoist_proto::login::v1::credential_service_client::CredentialServiceClient;
+use flaghoist_proto::login::v1::directory_service_client::DirectoryServiceClient;
+use flaghoist_proto::login::v1::login_service_client::LoginServiceClient;
+use flaghoist_runtime::fault::{Reason, reason_of};
+use flaghoist_runtime::local::Slot;
+use flaghoist_runtime::names::{SessionId, UserId, parse_session};
+use flaghoist_runtime::server::ClientAddress;
+use flaghoist_runtime::{Caller, Drain, DrainTrigger, Peer, Place};
+use tempfile::TempDir;
+use tonic::{Request, Status};
+use tonic_types::StatusExt as _;
+use uuid::Uuid;
+
+use super::issuer::FakeIssuer;
+use crate::accounts::Accounts;
+use crate::hashing::Cost;
+use crate::issuer::Issuer;
+use crate::rpc::Rpc;
+use crate::settings::Settings;
+use crate::store::sqlite::SqliteStore;
+
+pub(super) const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
+pub(super) const PASSWORD: &str = "tulips in the rain";
+
+pub(super) struct World {
+    folder: Arc<TempDir>,
+    pub(super) issuer: FakeIssuer,
+    pub(super) accounts: Arc<Accounts>,
+    public: Peer,
+    internal: Peer,
+    _drain: DrainTrigger,
+}
+
+impl World {
+    /// Login with cheap hashes and room for all calls of a test.
+    pub(super) async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    pub(super) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::begin(Arc::new(tempfile::tempdir().unwrap()), FakeIssuer::default(), change).await
+    }
+
+    /// The same store and issuer after a restart.
+    pub(super) async fn restart(self, change: impl FnOnce(&mut Settings)) -> Self {
+        let (folder, issuer) = (Arc::clone(&self.folder), self.issuer.clone());
+        drop(self);
+        Self::begin(folder, issuer, change).await
+    }
+
+    async fn begin(folder: Arc<TempDir>, issuer: FakeIssuer, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
+            hash_cost: CHEAP,
+            hash_threads: 2,
+            hash_queue: 1000,
+            registration_burst: 1000,
+            address_burst: 1000,
+            ..Settings::default()
+        };
+        change(&mut settings);
+        let store = SqliteStore::open(&folder.path().join(crate::STORE_FILE)).await.unwrap();
+        let accounts = Accounts::start(settings, Arc::new(store), Issuer::new(issuer.peer()), b"secret").unwrap();
+        let accounts = Arc::new(accounts);
+        let (drain, drained) = Drain::new();
+        tokio::spawn(Arc::clone(&accounts).keep_telling(drained));
+        let rpc = Rpc::new(Arc::clone(&accounts));
+        let (public, internal) = (Slot::new("login"), Slot::new("login"));
+        public.fill(rpc.public());
+        internal.fill(rpc.internal());
+        Self { folder, issuer, accounts, public: public.peer(), internal: internal.peer(), _drain: drain }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place { data: self.folder.path().to_owned() }
+    }
+
+    /// Someone at an address who has not signed in.
+    pub(super) fn at(&self, address: &str) -> Person {
+        Person { public: self.public.clone(), address: address.parse().unwrap(), caller: None }
+    }
+
+    /// Someone with an account who has signed in from 192.0.2.1.
+    pub(super) async fn person(&self, handle: &str) -> Person {
+        let someone = self.at("192.0.2.1");
+        someone.register(handle, PASSWORD).await.unwrap();
+        someone.signed_in(handle, PASSWORD).await
+    }
+
+    /// Someone whose account was made an admin's on the machine.
+    pub(super) async fn admin(&self, handle: &str) -> Person {
+        let someone = self.at("192.0.2.1");
+        someone.register(handle, PASSWORD).await.unwrap();
+        crate::grant_admin(&self.place(), handle).await.unwrap();
+        someone.signed_in(handle, PASSWORD).await
+    }
+
+    pub(super) async fn users(&self, names: &[&str]) -> Result<Vec<login::User>, Status> {
+        let names = names.iter().map(ToString::to_string).collect();
+        let mut client = DirectoryServiceClient::new(self.internal.clone());
+        Ok(client.batch_get_users(login::BatchGetUsersRequest { names }).await?.into_inner().users)
+    }
+}
+
+/// Someone who calls, with the token of their session once they have signed in.
+#[derive(Clone)]
+pub(super) struct Person {
+    public: Peer,
+    address: IpAddr,
+    caller: Option<Arc<Caller>>,
+}
+
+impl Person {
+    /// The same person elsewhere.
+    pub(super) fn moved_to(&self, address: &str) -> Self {
+        Self { address: address.parse().unwrap(), ..self.clone() }
+    }
+
+    /// The resource name of the account.
+    pub(super) fn name(&self) -> String {
+        self.caller.as_ref().unwrap().user.unwrap().name()
+    }
+
+    pub(super) fn session(&self) -> String {
+        self.caller.as_ref().unwrap().session.unwrap().to_string()
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(ClientAddress(self.address));
+        if let Some(caller) = &self.caller {
+            request.extensions_mut().insert(Arc::clone(caller));
+        }
+        request
+    }
+
+    pub(super) async fn register_with(&self, request: login::CreateAccountRequest) -> Result<login::Account, Status> {
+        let answer = AccountServiceClient::new(self.public.clone()).create_account(self.request(request)).await?;
+        Ok(answer.into_inner().account.unwrap())
+    }
+
+    pub(super) async fn register(&self, handle: &str, password: &str) -> Result<login::Account, Status> {
+        let (handle, password) = (handle.into(), password.into());
+        self.register_with(login::CreateAccountRequest { handle, password, ..Default::default() }).await
+    }
+
+    pub(super) async fn login_with(&self, request: login::LoginRequest) -> Result<login::LoginResponse, Status> {
+        Ok(LoginServiceClient::new(self.public.clone()).login(self.request(request)).await?.into_inner())
+    }
+
+    pub(super) async fn login(&self, handle: &str, password: &str) -> Result<login::LoginResponse, Status> {
+        let (handle, password) = (handle.into(), password.into());
+        self.login_with(login::LoginRequest { handle, password, ..Default::default() }).await
+    }
+
+    /// Signs in and answers the person with their token.
+    pub(super) async fn signed_in(&self, handle: &str, password: &str) -> Self {
+        let welcome = self.login(handle, password).await.unwrap();
+        let (user, session) = parse_session(&welcome.session.unwrap().name).unwrap();
+        let scope = welcome.tokens.unwrap().scope;
+        Self { caller: Some(Arc::new(caller(user, session, &scope))), ..self.clone() }
+    }
+
+    pub(super) async fn get(&self, name: &str) -> Result<login::Account, Status> {
+        let request = self.request(login::GetAccountRequest { name: name.into() });
+        Ok(AccountServiceClient::new(self.public.clone()).get_account(request).await?.into_inner().account.unwrap())
+    }
+
+    pub(super) async fn lookup(&self, handle: &str) -> Result<login::Account, Status> {
+        let request = self.request(login::LookupAccountRequest { handle: handle.into() });
+        Ok(AccountServiceClient::new(self.public.clone()).lookup_account(request).await?.into_inner().account.unwrap())
+    }
+
+    pub(super) async fn rename(&self, display_name: &str) -> Result<login::Account, Status> {
+        let request = self.request(login::UpdateAccountRequest { display_name: Some(display_name.into()) });
+        Ok(AccountServiceClient::new(self.public.clone()).update_account(request).await?.into_inner().account.unwrap())
+    }
+
+    pub(super) async fn delete_account(&self, password: &str) -> Result<(), Status> {
+        let request = self.request(login::DeleteAccountRequest { password: password.into() });
+        AccountServiceClient::new(self.public.clone()).delete_account(request).await.map(|_| ())
+    }
+
+    pub(super) async fn change_password(&self, current: &str, new: &str) -> Result<(), Status> {
+        let request = login::ChangePasswordRequest { current_password: current.into(), new_password: new.into() };
+        let request = self.request(request);
+        CredentialServiceClient::new(self.public.clone()).change_password(request).await.map(|_| ())
+    }
+
+    pub(super) async fn set_disabled(&self, name: &str, disabled: bool) -> Result<login::Account, Status> {
+        let request = self.request(login::SetAccountDisabledRequest { name: name.into(), disabled });
+        let answer = AdministrationServiceClient::new(self.public.clone()).set_account_disabled(request).await?;
+        Ok(answer.into_inner().account.unwrap())
+    }
+
+    pub(super) async fn set_admin(&self, name: &str, admin: bool) -> Result<login::Account, Status> {
+        let request = self.request(login::SetAccountAdminRequest { name: name.into(), admin });
+        let answer = AdministrationServiceClient::new(self.public.clone()).set_account_admin(request).await?;
+        Ok(answer.into_inner().account.unwrap())
+    }
+
+    pub(super) async fn invite(&self) -> Result<login::CreateInvitationResponse, Status> {
+        let request = self.request(login::CreateInvitationRequest {});
+        let mut client = AdministrationServiceClient::new(self.public.clone());
+        Ok(client.create_invitation(request).await?.into_inner())
+    }
+}
+
+fn caller(user: UserId, session: SessionId, scope: &str) -> Caller {
+    Caller {
+        user: Some(user),
+        subject: user.to_string(),
+        client_id: "flaghoist-cli".into(),
+        session: Some(session),
+        scopes: scope.split(' ').map(str::to_owned).collect(),
+        token_id: Uuid::now_v7(),
+        issued_at: SystemTime::now(),
+        expires_at: SystemTime::now() + Duration::from_secs(300),
+    }
+}
+
+/// The reason of a refusal.
+pub(super) fn reason<T: std::fmt::Debug>(answer: Result<T, Status>) -> Reason {
+    reason_of(&answer.expect_err("it should have been refused")).expect("every refusal has a reason")
+}
+
+/// When to try again.
+pub(super) fn retry_delay(status: &Status) -> Duration {
+    status.get_details_retry_info().unwrap().retry_delay.unwrap()
+}
+
+/// Waits until something holds.
+pub(super) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < until, "{what} never came");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,121 @@
+//! Case 98: whatever login does, no password, code or token is logged, at any level.
+
+#[path = "../src/tests/issuer.rs"]
+mod issuer;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use flaghoist_login::{Peers, Settings};
+use flaghoist_proto::login::v1 as login;
+use flaghoist_proto::login::v1::account_service_client::AccountServiceClient;
+use flaghoist_proto::login::v1::administration_service_client::AdministrationServiceClient;
+use flaghoist_proto::login::v1::credential_service_client::CredentialServiceClient;
+use flaghoist_proto::login::v1::login_service_client::LoginServiceClient;
+use flaghoist_runtime::local::Slot;
+use flaghoist_runtime::names::parse_session;
+use flaghoist_runtime::{Caller, Context, Drain, Place, Readiness, Verifier};
+use tonic::Request;
+use uuid::Uuid;
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn case_98_logs_contain_no_secret() {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place { data: folder.path().to_owned() };
+    let fake = issuer::FakeIssuer::default();
+    let (_trigger, drain) = Drain::new();
+    let readiness = Arc::new(Readiness::new());
+    let context = Context {
+        verifier: Verifier::new("http://localhost:8080"),
+        drain,
+        readiness: Arc::clone(&readiness),
+        issuer: "http://localhost:8080".into(),
+        trusted_hops: 0,
+    };
+    let parts =
+        flaghoist_login::start(Settings::default(), &place, Peers { auth: fake.peer() }, &context).await.unwrap();
+    readiness.ready().await;
+    assert_eq!(parts.services.len(), 4);
+    let slot = Slot::new("login");
+    slot.fill(parts.public);
+
+    let (old, new, weak, wrong) = ("violet-marmalade-17", "crimson-umbrella-42", "password123", "guessed-kangaroo-99");
+    let mut secrets: Vec<String> = [old, new, weak, wrong].map(str::to_owned).into();
+    let mut accounts = AccountServiceClient::new(slot.peer());
+    let mut sign_in = LoginServiceClient::new(slot.peer());
+    for password in [weak, old] {
+        let request =
+            login::CreateAccountRequest { handle: "alice".into(), password: password.into(), ..Default::default() };
+        assert_eq!(accounts.create_account(request).await.is_ok(), password == old);
+    }
+    flaghoist_login::grant_admin(&place, "alice").await.unwrap();
+    let request = |password: &str| login::LoginRequest {
+        handle: "alice".into(),
+        password: password.into(),
+        ..Default::default()
+    };
+    assert!(sign_in.login(request(wrong)).await.is_err());
+    fake.set_down(true);
+    assert!(sign_in.login(request(old)).await.is_err());
+    fake.set_down(false);
+    let welcome = sign_in.login(request(old)).await.unwrap().into_inner();
+    let (user, session) = parse_session(&welcome.session.unwrap().name).unwrap();
+    let tokens = welcome.tokens.unwrap();
+    secrets.extend([tokens.access_token, tokens.refresh_token]);
+    let caller = Arc::new(Caller {
+        user: Some(user),
+        subject: user.to_string(),
+        client_id: "flaghoist-cli".into(),
+        session: Some(session),
+        scopes: vec!["admin".into()],
+        token_id: Uuid::now_v7(),
+        issued_at: SystemTime::now(),
+        expires_at: SystemTime::now(),
+    });
+    fn with<T>(caller: &Arc<Caller>, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(Arc::clone(caller));
+        request
+    }
+    let mut administration = AdministrationServiceClient::new(slot.peer());
+    let invited = administration.create_invitation(with(&caller, login::CreateInvitationRequest {})).await.unwrap();
+    secrets.push(invited.into_inner().invitation);
+    let mut credentials = CredentialServiceClient::new(slot.peer());
+    for (current, next) in [(wrong, new), (old, weak), (old, new)] {
+        let request = login::ChangePasswordRequest { current_password: current.into(), new_password: next.into() };
+        assert_eq!(credentials.change_password(with(&caller, request)).await.is_ok(), (current, next) == (old, new));
+    }
+    fake.set_down(true);
+    let request = login::DeleteAccountRequest { password: new.into() };
+    assert!(accounts.delete_account(with(&caller, request)).await.is_err());
+
+    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(text.contains("attempts") && text.len() > 1000, "the statements of the store are in the log");
+    for secret in secrets {
+        assert!(!text.contains(&secret), "{secret} was logged");
+    }
+    assert!(!text.contains("$argon2id"), "a password hash was logged");
+}
