@@ -1,0 +1,394 @@
+//! One batch: what it needs to know is gathered, it is decided, written in one transaction, and then shown to readers.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::SystemTime;
+
+use flaghoist_runtime::names::ConversationId;
+use flaghoist_runtime::sqlite::transient;
+use flaghoist_runtime::time::millis;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::{Arguments as _, Connection as _};
+
+use super::live::TailEvent;
+use super::rows::{LOG, MEMBERS, ROWS_MAX, hex, json, signed};
+use super::{SqliteStore, failed, fold};
+use crate::conversation::Role;
+use crate::error::Error;
+use crate::event::{Answer, Op};
+use crate::plan::{self, Facts, NewEvent, Plan};
+
+/// Conversation and request in 16 bytes.
+pub(super) type RequestKey = [u8; 16];
+
+/// What only the writer knows.
+#[derive(Debug)]
+pub(super) struct Writer {
+    next_log_no: i64,
+    next_conversation_no: i64,
+    folded_through: i64,
+    /// The time of the last batch: times do not run backwards in a log.
+    now: i64,
+    /// The requests that the indexes do not know yet.
+    pub(super) requests: HashMap<RequestKey, Vec<i64>>,
+    /// The same in the order of the log, with the bytes that each holds in memory.
+    tail: VecDeque<(ConversationId, RequestKey, usize)>,
+    tail_bytes: usize,
+}
+
+pub(super) fn request_key(conversation_no: i64, hash: [u8; 8]) -> RequestKey {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&conversation_no.to_be_bytes());
+    key[8..].copy_from_slice(&hash);
+    key
+}
+
+impl Writer {
+    /// Folds what is left from the process before.
+    pub(super) async fn open(pool: &SqlitePool) -> Result<Self, sqlx::Error> {
+        let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+        let (last_log_no, last_conversation_no, folded_through, now): (i64, i64, i64, i64) = sqlx::query_as(
+            "SELECT coalesce((SELECT max(no) FROM log), 0), coalesce((SELECT max(no) FROM conversations), 0),
+                 coalesce((SELECT value FROM meta WHERE key = 'folded_through'), 0),
+                 coalesce((SELECT created_at FROM log ORDER BY no DESC LIMIT 1), 0)",
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        if last_log_no > folded_through {
+            fold::fold(&mut transaction, folded_through, last_log_no).await?;
+        }
+        transaction.commit().await?;
+        Ok(Self {
+            next_log_no: last_log_no + 1,
+            next_conversation_no: last_conversation_no + 1,
+            folded_through: last_log_no,
+            now,
+            requests: HashMap::new(),
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+        })
+    }
+}
+
+impl SqliteStore {
+    pub(super) async fn commit_batch(&self, ops: &[Op]) -> Vec<Answer> {
+        let mut writer = self.writer.lock().await;
+        match self.try_commit(&mut writer, ops).await {
+            Ok(answers) => answers,
+            Err(error) if ops.len() > 1 && !transient(&error) => {
+                // Something in the batch is not to SQLite's liking; it should not take the others with it.
+                flaghoist_runtime::fault::log_chain("committing a batch, whose calls are now tried one by one", &error);
+                let mut answers = Vec::with_capacity(ops.len());
+                for op in ops {
+                    let one = std::slice::from_ref(op);
+                    match self.try_commit(&mut writer, one).await {
+                        Ok(answered) => answers.extend(answered),
+                        Err(error) => answers.extend(refuse(one, &failed("committing a call", &error))),
+                    }
+                }
+                answers
+            }
+            Err(error) => refuse(ops, &failed("committing a batch", &error)),
+        }
+    }
+
+    async fn try_commit(&self, writer: &mut Writer, ops: &[Op]) -> Result<Vec<Answer>, sqlx::Error> {
+        let mut connection = self.database.writer.acquire().await?;
+        self.load_conversations(&mut connection, ops).await?;
+        let facts = Facts {
+            epoch: self.epoch,
+            now: millis(SystemTime::now()).max(writer.now),
+            next_log_no: writer.next_log_no,
+            next_conversation_no: writer.next_conversation_no,
+            repeated: self.repeated(&mut connection, writer, ops).await?,
+            targets: self.targets(&mut connection, ops).await?,
+            people: self.people(&mut connection, ops).await?,
+            read_points: self.read_points(&mut connection, ops).await?,
+        };
+        let now = facts.now;
+        let plan = {
+            let shared = self.live.read();
+            plan::plan(ops, facts, self.limits, |id| shared.conversations.get(&id).map(|entry| &entry.known))
+        };
+        if plan.drafts.values().all(|draft| draft.events.is_empty() && !draft.members.values().any(|(_, stored)| *stored)) {
+            return Ok(plan.answers);
+        }
+        let next = writer.next_log_no + signed(plan.events.len() as u64);
+        let fold_through = fold::due(writer.folded_through, next, writer.tail_bytes, plan.events.len());
+        let key = |new: &NewEvent| request_key(new.conversation_no, new.request_hash);
+        let keys: Vec<RequestKey> = plan.events.iter().map(key).collect();
+
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        write_log(&mut transaction, &plan.events, &keys, writer.next_log_no).await?;
+        self.write_rest(&mut transaction, &plan, now).await?;
+        if let Some(through) = fold_through {
+            fold::fold(&mut transaction, writer.folded_through, through).await?;
+        }
+        transaction.commit().await?;
+
+        if !plan.erasures.is_empty() {
+            self.scrub.notify_one();
+        }
+        writer.now = now;
+        Ok(self.show(writer, plan, &keys, now, fold_through))
+    }
+
+    /// What a batch of messages does not need: conversations, members, edits, deletions.
+    async fn write_rest(
+        &self,
+        connection: &mut SqliteConnection,
+        plan: &Plan,
+        now: i64,
+    ) -> Result<(), sqlx::Error> {
+        let heads: Vec<_> = plan
+            .drafts
+            .values()
+            .filter(|draft| draft.created || draft.changed)
+            .map(|draft| {
+                let head = &draft.head;
+                let row = (head.no, hex(&head.id.0), head.kind.number(), &*head.title);
+                (row, head.member_count, i64::from(head.deleted), head.created_at)
+            })
+            .collect();
+        if !heads.is_empty() {
+            sqlx::query(
+                "INSERT INTO conversations (no, id, kind, title, last_seq, last_public_seq, last_message_no, member_count,
+                     deleted, created_at)
+                 SELECT j.value ->> '$[0][0]', unhex(j.value ->> '$[0][1]'), j.value ->> '$[0][2]', j.value ->> '$[0][3]',
+                     0, 0, 0, j.value ->> 1, j.value ->> 2, j.value ->> 3
+                 FROM json_each(?1) j WHERE true
+                 ON CONFLICT (no) DO UPDATE SET title = excluded.title, member_count = excluded.member_count,
+                     deleted = excluded.deleted",
+            )
+            .bind(json(&heads))
+            .execute(&mut *connection)
+            .await?;
+        }
+        self.write_members(connection, plan).await?;
+        let people: Vec<_> =
+            plan.people.iter().filter(|(_, by)| **by != 0).map(|(person, by)| (hex(&person.0), by)).collect();
+        if !people.is_empty() {
+            sqlx::query(
+                "INSERT INTO people (user_id, conversation_count)
+                 SELECT unhex(j.value ->> 0), j.value ->> 1 FROM json_each(?1) j WHERE true
+                 ON CONFLICT (user_id) DO UPDATE SET conversation_count = conversation_count + excluded.conversation_count",
+            )
+            .bind(json(&people))
+            .execute(&mut *connection)
+            .await?;
+        }
+        if !plan.edits.is_empty() {
+            // Of two edits of one message the later one is its newest.
+            let newest: HashMap<i64, i64> = plan.edits.iter().copied().collect();
+            let newest: Vec<_> = newest.into_iter().collect();
+            sqlx::query(
+                "UPDATE log SET edit_no = t.edit_no
+                 FROM (SELECT value ->> 0 AS no, value ->> 1 AS edit_no FROM json_each(?1)) AS t WHERE log.no = t.no",
+            )
+            .bind(json(&newest))
+            .execute(&mut *connection)
+            .await?;
+        }
+        write_erasures(connection, plan, now).await
+    }
+
+    async fn write_members(&self, connection: &mut SqliteConnection, plan: &Plan) -> Result<(), sqlx::Error> {
+        let stored: Vec<_> = plan
+            .drafts
+            .values()
+            .flat_map(|draft| draft.members.iter().map(move |(person, (member, stored))| (draft, person, member, stored)))
+            .filter(|(.., stored)| **stored)
+            .collect();
+        for chunk in stored.chunks(ROWS_MAX) {
+            let mut values = MEMBERS.arguments(chunk.len());
+            for (draft, person, member, _) in chunk {
+                let past = if member.past.is_empty() { "[]".to_owned() } else { json(&member.past) };
+                bind(&mut values, draft.head.no)?;
+                bind(&mut values, person.0.as_bytes().to_vec())?;
+                bind(&mut values, member.role.map_or(0, Role::number))?;
+                bind(&mut values, signed(member.joined_seq))?;
+                bind(&mut values, member.joined_at)?;
+                bind(&mut values, past)?;
+                bind(&mut values, signed(member.delivered_seq))?;
+                bind(&mut values, signed(member.read_seq))?;
+                bind(&mut values, signed(member.read_message_no))?;
+                bind(&mut values, signed(member.sent_no))?;
+                bind(&mut values, signed(member.read_sent_no))?;
+                bind(&mut values, member.watermark_at)?;
+                bind(&mut values, signed(member.hidden_seq))?;
+            }
+            MEMBERS.write(connection, chunk.len(), values).await?;
+        }
+        let joined: Vec<_> = {
+            let shared = self.live.read();
+            let before = |draft: &plan::Draft| shared.conversations.get(&draft.head.id).map(|entry| &entry.known.members);
+            let new = stored.iter().filter(|(draft, person, ..)| {
+                before(draft).is_none_or(|members| !members.contains_key(person))
+            });
+            new.map(|(draft, person, ..)| (hex(&person.0), draft.head.no)).collect()
+        };
+        if !joined.is_empty() {
+            sqlx::query(
+                "INSERT OR IGNORE INTO memberships (user_id, conversation_no)
+                 SELECT unhex(j.value ->> 0), j.value ->> 1 FROM json_each(?1) j",
+            )
+            .bind(json(&joined))
+            .execute(connection)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Shows readers what was committed.
+    fn show(
+        &self,
+        writer: &mut Writer,
+        plan: Plan,
+        keys: &[RequestKey],
+        now: i64,
+        fold_through: Option<i64>,
+    ) -> Vec<Answer> {
+        let first = writer.next_log_no;
+        let mut shared = self.live.write();
+        for (id, draft) in plan.drafts {
+            let head = draft.head;
+            if draft.created {
+                let members = HashMap::new();
+                shared.insert(crate::conversation::Known { head: head.clone(), members });
+            }
+            let Some(entry) = shared.conversations.get_mut(&id) else { continue };
+            let before = entry.known.members.len();
+            entry.known.head = head.clone();
+            let stored = draft.members.iter().any(|(_, (_, stored))| *stored);
+            let raised: Vec<_> = if stored && head.member_count <= plan::RECEIPT_MEMBERS_MAX {
+                let raised = draft.members.iter().filter(|(_, (member, _))| member.watermark_at == now);
+                raised.map(|(person, (member, _))| plan::watermark(id, *person, member, self.epoch)).collect()
+            } else {
+                Vec::new()
+            };
+            for (person, (member, _)) in draft.members {
+                entry.known.members.insert(person, member);
+            }
+            for place in &draft.events {
+                let log_no = first + signed(*place as u64);
+                entry.tail.push_back(TailEvent { log_no, event: plan.events[*place].event.clone() });
+            }
+            let grown = entry.known.members.len() - before;
+            shared.grow(grown);
+            if !draft.events.is_empty() || !raised.is_empty() {
+                let recent = shared.changed(head.no, id, head.last_seq, now);
+                recent.receipts.extend(raised.into_iter().map(|watermark| (watermark.member, (now, watermark))));
+            }
+        }
+        for answer in &plan.answers {
+            let Answer::Written(Ok(written)) = answer else { continue };
+            if written.added.is_empty() && written.removed.is_empty() {
+                continue;
+            }
+            let Some(id) = written.event.as_ref().map(|event| event.conversation) else { continue };
+            let Some(head) = shared.conversations.get(&id).map(|entry| entry.known.head.clone()) else { continue };
+            let recent = shared.changed(head.no, id, head.last_seq, now);
+            recent.added.extend(written.added.iter().map(|person| (now, *person)));
+            recent.removed.extend(written.removed.iter().map(|person| (now, *person)));
+        }
+        for (event, key) in plan.events.iter().zip(keys) {
+            writer.requests.entry(*key).or_default().push(writer.next_log_no);
+            writer.next_log_no += 1;
+            let bytes = event.event.body.len();
+            writer.tail.push_back((event.event.conversation, *key, bytes));
+            writer.tail_bytes += bytes;
+            writer.next_conversation_no = writer.next_conversation_no.max(event.conversation_no + 1);
+        }
+        while writer.folded_through < fold_through.unwrap_or(0) {
+            writer.folded_through += 1;
+            let Some((id, key, bytes)) = writer.tail.pop_front() else { break };
+            if let std::collections::hash_map::Entry::Occupied(mut numbers) = writer.requests.entry(key) {
+                // The oldest one comes first, as in the log.
+                numbers.get_mut().remove(0);
+                if numbers.get().is_empty() {
+                    numbers.remove();
+                }
+            }
+            writer.tail_bytes -= bytes;
+            if let Some(entry) = shared.conversations.get_mut(&id) {
+                entry.tail.pop_front();
+            }
+        }
+        shared.shrink();
+        plan.answers
+    }
+}
+
+async fn write_log(
+    connection: &mut SqliteConnection,
+    events: &[NewEvent],
+    keys: &[RequestKey],
+    first: i64,
+) -> Result<(), sqlx::Error> {
+    let mut no = first;
+    for (events, keys) in events.chunks(ROWS_MAX).zip(keys.chunks(ROWS_MAX)) {
+        let mut values = LOG.arguments(events.len());
+        for (new, key) in events.iter().zip(keys) {
+            let event = &new.event;
+            bind(&mut values, no)?;
+            bind(&mut values, new.conversation_no)?;
+            bind(&mut values, signed(event.seq))?;
+            bind(&mut values, signed(event.message_no))?;
+            bind(&mut values, signed(new.sent_no))?;
+            bind(&mut values, event.kind as i64)?;
+            bind(&mut values, event.actor.0.as_bytes().to_vec())?;
+            bind(&mut values, key.to_vec())?;
+            bind(&mut values, event.request_id.clone())?;
+            bind(&mut values, event.digest.0.to_vec())?;
+            bind(&mut values, signed(event.target_seq))?;
+            bind(&mut values, new.previous_edit_no)?;
+            bind(&mut values, event.only_for.map(|person| person.0.as_bytes().to_vec()))?;
+            bind(&mut values, event.body.to_vec())?;
+            bind(&mut values, event.created_at)?;
+            no += 1;
+        }
+        LOG.write(connection, events.len(), values).await?;
+    }
+    Ok(())
+}
+
+/// Overwrites messages and every edit of each: the edits of a message are a chain, from the newest back.
+async fn write_erasures(connection: &mut SqliteConnection, plan: &Plan, now: i64) -> Result<(), sqlx::Error> {
+    if plan.erasures.is_empty() {
+        return Ok(());
+    }
+    let messages = plan.erasures.iter().map(|erasure| (erasure.log_no, String::new()));
+    let edits = plan.erasures.iter().filter_map(|erasure| {
+        let tombstone = erasure.tombstone.iter().map(|byte| format!("{byte:02x}")).collect();
+        Some((erasure.edit_no?, tombstone))
+    });
+    let erased: Vec<(i64, String)> = messages.chain(edits).collect();
+    sqlx::query(
+        "WITH RECURSIVE chain (no, body) AS (
+             SELECT j.value ->> 0, unhex(j.value ->> 1) FROM json_each(?1) j
+             UNION ALL
+             SELECT l.previous_edit_no, chain.body FROM chain CROSS JOIN log l ON l.no = chain.no
+             WHERE l.previous_edit_no IS NOT NULL)
+         UPDATE log SET body = chain.body, deleted_at = ?2 FROM chain WHERE log.no = chain.no",
+    )
+    .bind(json(&erased))
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn bind<'t, T>(values: &mut sqlx::sqlite::SqliteArguments, value: T) -> Result<(), sqlx::Error>
+where
+    T: sqlx::Encode<'t, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    values.add(value).map_err(sqlx::Error::Encode)
+}
+
+/// The same error for every call.
+fn refuse(ops: &[Op], error: &Error) -> Vec<Answer> {
+    let refused = |op: &Op| match op {
+        Op::Write(_) => Answer::Written(Err(error.clone())),
+        Op::Raise(_) => Answer::Raised(Err(error.clone())),
+    };
+    ops.iter().map(refused).collect()
+}

@@ -1,0 +1,56 @@
+//! Folding: what the log says is brought into the indexes and counters in bulk, sorted, without a parameter a row. Where a batch
+//! of messages would dirty a page of each index for nearly every one of them, a fold of thousands dirties each page once.
+
+use sqlx::sqlite::SqliteConnection;
+
+/// With this many rows to fold a quiet writer folds, so many at a time that nobody waits long.
+const QUIET_ROWS: i64 = 512;
+
+/// A batch of fewer events than this leaves time for folding.
+const QUIET_EVENTS: usize = 96;
+
+/// With this many rows to fold a busy writer folds them all.
+const BUSY_ROWS: i64 = 8192;
+
+/// With this much content to fold a busy writer folds it all: until then it is in memory.
+const BUSY_BYTES: usize = 16 << 20;
+
+/// Up to which row of the log to fold now, if at all. `next` is the row that is written next.
+pub(super) fn due(folded_through: i64, next: i64, bytes: usize, batch_events: usize) -> Option<i64> {
+    let rows = next - 1 - folded_through;
+    if rows >= BUSY_ROWS || bytes >= BUSY_BYTES {
+        Some(next - 1)
+    } else if rows >= QUIET_ROWS && batch_events < QUIET_EVENTS {
+        Some(folded_through + QUIET_ROWS)
+    } else {
+        None
+    }
+}
+
+/// Folds the rows after `from` up to `through`.
+pub(super) async fn fold(connection: &mut SqliteConnection, from: i64, through: i64) -> Result<(), sqlx::Error> {
+    const STEPS: [&str; 4] = [
+        "INSERT INTO places (conversation_no, seq, log_no)
+         SELECT conversation_no, seq, no FROM log WHERE no > ?1 AND no <= ?2 ORDER BY conversation_no, seq",
+        "INSERT INTO requests (key, log_no)
+         SELECT request_key, no FROM log WHERE no > ?1 AND no <= ?2 ORDER BY request_key, no",
+        "UPDATE conversations SET last_seq = t.last_seq, last_public_seq = max(conversations.last_public_seq, t.public_seq),
+             last_message_no = t.message_no
+         FROM (SELECT conversation_no, max(seq) AS last_seq, max(message_no) AS message_no,
+                   max(CASE WHEN visible_to IS NULL THEN seq ELSE 0 END) AS public_seq
+               FROM log WHERE no > ?1 AND no <= ?2 GROUP BY conversation_no) AS t
+         WHERE conversations.no = t.conversation_no",
+        "UPDATE members SET sent_no = max(members.sent_no, t.sent_no)
+         FROM (SELECT conversation_no, sender_id, max(sent_no) AS sent_no
+               FROM log WHERE no > ?1 AND no <= ?2 AND kind = 1 GROUP BY conversation_no, sender_id) AS t
+         WHERE members.conversation_no = t.conversation_no AND members.user_id = t.sender_id",
+    ];
+    for step in STEPS {
+        sqlx::query(step).bind(from).bind(through).execute(&mut *connection).await?;
+    }
+    sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ('folded_through', ?1)")
+        .bind(through)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! Reading one conversation: events, messages, watermarks.
+//!
+//! A reader first takes what memory says (who may see what, how far the log goes, where the events lie that the indexes do not
+//! know yet) and then reads the file, which by then holds at least that much. Rows of the log never move, so it does not matter
+//! what is folded meanwhile.
+
+use std::collections::HashMap;
+
+use flaghoist_runtime::names::{ConversationId, UserId};
+use sqlx::Row as _;
+
+use super::SqliteStore;
+use super::live::{Entry, Look};
+use super::load;
+use super::rows::{self, json, select_events, signed};
+use crate::conversation::{Kind, Known, Member, View};
+use crate::event::{EventKind, Message};
+use crate::plan::{RECEIPT_MEMBERS_MAX, watermark};
+use crate::store::{Messages, Progress, Slice};
+
+/// How many events one call looks through for messages.
+const SCAN_EVENTS: u64 = 1000;
+
+/// How many events are read at once where it is not known how many are needed.
+const STEP_EVENTS: u64 = 256;
+
+/// What a reader took from memory.
+pub(super) struct Sight {
+    pub(super) view: View,
+    /// `seq` and row of the events that the indexes do not know yet.
+    tail: Vec<(u64, i64)>,
+}
+
+/// A conversation as a person sees it.
+fn view_of(known: &Known, person: UserId) -> Option<View> {
+    let member = known.members.get(&person)?.clone();
+    let other = || known.members.keys().find(|other| **other != person).copied().unwrap_or(person);
+    Some(View { head: known.head.clone(), member, peer: (known.head.kind == Kind::Direct).then(other) })
+}
+
+impl SqliteStore {
+    /// Asks something of a conversation, in memory if it is there, else in the file.
+    pub(super) async fn ask<T>(
+        &self,
+        id: ConversationId,
+        of_known: impl Fn(&Known, Option<&Entry>) -> T,
+    ) -> Result<Option<T>, sqlx::Error> {
+        loop {
+            let drops = match self.live.look(id, |entry| of_known(&entry.known, Some(entry))) {
+                Look::Found(answer) => return Ok(Some(answer)),
+                Look::Absent { drops } => drops,
+            };
+            let mut connection = self.database.readers.acquire().await?;
+            let known = load::known(&mut connection, &[id]).await?.pop();
+            // It may have come into use meanwhile; and in use, it may have changed and been dropped again.
+            match self.live.look(id, |entry| of_known(&entry.known, Some(entry))) {
+                Look::Found(answer) => return Ok(Some(answer)),
+                Look::Absent { drops: now } if now == drops => return Ok(known.map(|known| of_known(&known, None))),
+                Look::Absent { .. } => {}
+            }
+        }
+    }
+
+    pub(super) async fn view(&self, person: UserId, id: ConversationId) -> Result<Option<View>, sqlx::Error> {
+        Ok(self.ask(id, |known, _| view_of(known, person)).await?.flatten())
+    }
+
+    async fn sight(&self, person: UserId, id: ConversationId) -> Result<Option<Sight>, sqlx::Error> {
+        let sight = self.ask(id, |known, entry| {
+            let tail = entry.into_iter().flat_map(|entry| &entry.tail);
+            let view = view_of(known, person)?;
+            Some(Sight { view, tail: tail.map(|tail| (tail.event.seq, tail.log_no)).collect() })
+        });
+        Ok(sight.await?.flatten())
+    }
+
+    pub(super) async fn read_message(
+        &self,
+        person: UserId,
+        id: ConversationId,
+        seq: u64,
+    ) -> Result<Option<Message>, sqlx::Error> {
+        let Some(sight) = self.sight(person, id).await?.filter(|sight| sight.view.member.sees(seq)) else {
+            return Ok(None);
+        };
+        let found = self.range(&sight, seq, seq, 1, false).await?;
+        Ok(found.into_iter().find(|message| message.event.kind == EventKind::MessageCreated))
+    }
+
+    pub(super) async fn read_messages(
+        &self,
+        person: UserId,
+        id: ConversationId,
+        from: u64,
+        oldest_first: bool,
+        limit: usize,
+    ) -> Result<Option<Messages>, sqlx::Error> {
+        let Some(sight) = self.sight(person, id).await? else { return Ok(None) };
+        let last_seq = sight.view.member.last_seq(&sight.view.head);
+        let mut stretches: Vec<(u64, u64)> = sight.view.member.stretches(last_seq).collect();
+        if !oldest_first {
+            stretches.reverse();
+        }
+        let mut messages = Vec::new();
+        let mut scanned = 0;
+        for (low, high) in stretches {
+            let (mut low, mut high) = if oldest_first { (low.max(from + 1), high) } else { (low, high.min(from.saturating_sub(1))) };
+            while low <= high {
+                if messages.len() >= limit || scanned >= SCAN_EVENTS {
+                    let next = if oldest_first { low - 1 } else { high + 1 };
+                    return Ok(Some(Messages { messages, next: Some(next) }));
+                }
+                let step = STEP_EVENTS.min(high - low + 1).min((limit - messages.len()) as u64 * 2);
+                let (first, last) = if oldest_first { (low, low + step - 1) } else { (high - (step - 1), high) };
+                let missing = limit - messages.len();
+                let read = self.range(&sight, first, last, step, !oldest_first).await?;
+                let all = read.into_iter().filter(|message| message.event.kind == EventKind::MessageCreated);
+                messages.extend(all.take(missing));
+                scanned += step;
+                // A page that is full ends at its last message, else at the end of what was read.
+                let full = messages.len() >= limit;
+                let end = messages.last().filter(|_| full).map(|message: &Message| message.event.seq);
+                if oldest_first {
+                    low = end.unwrap_or(last) + 1;
+                } else {
+                    high = end.unwrap_or(first) - 1;
+                }
+            }
+        }
+        Ok(Some(Messages { messages, next: None }))
+    }
+
+    pub(super) async fn read_events(
+        &self,
+        person: UserId,
+        id: ConversationId,
+        after_seq: u64,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Option<Slice>, sqlx::Error> {
+        let Some(sight) = self.sight(person, id).await? else { return Ok(None) };
+        let last_seq = sight.view.member.last_seq(&sight.view.head);
+        let visible = |message: &Message| message.event.only_for.is_none_or(|only| only == person);
+        let mut slice = Slice { events: Vec::new(), read_through_seq: after_seq.min(last_seq), last_seq };
+        let mut previous = None;
+        let mut bytes = 0;
+        for (low, high) in sight.view.member.stretches(last_seq) {
+            // The event at the position itself is read along: most often it is the one before the first.
+            let mut at = low.max(after_seq);
+            while at <= high && high > after_seq {
+                if slice.events.len() >= limit {
+                    return Ok(Some(slice));
+                }
+                let step = (limit - slice.events.len()) as u64 + 1;
+                let read = self.range(&sight, at, high, step, false).await?;
+                let Some(end) = read.last().map(|message| message.event.seq) else { break };
+                for message in read {
+                    let seq = message.event.seq;
+                    if seq <= after_seq {
+                        previous = visible(&message).then_some(seq).or(previous);
+                        continue;
+                    }
+                    if visible(&message) {
+                        bytes += message.event.body.len();
+                        if slice.events.len() >= limit || (bytes > bytes_max && !slice.events.is_empty()) {
+                            return Ok(Some(slice));
+                        }
+                        let before = match previous {
+                            Some(before) => before,
+                            None => self.seen_before(&sight, person, seq).await?,
+                        };
+                        previous = Some(seq);
+                        slice.events.push((message.event, before));
+                    }
+                    slice.read_through_seq = seq;
+                }
+                at = end + 1;
+            }
+        }
+        slice.read_through_seq = last_seq;
+        Ok(Some(slice))
+    }
+
+    /// The newest event before `seq` that the person may see, or 0.
+    async fn seen_before(&self, sight: &Sight, person: UserId, seq: u64) -> Result<u64, sqlx::Error> {
+        let stretches = sight.view.member.stretches(seq - 1).filter(|(low, _)| *low < seq);
+        for (low, high) in stretches.rev() {
+            let mut high = high.min(seq - 1);
+            while low <= high {
+                let first = low.max(high.saturating_sub(7));
+                let read = self.range(sight, first, high, 8, true).await?;
+                let seen = read.iter().find(|message| message.event.only_for.is_none_or(|only| only == person));
+                if let Some(seen) = seen {
+                    return Ok(seen.event.seq);
+                }
+                high = first - 1;
+            }
+        }
+        Ok(0)
+    }
+
+    pub(super) async fn read_progress(
+        &self,
+        person: UserId,
+        id: ConversationId,
+        seq: u64,
+    ) -> Result<Option<Progress>, sqlx::Error> {
+        if self.read_message(person, id, seq).await?.is_none() {
+            return Ok(None);
+        }
+        self.ask(id, |known, _| {
+            let mut progress = Progress::default();
+            let others = known.members.iter().filter(|(other, member)| {
+                **other != person && member.role.is_some() && member.sees(seq)
+            });
+            for (other, member) in others {
+                progress.recipient_count += 1;
+                progress.delivered_count += u32::from(member.delivered_seq >= seq);
+                progress.read_count += u32::from(member.read_seq >= seq);
+                if known.head.member_count <= RECEIPT_MEMBERS_MAX {
+                    progress.receipts.push(watermark(id, *other, member, self.epoch));
+                }
+            }
+            progress.receipts.sort_by_key(|receipt| receipt.member);
+            progress
+        })
+        .await
+    }
+
+    pub(super) async fn list_members(
+        &self,
+        id: ConversationId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Member)>, sqlx::Error> {
+        let listed = self.ask(id, |known, _| {
+            let now = known.members.iter().filter(|(_, member)| member.role.is_some());
+            let mut page: Vec<_> = now.filter(|(person, _)| after.is_none_or(|after| **person > after)).collect();
+            page.sort_unstable_by_key(|(person, _)| **person);
+            page.into_iter().take(limit).map(|(person, member)| (*person, member.clone())).collect()
+        });
+        Ok(listed.await?.unwrap_or_default())
+    }
+
+    /// The events from `low` to `high`, at most `limit` of them, in the order asked for; messages with their newest edit.
+    async fn range(
+        &self,
+        sight: &Sight,
+        low: u64,
+        high: u64,
+        limit: u64,
+        newest_first: bool,
+    ) -> Result<Vec<Message>, sqlx::Error> {
+        const UP: &str = select_events!(
+            "places p CROSS JOIN log l ON l.no = p.log_no LEFT JOIN log e ON e.no = l.edit_no
+             WHERE p.conversation_no = ?1 AND p.seq BETWEEN ?2 AND ?3 ORDER BY p.seq LIMIT ?4"
+        );
+        const DOWN: &str = select_events!(
+            "places p CROSS JOIN log l ON l.no = p.log_no LEFT JOIN log e ON e.no = l.edit_no
+             WHERE p.conversation_no = ?1 AND p.seq BETWEEN ?2 AND ?3 ORDER BY p.seq DESC LIMIT ?4"
+        );
+        let (id, no) = (sight.view.head.id, sight.view.head.no);
+        let in_range = sight.tail.iter().filter(|(seq, _)| (low..=high).contains(seq)).map(|(_, log_no)| *log_no);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        // The tail follows the folded part.
+        let folded_high = sight.tail.first().map_or(high, |(first, _)| high.min(first - 1));
+        let mut events = Vec::new();
+        if newest_first {
+            let tail: Vec<i64> = in_range.rev().take(limit).collect();
+            events = self.rows(id, &tail).await?;
+        }
+        if low <= folded_high && events.len() < limit {
+            let missing = signed((limit - events.len()) as u64);
+            let query = sqlx::query(if newest_first { DOWN } else { UP });
+            let query = query.bind(no).bind(signed(low)).bind(signed(folded_high)).bind(missing);
+            for row in query.fetch_all(&self.database.readers).await? {
+                events.push(rows::message(&row, id)?);
+            }
+        }
+        if !newest_first && events.len() < limit {
+            let in_range = sight.tail.iter().filter(|(seq, _)| (low..=high).contains(seq)).map(|(_, log_no)| *log_no);
+            let tail: Vec<i64> = in_range.take(limit - events.len()).collect();
+            events.extend(self.rows(id, &tail).await?);
+        }
+        Ok(events)
+    }
+
+    /// Rows of the log, in the order of `numbers`.
+    async fn rows(&self, id: ConversationId, numbers: &[i64]) -> Result<Vec<Message>, sqlx::Error> {
+        const ROWS: &str =
+            select_events!("json_each(?1) j CROSS JOIN log l ON l.no = j.value LEFT JOIN log e ON e.no = l.edit_no");
+        if numbers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found = HashMap::with_capacity(numbers.len());
+        for row in sqlx::query(ROWS).bind(json(numbers)).fetch_all(&self.database.readers).await? {
+            found.insert(row.try_get::<i64, _>(13)?, rows::message(&row, id)?);
+        }
+        Ok(numbers.iter().filter_map(|no| found.remove(no)).collect())
+    }
+}
