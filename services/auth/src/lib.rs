@@ -114,7 +114,7 @@ async fn open(settings: Settings, place: &Place, context: &Context, clock: Clock
     feed.publish().await?;
     let refresh_keys =
         RefreshKeys::new(&secret.derive("auth refresh token tags"), &secret.derive("auth refresh token successors"));
-    let url = context.issuer.trim_end_matches('/').to_owned();
+    let url = context.issuer.clone();
     Ok(Arc::new(Issuer::new(Makings { url, settings, store, clients, keyring, feed, clock, refresh_keys, verifier })))
 }
 

@@ -16,11 +16,12 @@ pub(super) const INTROSPECTION_PATH: &str = "/oauth2/introspect";
 
 /// Answers the metadata.
 pub(super) async fn metadata(State(endpoints): State<Endpoints>) -> Response {
-    let url = &endpoints.issuer.url;
+    let issuer = &endpoints.issuer.url;
+    let url = issuer.trim_end_matches('/');
     let with_secret = ["client_secret_basic", "client_secret_post"];
     let or_public = ["client_secret_basic", "client_secret_post", "none"];
     let metadata = json!({
-        "issuer": url,
+        "issuer": issuer,
         "jwks_uri": format!("{url}{JWKS_PATH}"),
         "token_endpoint": format!("{url}{TOKEN_PATH}"),
         "token_endpoint_auth_methods_supported": or_public,

@@ -1,1 +1,360 @@
+//! The suite that a backend must pass: one function per promise of [`Store`], and the macro that lists them. A promise that is
+//! missing from the list is an unused function and fails the build.
 
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::key::{KeyState, Sealer};
+use crate::refresh_token::{Digest, RefreshKeys, RefreshToken};
+use crate::scope::Scopes;
+use crate::session::Family;
+
+const NOW: Moment = Moment(1_700_000_000_000);
+const LIFETIMES: Lifetimes = Lifetimes {
+    grace: Duration::from_secs(10),
+    idle: Duration::from_secs(14 * 24 * 3600),
+    absolute: Duration::from_secs(90 * 24 * 3600),
+};
+const MAX: u32 = 100;
+
+/// Makes a test of each promise for the backend that `$open` opens in a folder.
+macro_rules! conformance {
+    ($open:expr; $($promise:ident),* $(,)?) => {$(
+        #[tokio::test]
+        async fn $promise() {
+            let folder = tempfile::tempdir().unwrap();
+            let store = $open(folder.path().to_owned()).await;
+            super::$promise(&store).await;
+        }
+    )*};
+}
+
+mod sqlite {
+    use crate::store::SqliteStore;
+
+    async fn open(folder: std::path::PathBuf) -> SqliteStore {
+        SqliteStore::open(&folder.join("auth.db")).await.unwrap()
+    }
+
+    conformance! { open;
+        case_36_fifty_presentations_in_one_call_rotate_once,
+        case_36_fifty_parallel_presentations_rotate_once,
+        presentations_of_many_sessions_are_judged_each_by_its_own,
+        case_35_a_reused_token_ends_its_session_and_records_it,
+        case_40_what_ends_a_session_is_recorded,
+        a_session_is_kept_as_it_was_opened,
+        the_oldest_sessions_make_room,
+        sessions_are_listed_newest_first_in_pages,
+        case_94_a_session_ends_for_its_owner_only,
+        case_40_a_disabled_person_gets_no_session,
+        a_person_who_is_no_admin_any_more_loses_their_sessions,
+        an_erased_person_stays_refused_for_a_while,
+        revocations_are_read_in_order_and_in_pages,
+        a_client_is_added_once_and_up_to_the_limit,
+        a_removed_client_takes_its_sessions_with_it,
+        keys_are_advanced_once_however_many_try,
+        what_is_old_is_purged_and_nothing_else,
+    }
+}
+
+fn keys() -> RefreshKeys {
+    RefreshKeys::new(&[1; 32], &[2; 32])
+}
+
+async fn client(store: &dyn Store, id: &str) {
+    let client = Client { id: id.into(), ..Client::built_in(NOW) };
+    store.add_client(&client, MAX).await.unwrap();
+}
+
+/// A session that is not opened yet, and its first token.
+fn sign_in(user: UserId, now: Moment) -> (Session, RefreshToken) {
+    let id = SessionId(Uuid::now_v7());
+    let token = keys().first(id);
+    let session = Session {
+        id,
+        user,
+        client_id: "web".into(),
+        scopes: Scopes::ALL,
+        amr: vec!["pwd".into(), "otp".into()],
+        label: "Anna's phone".into(),
+        authenticated_at: now,
+        created_at: now,
+        last_use_at: now.minute(),
+        last_address: "192.0.2.1".into(),
+        family: Family { current: token.digest(), previous: None, rotated_at: now },
+    };
+    (session, token)
+}
+
+/// A session that is open, and its first token.
+async fn opened(store: &dyn Store, user: UserId, now: Moment) -> (Session, RefreshToken) {
+    client(store, "web").await;
+    let (session, token) = sign_in(user, now);
+    assert!(matches!(store.open_session(&session, MAX).await.unwrap(), Opened::Open { .. }));
+    (session, token)
+}
+
+fn somebody() -> UserId {
+    UserId(Uuid::now_v7())
+}
+
+fn presented(token: &RefreshToken) -> Presentation {
+    Presentation {
+        session: token.session(),
+        presented: token.digest(),
+        successor: keys().successor(token).digest(),
+        client_id: "web".into(),
+        scopes: None,
+        address: "192.0.2.9".into(),
+    }
+}
+
+fn granted(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Granted(_))
+}
+
+async fn present(store: &dyn Store, tokens: &[Presentation], now: Moment) -> Vec<Verdict> {
+    store.present(tokens, &LIFETIMES, now).await.unwrap()
+}
+
+async fn current(store: &dyn Store, session: SessionId) -> Option<Digest> {
+    store.session(session).await.unwrap().map(|session| session.family.current)
+}
+
+async fn revoked(store: &dyn Store) -> Vec<RevocationTarget> {
+    let all = store.revocations(Moment(0), 0, 1000).await.unwrap();
+    all.into_iter().map(|numbered| numbered.revocation.target).collect()
+}
+
+async fn case_36_fifty_presentations_in_one_call_rotate_once(store: &dyn Store) {
+    let (session, token) = opened(store, somebody(), NOW).await;
+    let verdicts = present(store, &vec![presented(&token); 50], NOW).await;
+    assert!(verdicts.len() == 50 && verdicts.iter().all(granted));
+    assert_eq!(current(store, session.id).await, Some(keys().successor(&token).digest()));
+    let stored = store.session(session.id).await.unwrap().unwrap();
+    assert_eq!((stored.family.previous, stored.last_address.as_str()), (Some(token.digest()), "192.0.2.9"));
+}
+
+async fn case_36_fifty_parallel_presentations_rotate_once(store: &dyn Store) {
+    let (session, token) = opened(store, somebody(), NOW).await;
+    let one = [presented(&token)];
+    let calls = (0..50).map(|_| present(store, &one, NOW));
+    let verdicts = futures_util::future::join_all(calls).await.concat();
+    assert!(verdicts.len() == 50 && verdicts.iter().all(granted));
+    assert_eq!(current(store, session.id).await, Some(keys().successor(&token).digest()));
+}
+
+async fn presentations_of_many_sessions_are_judged_each_by_its_own(store: &dyn Store) {
+    let (good, good_token) = opened(store, somebody(), NOW).await;
+    let (bad, bad_token) = opened(store, somebody(), NOW).await;
+    let gone = keys().first(SessionId(Uuid::now_v7()));
+    let foreign = Presentation { client_id: "other".into(), ..presented(&bad_token) };
+    let wider = Presentation { scopes: Some(Scopes::ALL), ..presented(&good_token) };
+    let batch = [presented(&gone), foreign, wider, presented(&bad_token), presented(&keys().successor(&good_token))];
+    let verdicts = present(store, &batch, NOW).await;
+    assert_eq!(verdicts[..2], [Verdict::Ended, Verdict::Reused]);
+    assert!(granted(&verdicts[2]) && verdicts[3] == Verdict::Ended && granted(&verdicts[4]));
+    assert_eq!(current(store, bad.id).await, None);
+    let twice = keys().successor(&keys().successor(&good_token));
+    assert_eq!(current(store, good.id).await, Some(twice.digest()));
+}
+
+async fn case_35_a_reused_token_ends_its_session_and_records_it(store: &dyn Store) {
+    let (session, token) = opened(store, somebody(), NOW).await;
+    assert!(granted(&present(store, &[presented(&token)], NOW).await[0]));
+    let late = NOW.plus(Duration::from_secs(11));
+    assert_eq!(present(store, &[presented(&token)], late).await, [Verdict::Reused]);
+    let successor = presented(&keys().successor(&token));
+    assert_eq!(present(store, &[successor], late).await, [Verdict::Ended]);
+    assert_eq!(revoked(store).await, [RevocationTarget::Session(session.id)]);
+}
+
+async fn case_40_what_ends_a_session_is_recorded(store: &dyn Store) {
+    let user = somebody();
+    let (one, token) = opened(store, user, NOW).await;
+    let (two, _) = opened(store, user, NOW).await;
+    let (kept, _) = opened(store, user, NOW).await;
+    assert!(store.end_session(user, one.id, NOW).await.unwrap());
+    assert!(!store.end_session(user, one.id, NOW).await.unwrap());
+    assert_eq!(present(store, &[presented(&token)], NOW).await, [Verdict::Ended]);
+    assert_eq!(store.end_sessions_of(user, Some(kept.id), NOW).await.unwrap(), 1);
+    assert!(current(store, kept.id).await.is_some());
+    assert_eq!(store.end_sessions_of(user, None, NOW).await.unwrap(), 1);
+    let ended = [one.id, two.id, kept.id].map(RevocationTarget::Session);
+    assert_eq!(revoked(store).await, ended);
+}
+
+async fn a_session_is_kept_as_it_was_opened(store: &dyn Store) {
+    let (session, _) = opened(store, somebody(), NOW).await;
+    let stored = store.session(session.id).await.unwrap().unwrap();
+    assert_eq!(format!("{stored:?}"), format!("{session:?}"));
+    assert_eq!(stored.family, session.family);
+    let (mut stray, _) = sign_in(somebody(), NOW);
+    stray.client_id = "nobody".into();
+    assert_eq!(store.open_session(&stray, MAX).await.unwrap(), Opened::ClientUnknown);
+}
+
+async fn the_oldest_sessions_make_room(store: &dyn Store) {
+    let user = somebody();
+    let (first, _) = opened(store, user, NOW).await;
+    let (second, _) = opened(store, user, NOW).await;
+    let (other, _) = opened(store, somebody(), NOW).await;
+    let (third, _) = sign_in(user, NOW);
+    let Opened::Open { ended, .. } = store.open_session(&third, 2).await.unwrap() else { panic!("it opens") };
+    assert_eq!(ended, [first.id]);
+    assert_eq!(revoked(store).await, [RevocationTarget::Session(first.id)]);
+    for kept in [second, third, other] {
+        assert!(current(store, kept.id).await.is_some());
+    }
+}
+
+async fn sessions_are_listed_newest_first_in_pages(store: &dyn Store) {
+    let user = somebody();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(opened(store, user, NOW).await.0.id);
+    }
+    opened(store, somebody(), NOW).await;
+    ids.reverse();
+    let page = async |before, now| -> Vec<_> {
+        let sessions = store.sessions_of(user, before, 3, &LIFETIMES, now).await.unwrap();
+        sessions.into_iter().map(|session| session.id).collect()
+    };
+    assert_eq!(page(None, NOW).await, ids[..3]);
+    assert_eq!(page(Some(ids[2]), NOW).await, ids[3..]);
+    assert!(page(None, NOW.plus(LIFETIMES.idle)).await.is_empty());
+}
+
+async fn case_94_a_session_ends_for_its_owner_only(store: &dyn Store) {
+    let (session, _) = opened(store, somebody(), NOW).await;
+    assert!(!store.end_session(somebody(), session.id, NOW).await.unwrap());
+    assert!(current(store, session.id).await.is_some());
+    assert!(revoked(store).await.is_empty());
+}
+
+async fn case_40_a_disabled_person_gets_no_session(store: &dyn Store) {
+    let user = somebody();
+    let (session, token) = opened(store, user, NOW).await;
+    let disabled = SubjectState { enabled: false, admin: false };
+    assert_eq!(store.set_subject(user, disabled, NOW).await.unwrap(), 1);
+    assert_eq!(store.set_subject(user, disabled, NOW).await.unwrap(), 0);
+    assert_eq!(present(store, &[presented(&token)], NOW).await, [Verdict::Ended]);
+    assert_eq!(revoked(store).await, [RevocationTarget::Session(session.id)]);
+    assert_eq!(store.open_session(&sign_in(user, NOW).0, MAX).await.unwrap(), Opened::SubjectDisabled);
+    store.set_subject(user, SubjectState { enabled: true, admin: false }, NOW).await.unwrap();
+    let scopes = Scopes::ALL - Scopes::ADMIN;
+    let opened = store.open_session(&sign_in(user, NOW).0, MAX).await.unwrap();
+    assert_eq!(opened, Opened::Open { scopes, ended: Vec::new() });
+}
+
+async fn a_person_who_is_no_admin_any_more_loses_their_sessions(store: &dyn Store) {
+    let (admin, person) = (SubjectState { enabled: true, admin: true }, SubjectState { enabled: true, admin: false });
+    let user = somebody();
+    store.set_subject(user, admin, NOW).await.unwrap();
+    opened(store, user, NOW).await;
+    assert_eq!(store.set_subject(user, admin, NOW).await.unwrap(), 0);
+    assert_eq!(store.set_subject(user, person, NOW).await.unwrap(), 1);
+    opened(store, user, NOW).await;
+    assert_eq!(store.set_subject(user, person, NOW).await.unwrap(), 0);
+    // Nothing was said of this one, who holds the scope.
+    let unknown = somebody();
+    opened(store, unknown, NOW).await;
+    assert_eq!(store.set_subject(unknown, person, NOW).await.unwrap(), 1);
+}
+
+async fn an_erased_person_stays_refused_for_a_while(store: &dyn Store) {
+    let user = somebody();
+    let (session, _) = opened(store, user, NOW).await;
+    store.set_subject(user, SubjectState { enabled: true, admin: true }, NOW).await.unwrap();
+    assert_eq!(store.erase_subject(user, NOW).await.unwrap(), 2);
+    assert_eq!(store.erase_subject(user, NOW).await.unwrap(), 0);
+    assert_eq!(revoked(store).await, [RevocationTarget::Session(session.id)]);
+    store.set_subject(user, SubjectState { enabled: true, admin: true }, NOW).await.unwrap();
+    assert_eq!(store.open_session(&sign_in(user, NOW).0, MAX).await.unwrap(), Opened::SubjectDisabled);
+    let late = Moment(NOW.0 + 1);
+    let what = Purge { lifetimes: LIFETIMES, revocations_before: NOW, erased_before: late };
+    assert!(!store.purge(&what, 10, late).await.unwrap());
+    assert!(matches!(store.open_session(&sign_in(user, NOW).0, MAX).await.unwrap(), Opened::Open { .. }));
+}
+
+async fn revocations_are_read_in_order_and_in_pages(store: &dyn Store) {
+    let (token, session) = (Uuid::now_v7(), SessionId(Uuid::now_v7()));
+    let targets =
+        [RevocationTarget::Token(token), RevocationTarget::Subject("bot".into()), RevocationTarget::Session(session)];
+    for (index, target) in targets.iter().enumerate() {
+        store.revoke(target, NOW.plus(Duration::from_secs(index as u64))).await.unwrap();
+    }
+    assert_eq!(revoked(store).await, targets);
+    let page = store.revocations(Moment(0), 0, 2).await.unwrap();
+    assert_eq!(page.len(), 2);
+    let rest = store.revocations(Moment(0), page[1].no, 2).await.unwrap();
+    assert_eq!((rest.len(), &rest[0].revocation.target), (1, &targets[2]));
+    assert_eq!(store.revocations(NOW.plus(Duration::from_secs(1)), 0, 9).await.unwrap().len(), 2);
+}
+
+async fn a_client_is_added_once_and_up_to_the_limit(store: &dyn Store) {
+    let secret = Some(Digest::of(b"secret"));
+    let bot = Client { id: "bot".into(), secret, ..Client::built_in(NOW) };
+    assert_eq!(store.add_client(&bot, 2).await.unwrap(), Added::Added);
+    assert_eq!(store.add_client(&bot, 2).await.unwrap(), Added::Exists);
+    assert_eq!(store.add_client(&Client::built_in(NOW), 2).await.unwrap(), Added::Added);
+    let third = Client { id: "third".into(), ..bot.clone() };
+    assert_eq!(store.add_client(&third, 2).await.unwrap(), Added::Full);
+    let mut clients = store.clients().await.unwrap();
+    clients.sort_by_key(|client| client.id.clone());
+    assert_eq!(clients, [bot, Client::built_in(NOW)]);
+}
+
+async fn a_removed_client_takes_its_sessions_with_it(store: &dyn Store) {
+    for _ in 0..3 {
+        opened(store, somebody(), NOW).await;
+    }
+    assert!(store.retire_client("web", NOW).await.unwrap());
+    assert!(!store.retire_client("web", NOW).await.unwrap());
+    assert!(store.clients().await.unwrap().is_empty());
+    assert_eq!(store.open_session(&sign_in(somebody(), NOW).0, MAX).await.unwrap(), Opened::ClientUnknown);
+    assert!(store.sweep_retired_clients(2, NOW).await.unwrap());
+    let again = Client { id: "web".into(), ..Client::built_in(NOW) };
+    assert_eq!(store.add_client(&again, MAX).await.unwrap(), Added::Exists);
+    assert!(!store.sweep_retired_clients(2, NOW).await.unwrap());
+    assert_eq!(store.add_client(&again, MAX).await.unwrap(), Added::Added);
+    assert!(!store.sweep_retired_clients(2, NOW).await.unwrap());
+    let revoked = revoked(store).await;
+    assert_eq!((revoked.len(), &revoked[0]), (4, &RevocationTarget::Subject("web".into())));
+}
+
+async fn keys_are_advanced_once_however_many_try(store: &dyn Store) {
+    let day = Duration::from_secs(24 * 3600);
+    let times = KeyTimes { period: 30 * day, lead: day, keep: day };
+    let sealer = Sealer::new(&[7; 32]).unwrap();
+    let step = |now: Moment| {
+        let spare = vec![sealer.generate(now).unwrap(), sealer.generate(now).unwrap()];
+        store.advance_keys(spare, &times, now)
+    };
+    let kids = |keys: Vec<SigningKey>| keys.into_iter().map(|key| key.kid).collect::<std::collections::BTreeSet<_>>();
+    let all = futures_util::future::join_all((0..8).map(|_| step(NOW))).await;
+    let all: Vec<_> = all.into_iter().map(|keys| kids(keys.unwrap())).collect();
+    assert!(all[0].len() == 2 && all.iter().all(|kids| *kids == all[0]));
+    let later = NOW.plus(30 * day);
+    let keys = step(later).await.unwrap();
+    assert_eq!(keys.len(), 3);
+    assert_eq!(keys.iter().filter(|key| key.state(later) == KeyState::Active).count(), 1);
+    assert!(keys.iter().all(|key| sealer.open(key).is_ok()));
+    assert_eq!(step(later.plus(day)).await.unwrap().len(), 2);
+}
+
+async fn what_is_old_is_purged_and_nothing_else(store: &dyn Store) {
+    let (unused, _) = opened(store, somebody(), NOW).await;
+    store.revoke(&RevocationTarget::Subject("old".into()), NOW).await.unwrap();
+    let later = NOW.plus(LIFETIMES.idle).plus(Duration::from_secs(120));
+    let (fresh, _) = opened(store, somebody(), later).await;
+    store.revoke(&RevocationTarget::Subject("new".into()), later).await.unwrap();
+    let what = Purge { lifetimes: LIFETIMES, revocations_before: later, erased_before: later };
+    while store.purge(&what, 1, later).await.unwrap() {}
+    assert_eq!(current(store, unused.id).await, None);
+    assert!(current(store, fresh.id).await.is_some());
+    let left = revoked(store).await;
+    assert_eq!(left, [RevocationTarget::Subject("new".into()), RevocationTarget::Session(unused.id)]);
+}

@@ -1,0 +1,91 @@
+//! Admins and OAuth clients.
+
+use flaghoist_runtime::token::TokenError;
+
+use super::*;
+
+fn registration(id: &str) -> CreateClientRequest {
+    CreateClientRequest {
+        client_id: id.into(),
+        display_name: "A bot".into(),
+        confidential: true,
+        scopes: vec!["chat.read".into()],
+    }
+}
+
+#[tokio::test]
+async fn clients_are_registered_listed_and_removed_by_admins() {
+    let world = World::new().await;
+    let (_, person) = world.sign_in(somebody()).await;
+    let answer = world.clients(&person.access_token).create_client(registration("bot")).await;
+    refused(answer, Code::PermissionDenied, Reason::ScopeMissing);
+    let mut clients = world.clients(&world.admin().await);
+    let created = clients.create_client(registration("bot")).await.unwrap().into_inner();
+    assert_eq!(created.client_secret.len(), 43);
+    refused(clients.create_client(registration("bot")).await, Code::AlreadyExists, Reason::AlreadyExists);
+    let unnamed = clients.create_client(registration("")).await.unwrap().into_inner().client.unwrap();
+    assert!(unnamed.name.starts_with("clients/client-"));
+    let name = GetClientRequest { name: "clients/bot".into() };
+    let got = clients.get_client(name.clone()).await.unwrap().into_inner().client;
+    assert_eq!(got, created.client);
+    let first = clients.list_clients(ListClientsRequest { page_size: 2, page_token: String::new() }).await;
+    let first = first.unwrap().into_inner();
+    let rest = ListClientsRequest { page_size: 2, page_token: first.next_page_token };
+    let rest = clients.list_clients(rest).await.unwrap().into_inner();
+    let ids: Vec<_> = first.clients.into_iter().chain(rest.clients).map(|client| client.name).collect();
+    assert_eq!(ids, ["clients/bot", &unnamed.name, "clients/flaghoist-cli"]);
+    assert!(rest.next_page_token.is_empty());
+    clients.delete_client(DeleteClientRequest { name: "clients/bot".into() }).await.unwrap();
+    refused(clients.get_client(name).await, Code::NotFound, Reason::NotFound);
+    let again = clients.delete_client(DeleteClientRequest { name: "clients/bot".into() }).await;
+    refused(again, Code::NotFound, Reason::NotFound);
+    clients.create_client(registration("bot")).await.unwrap();
+}
+
+#[tokio::test]
+async fn case_44_an_id_like_a_persons_and_an_unknown_scope_are_refused() {
+    let world = World::new().await;
+    let mut clients = world.clients(&world.admin().await);
+    let like_a_person = registration(&Uuid::now_v7().to_string());
+    refused(clients.create_client(like_a_person).await, Code::InvalidArgument, Reason::FieldViolation);
+    let unknown = CreateClientRequest { scopes: vec!["chat.fly".into()], ..registration("bot") };
+    refused(clients.create_client(unknown).await, Code::InvalidArgument, Reason::ScopeInvalid);
+}
+
+#[tokio::test]
+async fn a_removed_client_loses_its_sessions_and_tokens_also_after_a_restart() {
+    let mut world = World::new().await;
+    let secret = world.confidential("bot", &["chat.read"]).await;
+    let bot = || credentials("bot", &secret);
+    let (_, session) = world.try_sign_in(somebody(), "bot", &["chat.read"]).await.unwrap();
+    let own = world.client_token(bot(), "").await.unwrap();
+    let mut clients = world.clients(&world.admin().await);
+    clients.delete_client(DeleteClientRequest { name: "clients/bot".into() }).await.unwrap();
+    for _ in 0..2 {
+        let refresh = world.refresh_as(bot(), &session.refresh_token, "").await;
+        refused(refresh, Code::Unauthenticated, Reason::ClientInvalid);
+        refused(world.client_token(bot(), "").await, Code::Unauthenticated, Reason::ClientInvalid);
+        assert_eq!(world.context.verifier.verify(&session.access_token), Err(TokenError::Revoked));
+        assert_eq!(world.context.verifier.verify(&own.access_token), Err(TokenError::Revoked));
+        world = world.restarted().await;
+    }
+}
+
+#[tokio::test]
+async fn the_built_in_client_is_always_there() {
+    let world = World::new().await;
+    let mut clients = world.clients(&world.admin().await);
+    let answer = clients.delete_client(DeleteClientRequest { name: "clients/flaghoist-cli".into() }).await;
+    assert_eq!(answer.unwrap_err().code(), Code::FailedPrecondition);
+    let client = clients.get_client(GetClientRequest { name: "clients/flaghoist-cli".into() }).await.unwrap();
+    assert!(!client.into_inner().client.unwrap().confidential);
+}
+
+#[tokio::test]
+async fn there_is_a_bound_on_clients() {
+    let world = World::with(Settings { clients_max: 2, ..Settings::default() }).await;
+    let mut clients = world.clients(&world.admin().await);
+    clients.create_client(registration("one")).await.unwrap();
+    let full = clients.create_client(registration("two")).await;
+    refused(full, Code::ResourceExhausted, Reason::LimitReached);
+}
