@@ -1,0 +1,120 @@
+//! `flaghoist login`: opens a session and keeps its tokens in the profile.
+
+use flaghoist_proto::auth::v1::token_service_client::TokenServiceClient;
+use flaghoist_proto::auth::v1::{ClientCredentials, RevokeTokenRequest};
+use flaghoist_proto::login::v1::login_service_client::LoginServiceClient;
+use flaghoist_proto::login::v1::{Account, LoginRequest};
+use serde_json::json;
+
+use super::Client;
+use super::connection::{CLIENT_ID, Connection};
+use super::output::harmless;
+use super::password::PasswordFrom;
+use super::profile::{Profile, Session, new_device};
+use crate::exit::{Exit, Failure};
+
+/// The arguments of `login`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  flaghoist login alice
+  flaghoist login bob --profile bob
+  flaghoist login alice --password-file ~/.alice --server https://chat.example.com")]
+pub(crate) struct Arguments {
+    /// The handle, with or without `@`
+    handle: String,
+    /// What this sign-in is called in the list of sessions
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    #[command(flatten)]
+    password: PasswordFrom,
+}
+
+pub(super) async fn run(client: &Client, arguments: Arguments) -> Result<(), Failure> {
+    let handle = plain(&arguments.handle);
+    client.connection()?;
+    let password = arguments.password.read(&format!("Password for {handle}: "))?;
+    let label = arguments.label.unwrap_or_else(|| default_label(client));
+    let signed_in = sign_in(client, handle, password, label).await?;
+    client.output.show(
+        &json!({
+            "user": signed_in.account.name,
+            "handle": signed_in.account.handle,
+            "display_name": signed_in.account.display_name,
+            "session": signed_in.session,
+            "server": signed_in.server,
+            "profile": client.file.name(),
+        }),
+        || format!("signed in as @{} at {}", harmless(&signed_in.account.handle), signed_in.server),
+    )
+}
+
+/// What a sign-in gave.
+#[derive(Debug)]
+pub(super) struct SignedIn {
+    pub(super) account: Account,
+    /// The session's resource name.
+    pub(super) session: String,
+    pub(super) server: String,
+}
+
+/// The handle without the `@` in front.
+pub(super) fn plain(handle: &str) -> &str {
+    handle.strip_prefix('@').unwrap_or(handle)
+}
+
+pub(super) fn default_label(client: &Client) -> String {
+    match client.file.name() {
+        "default" => "command line".into(),
+        name => format!("command line, {name}").chars().take(64).collect(),
+    }
+}
+
+/// Signs in and replaces what the profile held.
+pub(super) async fn sign_in(
+    client: &Client,
+    handle: &str,
+    password: String,
+    label: String,
+) -> Result<SignedIn, Failure> {
+    let connection = client.connection()?;
+    let request = LoginRequest { handle: handle.to_owned(), password, client_id: CLIENT_ID.into(), label };
+    let answer =
+        connection.once(|channel| async move { LoginServiceClient::new(channel).login(request).await }).await?;
+    let (Some(account), Some(session), Some(tokens)) = (answer.account, answer.session, answer.tokens) else {
+        return Err(Failure::new(Exit::Failed, "the server answered without tokens"));
+    };
+
+    let lock = client.file.lock().await?;
+    // A profile that cannot be read is replaced: signing in is the way out of it.
+    let before = client.file.read().ok().flatten();
+    let device = before
+        .as_ref()
+        .filter(|before| before.server == connection.server() && before.user == account.name)
+        .map_or_else(new_device, |before| before.device.clone());
+    let profile = Profile {
+        server: connection.server().to_owned(),
+        user: account.name.clone(),
+        handle: account.handle.clone(),
+        device,
+        session: Some(Session::new(session.name.clone(), tokens)),
+    };
+    client.file.write(&profile, &lock)?;
+    drop(lock);
+    if let Some(before) = before {
+        end(&connection, before).await;
+    }
+    Ok(SignedIn { account, session: session.name, server: connection.server().to_owned() })
+}
+
+/// Ends the session that the profile held until now, as nobody has its tokens any more. If that fails it runs out by
+/// itself.
+async fn end(connection: &Connection, before: Profile) {
+    let Some(session) = before.session.filter(|_| before.server == connection.server()) else { return };
+    let request = RevokeTokenRequest {
+        client: Some(ClientCredentials { client_id: CLIENT_ID.into(), client_secret: String::new() }),
+        token: session.refresh_token,
+    };
+    let _ =
+        connection.once(|channel| async move { TokenServiceClient::new(channel).revoke_token(request).await }).await;
+}

@@ -1,0 +1,7 @@
+//! The binary as a person or a script uses it: a real server on free ports, commands run as processes of their own, their
+//! output and exit codes checked.
+
+mod client;
+mod server;
+mod stage;
+mod usage;

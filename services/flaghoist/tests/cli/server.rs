@@ -1,0 +1,96 @@
+//! `serve` as an operator meets it: its ports, its data folder, its end.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+
+use rustix::process::Signal;
+
+use crate::stage::{Listening, PASSWORD, Server, Stage, flaghoist, stderr};
+
+fn get(address: &str, path: &str) -> String {
+    let host = address.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_data_folder_in_use_is_refused_with_the_pid_of_its_user() {
+    let stage = Stage::new(&[]);
+    let second = flaghoist()
+        .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0"])
+        .arg("--data")
+        .arg(stage.data())
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(73));
+    let pid = stage.server.process.id();
+    assert!(stderr(&second).contains(&format!("in use by process {pid}")), "{}", stderr(&second));
+    // The first one did not notice.
+    stage.registers("alice");
+    let restored = flaghoist().args(["admin", "restored", "--data"]).arg(stage.data()).output().unwrap();
+    assert_eq!(restored.status.code(), Some(73));
+    assert_eq!(std::fs::metadata(stage.data()).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn every_port_answers_and_says_that_it_is_ready() {
+    let stage = Stage::new(&[]);
+    stage.registers("alice");
+    assert!(get(&stage.server.address("http"), "/healthz").contains("200 OK"));
+    let metrics = stage.server.address("metrics");
+    assert!(get(&metrics, "/readyz").contains("200 OK"));
+    assert!(get(&metrics, "/healthz").contains("200 OK"));
+    assert!(get(&metrics, "/metrics").contains("200 OK"));
+    assert!(get(&stage.server.address("http"), "/oauth2/jwks").contains("\"keys\""));
+    assert_eq!(stage.server.address("issuer"), "http://localhost:8080");
+    let tries = stage.server.said.iter().filter(|line| line.starts_with("  ")).count();
+    assert_eq!(tries, 3, "{:?}", stage.server.said);
+}
+
+#[test]
+fn what_was_stored_is_there_after_a_stop_and_a_start() {
+    let mut stage = Stage::new(&[]);
+    stage.registers("alice");
+    stage.registers("bob");
+    stage.does("alice", &["send", "@bob", "hi"]);
+    let grpc = stage.server.address("grpc");
+    stage.server.signal(Signal::TERM);
+    assert_eq!(stage.server.ends().code(), Some(0));
+    let at = grpc.strip_prefix("http://").unwrap().to_owned();
+    stage.server = Server::start_at(&stage.data(), &at, &[]);
+    let history = stage.does("bob", &["history", "@alice"]);
+    assert_eq!(history.iter().map(|message| &message["text"]).collect::<Vec<_>>(), ["hi"]);
+}
+
+#[test]
+fn a_stop_with_an_open_stream_ends_within_the_grace_and_a_second_signal_at_once() {
+    let mut stage = Stage::new(&[("FLAGHOIST_SERVE_GRACE", "60s")]);
+    stage.registers("alice");
+    let listening = Listening::start(&stage, "alice", &[]);
+    listening.next("caught_up");
+    stage.server.signal(Signal::TERM);
+    stage.server.signal(Signal::INT);
+    assert_eq!(stage.server.ends().code(), Some(0));
+}
+
+#[test]
+fn the_first_admin_is_made_on_the_servers_machine() {
+    let stage = Stage::new(&[]);
+    stage.registers("alice");
+    assert_eq!(stage.does("alice", &["whoami"])[0]["admin"], false);
+    let grant =
+        |handle: &str| flaghoist().args(["admin", "grant", handle, "--data"]).arg(stage.data()).output().unwrap();
+    let granted = grant("Alice");
+    assert!(granted.status.success(), "{}", stderr(&granted));
+    stage.with_password("alice", &["login", "alice"], PASSWORD);
+    assert_eq!(stage.does("alice", &["whoami"])[0]["admin"], true);
+    assert_eq!(grant("nobody").status.code(), Some(65));
+    assert_eq!(
+        flaghoist().args(["admin", "grant", "a", "--data", "/no/such"]).output().unwrap().status.code(),
+        Some(65)
+    );
+}

@@ -1,0 +1,115 @@
+//! What is refused before a server is asked, and what help says.
+
+use crate::stage::{flaghoist, stderr};
+
+fn code(arguments: &[&str]) -> (Option<i32>, String) {
+    let place = tempfile::tempdir().unwrap();
+    let output = flaghoist().args(arguments).env("XDG_CONFIG_HOME", place.path()).output().unwrap();
+    (output.status.code(), stderr(&output))
+}
+
+#[test]
+fn wrong_use_ends_with_64() {
+    for arguments in [
+        &["no-such-command"][..],
+        &[],
+        &["send", "bob", "hi"],
+        &["send", "@bob"],
+        &["whoami", "--profile", "../elsewhere"],
+        &["register", "alice", "--server", "localhost:9000", "--password-file", "-"],
+        &["history", "@bob", "--limit", "0"],
+    ] {
+        assert_eq!(code(arguments).0, Some(64), "{arguments:?}");
+    }
+}
+
+#[test]
+fn bad_settings_are_listed_all_at_once_with_64() {
+    let place = tempfile::tempdir().unwrap();
+    let output = flaghoist()
+        .args(["serve", "--grpc-addr", "nowhere"])
+        .env("FLAGHOIST_SERVE_GRACE", "soon")
+        .env("FLAGHOIST_LOGIN_REGISTRATIONS", "open")
+        .env("FLAGHOIST_SERVE_DATA", place.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    for part in ["--grpc-addr", "FLAGHOIST_SERVE_GRACE", "FLAGHOIST_LOGIN_REGISTRATION meant?"] {
+        assert!(stderr(&output).contains(part), "{part} is missing: {}", stderr(&output));
+    }
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing was begun");
+}
+
+#[test]
+fn a_server_that_is_not_there_ends_with_69_and_says_what_to_start() {
+    let place = tempfile::tempdir().unwrap();
+    let password = place.path().join("password");
+    std::fs::write(&password, "seven green pelicans").unwrap();
+    let (code, message) =
+        code(&["login", "alice", "--server", "http://127.0.0.1:1", "--password-file", password.to_str().unwrap()]);
+    assert_eq!(code, Some(69), "{message}");
+    assert!(message.contains("is `flaghoist serve` running?"), "{message}");
+}
+
+#[test]
+fn someone_who_is_not_signed_in_is_told_how_with_77() {
+    let (code, message) = code(&["whoami"]);
+    assert_eq!(code, Some(77));
+    assert!(message.contains("flaghoist login"), "{message}");
+}
+
+#[test]
+fn without_a_terminal_a_password_needs_a_file() {
+    // A session of its own has no terminal, wherever the test runs.
+    let output = std::process::Command::new("setsid")
+        .args(["--wait", env!("CARGO_BIN_EXE_flaghoist"), "login", "alice"])
+        .env("XDG_CONFIG_HOME", std::env::temp_dir())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--password-file"), "{}", stderr(&output));
+}
+
+#[test]
+fn every_command_has_help_with_an_example_and_the_exit_codes_are_told() {
+    let help = |arguments: &[&str]| {
+        let output = flaghoist().args(arguments).arg("--help").output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for command in [
+        "serve",
+        "register",
+        "login",
+        "whoami",
+        "send",
+        "listen",
+        "history",
+        "conversations",
+        "read",
+        "sessions",
+        "logout",
+        "completions",
+    ] {
+        assert!(help(&[command]).contains(&format!("flaghoist {command}")), "{command}");
+        assert!(help(&[command]).contains("Example") || command == "serve", "{command}");
+    }
+    assert!(help(&[]).contains("69  the server cannot be reached"));
+    let serve = help(&["serve"]);
+    for part in
+        ["FLAGHOIST_SERVE_DATA", "FLAGHOIST_AUTH_", "FLAGHOIST_LOGIN_", "FLAGHOIST_SEND_", "FLAGHOIST_RECEIVER_"]
+    {
+        assert!(serve.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn version_settings_and_completions_are_printed() {
+    let print = |arguments: &[&str]| String::from_utf8(flaghoist().args(arguments).output().unwrap().stdout).unwrap();
+    assert_eq!(print(&["--version"]), concat!("flaghoist ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert!(print(&["settings"]).starts_with("| setting |"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(print(&["completions", shell]).contains("whoami"), "{shell}");
+    }
+}
