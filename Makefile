@@ -1,0 +1,65 @@
+# The verbs of this repository, the same at a desk and in CI. `make` lists them.
+
+# Incremental builds fill disks and help only while one file changes; `make test CARGO_INCREMENTAL=1` has them.
+export CARGO_INCREMENTAL ?= 0
+# What `make run` and `make bench` pass on.
+ARGS ?=
+# How many rounds `make crash-test` runs, and for how long `make fuzz` does.
+ROUNDS ?= 10
+SECONDS ?= 60
+
+BUF_VERSION := 1.75.0
+TOOLS := target/tools
+# The installed buf, if there is one; else one that npm fetches into target/.
+BUF := $(or $(shell command -v buf),$(TOOLS)/node_modules/.bin/buf)
+# The newest release: its contracts are what may not be broken.
+RELEASE := $(shell git tag --list 'v*' --sort=-v:refname 2>/dev/null | head -n 1)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt proto bench crash-test fuzz
+
+help: # lists the verbs
+	@sed -n 's/^\([a-z-]*\):.* # /\1\t/p' $(MAKEFILE_LIST) | grep -v '^help' | expand -t 12
+
+run: # builds and starts the server in ./data; ARGS="--data DIR …" for more
+	cargo run --release --package flaghoist -- serve $(ARGS)
+
+test: # every test, against real servers on free ports
+	cargo test --workspace
+
+lint: # format, clippy, rustdoc and the contracts; warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	@$(MAKE) --no-print-directory proto
+
+fmt: $(BUF) # formats Rust and the contracts
+	cargo fmt --all
+	$(BUF) format proto --path proto/flaghoist --write
+
+# Away from CI a machine without npm may lint the rest.
+proto: # checks the contracts, and that they break nothing that was released
+	@if [ -x "$(BUF)" ] || $(MAKE) --no-print-directory $(BUF); then \
+		set -ex; \
+		"$(BUF)" lint proto; \
+		"$(BUF)" format proto --path proto/flaghoist --diff --exit-code; \
+		$(if $(RELEASE),"$(BUF)" breaking proto --against '.git#tag=$(RELEASE)$(comma)subdir=proto';) \
+	elif [ -n "$$CI" ]; then \
+		echo "buf is needed and cannot be had" >&2; exit 1; \
+	else \
+		echo "skipped: the contracts are not checked, install buf or npm for that" >&2; \
+	fi
+
+bench: # the figures of tests/README.md; ARGS="…" chooses, ARGS=--help lists
+	cargo run --release --package flaghoist-tests --bin bench -- $(ARGS)
+
+crash-test: # kills the server ROUNDS=10 times under load and checks the promises
+	cargo run --package flaghoist-tests --bin crash_test -- --rounds $(ROUNDS)
+
+fuzz: # feeds bytes to what parses them, for SECONDS=60
+	cargo run --release --package flaghoist-tests --bin fuzz -- --seconds $(SECONDS)
+
+$(TOOLS)/node_modules/.bin/buf:
+	npm install --prefix $(TOOLS) --no-save --no-audit --no-fund @bufbuild/buf@$(BUF_VERSION)
+
+comma := ,
