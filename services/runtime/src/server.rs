@@ -24,6 +24,9 @@ use crate::token::Verifier;
 pub use accept::raise_file_limit;
 pub use address::{ClientAddress, client_address, forwarded_address};
 
+/// How many connections an HTTP listener takes beyond the file limit's share.
+const SPARE_CONNECTIONS: usize = 8;
+
 /// How a gRPC listener behaves.
 #[derive(Clone, Debug)]
 pub struct GrpcOptions {
@@ -52,7 +55,8 @@ pub async fn serve_grpc(
     let calls = call::Calls::new(AccessLayer::public(verifier).layer(routes));
     let front = web::Front::new(calls, options.trusted_hops);
     let follow = tokio::spawn(health::follow(statuses, options.services, options.readiness, drain.clone()));
-    accept::run("grpc", listener, drain, options.connections_max, move |stream, peer, drain| {
+    let limits = accept::Limits { max: options.connections_max, spare: 0 };
+    accept::run("grpc", listener, drain, limits, move |stream, peer, drain| {
         connection::serve(stream, front.of(peer), drain)
     })
     .await;
@@ -62,9 +66,13 @@ pub async fn serve_grpc(
 /// Serves plain HTTP until the drain is over; requests carry the [`ClientAddress`] of the socket's peer.
 pub async fn serve_http(listener: TcpListener, router: axum::Router, drain: Drain) {
     let router = router.with_state(());
-    accept::run("http", listener, drain, 0, move |stream, peer, drain| {
-        connection::serve(stream, web::Pages::new(router.clone(), peer), drain)
-    })
+    accept::run(
+        "http",
+        listener,
+        drain,
+        accept::Limits { max: 0, spare: SPARE_CONNECTIONS },
+        move |stream, peer, drain| connection::serve(stream, web::Pages::new(router.clone(), peer), drain),
+    )
     .await;
 }
 

@@ -38,6 +38,15 @@ static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     Arc::new(Semaphore::new(limit - reserve))
 });
 
+/// How many connections a listener takes.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// The most it keeps; 0 leaves it to the file limit.
+    pub(super) max: usize,
+    /// How many it takes when the others have used up the file limit, so that operators can still look.
+    pub(super) spare: usize,
+}
+
 /// Raises the soft limit of open files to the hard one, and answers what it is then.
 pub fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
@@ -47,12 +56,13 @@ pub fn raise_file_limit() -> u64 {
 }
 
 /// Accepts connections until the drain starts, and serves each in a task of its own. Ends with the last of them, or with the drain.
-pub(super) async fn run<S, F>(name: &'static str, listener: TcpListener, drain: Drain, connections_max: usize, serve: S)
+pub(super) async fn run<S, F>(name: &'static str, listener: TcpListener, drain: Drain, limits: Limits, serve: S)
 where
     S: Fn(TcpStream, IpAddr, Drain) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let own = Arc::new(Semaphore::new(if connections_max == 0 { CONNECTIONS_MAX } else { connections_max }));
+    let own = Arc::new(Semaphore::new(if limits.max == 0 { CONNECTIONS_MAX } else { limits.max }));
+    let spare = Arc::new(Semaphore::new(limits.spare));
     let open = metrics::gauge!("flaghoist_connections_open", "listener" => name);
     let tasks = TaskTracker::new();
     let mut trouble = Trouble::new(name);
@@ -71,7 +81,7 @@ where
                 continue;
             }
         };
-        let room = Arc::clone(&ROOM).try_acquire_owned().ok();
+        let room = Arc::clone(&ROOM).try_acquire_owned().or_else(|_| Arc::clone(&spare).try_acquire_owned()).ok();
         let Some((permit, room)) = Arc::clone(&own).try_acquire_owned().ok().zip(room) else {
             trouble.no_room();
             continue;

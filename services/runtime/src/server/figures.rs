@@ -45,7 +45,7 @@ static BY_PATH: LazyLock<HashMap<&'static str, Figures>> = LazyLock::new(|| {
         let seconds =
             metrics::histogram!("flaghoist_rpc_duration_seconds", "service" => method.service, "method" => name);
         let open = match method.streaming {
-            true => metrics::gauge!("flaghoist_streams_open", "service" => method.service, "method" => name),
+            true => metrics::gauge!("flaghoist_rpc_streams_open", "service" => method.service, "method" => name),
             false => Gauge::noop(),
         };
         (method.path, Figures { method, name, calls: Default::default(), seconds, open })

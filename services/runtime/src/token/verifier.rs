@@ -24,8 +24,8 @@ const SHARD_MAX_TOKENS: usize = 4096;
 /// How many revocations a slow watcher may lie behind.
 const EVENTS_MAX: usize = 4096;
 
-/// How long an access token lives unless the verifier is told otherwise.
-const LIFETIME: Duration = Duration::from_secs(300);
+/// The longest that an issuer can be set to let access tokens live.
+const LIFETIME_MAX: Duration = Duration::from_secs(3600);
 
 /// What a revocation is kept for beyond the lifetime of a token.
 const LIFETIME_SLACK: Duration = Duration::from_secs(120);
@@ -39,7 +39,7 @@ const REFRESH_WAIT: Duration = Duration::from_secs(1);
 /// Verifies access tokens without calling anyone; verified ones are cached by SHA-256 of the token until expiry or revocation.
 pub struct Verifier {
     issuer: String,
-    keep: Duration,
+    lifetime: Duration,
     keys: RwLock<Arc<Keys>>,
     cache: [RwLock<Shard>; SHARDS],
     revoked: RwLock<Revoked>,
@@ -91,16 +91,17 @@ impl std::fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// A verifier of the tokens of `issuer`, which live 300 s; it knows no keys yet.
+    /// A verifier of the tokens of `issuer`, which live an hour at most; it knows no keys yet.
     pub fn new(issuer: impl Into<String>) -> Arc<Self> {
-        Self::with_lifetime(issuer, LIFETIME)
+        Self::with_lifetime(issuer, LIFETIME_MAX)
     }
 
-    /// A verifier of the tokens of `issuer`, which live `lifetime` at most; revocations are kept that long.
+    /// A verifier of the tokens of `issuer`, which live `lifetime` at most. Tokens that would live longer are refused, and
+    /// revocations are kept that long.
     pub fn with_lifetime(issuer: impl Into<String>, lifetime: Duration) -> Arc<Self> {
         Arc::new(Self {
             issuer: issuer.into(),
-            keep: lifetime + LIFETIME_SLACK,
+            lifetime,
             keys: RwLock::default(),
             cache: Default::default(),
             revoked: RwLock::default(),
@@ -182,6 +183,10 @@ impl Verifier {
             return Err(TokenError::KeysUnknown);
         }
         let caller = Arc::new(jwt::read(token, &keys, &self.issuer, now)?);
+        if caller.expires_at > caller.issued_at + self.lifetime {
+            // Its revocation would be forgotten before it ends.
+            return Err(TokenError::Invalid("lives too long"));
+        }
         if self.revoked(&caller) {
             return Err(TokenError::Revoked);
         }
@@ -228,7 +233,7 @@ impl Verifier {
 
     /// Takes note of a revocation and tells those who watch, unless it is known already.
     pub fn revoke(&self, what: Revocation) {
-        let news = self.revoked.write().add(&what, self.keep, SystemTime::now());
+        let news = self.revoked.write().add(&what, self.lifetime + LIFETIME_SLACK, SystemTime::now());
         if news {
             self.generation.fetch_add(1, Ordering::AcqRel);
             // An error says that nobody watches.
