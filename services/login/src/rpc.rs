@@ -11,16 +11,20 @@ use std::sync::Arc;
 
 use flaghoist_proto::check::Check;
 use flaghoist_proto::login::v1 as login;
-use flaghoist_runtime::fault;
+use flaghoist_runtime::fault::{self, Fault, Reason};
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::server::ClientAddress;
 use flaghoist_runtime::time::timestamp;
 use tonic::service::Routes;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
+use tower::util::MapResponseLayer;
 
 use crate::account::Account;
 use crate::accounts::Accounts;
 use crate::error::{DOMAIN, Error};
+
+/// The largest request that is read; none that keeps its bounds comes near.
+const REQUEST_MAX_BYTES: usize = 256 * 1024;
 
 /// The full names of the public proto services.
 pub(crate) const PUBLIC: [&str; 4] = [
@@ -43,16 +47,32 @@ impl Rpc {
 
     /// The services that people and programs outside call.
     pub(crate) fn public(&self) -> Routes {
-        Routes::new(login::account_service_server::AccountServiceServer::new(self.clone()))
-            .add_service(login::login_service_server::LoginServiceServer::new(self.clone()))
-            .add_service(login::credential_service_server::CredentialServiceServer::new(self.clone()))
-            .add_service(login::administration_service_server::AdministrationServiceServer::new(self.clone()))
+        let account = login::account_service_server::AccountServiceServer::new(self.clone());
+        let sign_in = login::login_service_server::LoginServiceServer::new(self.clone());
+        let credential = login::credential_service_server::CredentialServiceServer::new(self.clone());
+        let administration = login::administration_service_server::AdministrationServiceServer::new(self.clone());
+        let routes = Routes::new(account.max_decoding_message_size(REQUEST_MAX_BYTES))
+            .add_service(sign_in.max_decoding_message_size(REQUEST_MAX_BYTES))
+            .add_service(credential.max_decoding_message_size(REQUEST_MAX_BYTES))
+            .add_service(administration.max_decoding_message_size(REQUEST_MAX_BYTES));
+        routes.into_axum_router().layer(MapResponseLayer::new(too_large)).into()
     }
 
     /// The services that the other parts call.
     pub(crate) fn internal(&self) -> Routes {
         Routes::new(login::directory_service_server::DirectoryServiceServer::new(self.clone()))
     }
+}
+
+/// Says in our own words that a request was too large to be read, which tonic answers as `OUT_OF_RANGE`; nothing else here
+/// answers so.
+fn too_large(response: axum::response::Response) -> axum::response::Response {
+    let out_of_range = (Code::OutOfRange as i32).to_string();
+    if response.headers().get("grpc-status").is_some_and(|status| status.as_bytes() == out_of_range.as_bytes()) {
+        let text = format!("the request is larger than {REQUEST_MAX_BYTES} bytes");
+        return Fault::new(Code::ResourceExhausted, Reason::LimitReached, text).into_status(DOMAIN).into_http();
+    }
+    response
 }
 
 /// Who reads an account.
@@ -75,7 +95,6 @@ fn shown(account: Account, reader: Reader) -> login::Account {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "the type that tonic's servers answer")]
 fn check(request: &impl Check) -> Result<(), Status> {
     fault::check(request, DOMAIN)
 }

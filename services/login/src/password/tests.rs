@@ -93,3 +93,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_long_password_is_as_strong_as_its_stronger_end() {
+    let dull = "ab".repeat(100);
+    assert_eq!(new(&format!("k7#Qz9!vB2x@Lw4${dull}")), Ok(()));
+    assert_eq!(new(&format!("{dull}k7#Qz9!vB2x@Lw4$")), Ok(()));
+    assert!(matches!(new(&dull), Err(BadPassword::Weak(_))));
+}

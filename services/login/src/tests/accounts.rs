@@ -87,6 +87,9 @@ async fn what_breaks_the_rules_is_refused_before_hashing() {
     // 76, for every password that is sent.
     let long = "é".repeat(513);
     assert_eq!(reason(someone.login("alice", &long).await), Reason::FieldViolation);
+    let refused = someone.login("alice", &"x".repeat(1_000_000)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(reason::<()>(Err(refused)), Reason::LimitReached);
     assert_eq!(world.accounts.pool().begun(), 0);
     let alice = world.person("alice").await;
     let begun = world.accounts.pool().begun();

@@ -1,13 +1,14 @@
 //! An issuer in memory, behind the generated server trait, so that login is tested through the real client.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use flaghoist_proto::auth::v1 as auth;
 use flaghoist_proto::auth::v1::subject_service_server::{SubjectService, SubjectServiceServer};
 use flaghoist_runtime::Peer;
 use flaghoist_runtime::fault::{Fault, Reason};
 use flaghoist_runtime::local::Slot;
+use parking_lot::Mutex;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
@@ -34,31 +35,30 @@ impl FakeIssuer {
 
     /// From now on calls are answered, or not.
     pub(crate) fn set_down(&self, down: bool) {
-        self.0.lock().unwrap().down = down;
+        self.0.lock().down = down;
     }
 
     /// The ids of a person's sessions.
     pub(crate) fn sessions(&self, user: &str) -> Vec<String> {
-        let kept = self.0.lock().unwrap();
+        let kept = self.0.lock();
         kept.sessions.get(user).into_iter().flatten().map(|(id, _)| id.clone()).collect()
     }
 
     /// Enabled and admin, as it was told last.
     pub(crate) fn state(&self, user: &str) -> Option<(bool, bool)> {
-        self.0.lock().unwrap().states.get(user).copied()
+        self.0.lock().states.get(user).copied()
     }
 
     pub(crate) fn erased(&self, user: &str) -> bool {
-        self.0.lock().unwrap().erased.iter().any(|erased| erased == user)
+        self.0.lock().erased.iter().any(|erased| erased == user)
     }
 
     pub(crate) fn last_request(&self) -> auth::CreateSessionRequest {
-        self.0.lock().unwrap().last_request.clone().expect("a session was asked for")
+        self.0.lock().last_request.clone().expect("a session was asked for")
     }
 
-    #[expect(clippy::result_large_err, reason = "the type that tonic's servers answer")]
-    fn kept(&self) -> Result<std::sync::MutexGuard<'_, Kept>, Status> {
-        let kept = self.0.lock().unwrap();
+    fn kept(&self) -> Result<parking_lot::MutexGuard<'_, Kept>, Status> {
+        let kept = self.0.lock();
         if kept.down { Err(Fault::unavailable("down").into_status("auth.flaghoist")) } else { Ok(kept) }
     }
 }
@@ -118,7 +118,7 @@ impl SubjectService for FakeIssuer {
         let sessions = kept.sessions.entry(request.user).or_default();
         let before = sessions.len();
         sessions.retain(|(id, _)| *id == request.except_session);
-        let revoked_count = i32::try_from(before - sessions.len()).unwrap();
+        let revoked_count = i32::try_from(before - sessions.len()).unwrap_or(i32::MAX);
         Ok(Response::new(auth::RevokeSubjectSessionsResponse { revoked_count }))
     }
 
