@@ -133,7 +133,8 @@ impl Role {
 impl Member {
     /// Whether the person may see the event at `seq`, if it is for everyone.
     pub(crate) fn sees(&self, seq: u64) -> bool {
-        (self.role.is_some() && seq >= self.joined_seq) || self.past.iter().any(|(from, to)| (*from..=*to).contains(&seq))
+        (self.role.is_some() && seq >= self.joined_seq)
+            || self.past.iter().any(|(from, to)| (*from..=*to).contains(&seq))
     }
 
     /// The stretches of the log that the person may see, in order; `last_seq` ends an open one.

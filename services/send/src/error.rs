@@ -79,20 +79,14 @@ impl Error {
             Self::NoMessage(conversation, seq) => Fault::not_found("message", message_name(*conversation, *seq)),
             Self::NoPerson(id) => Fault::not_found("user", id.name()),
             Self::Forbidden(_) => Fault::new(Code::PermissionDenied, Reason::PermissionDenied, self.to_string()),
-            Self::RequestIdReused => {
-                Fault::new(Code::FailedPrecondition, Reason::RequestIdReused, self.to_string()).precondition(
+            Self::RequestIdReused => Fault::new(Code::FailedPrecondition, Reason::RequestIdReused, self.to_string())
+                .precondition(
                     "REQUEST_ID",
                     "request_id",
                     "is kept for repetitions of one request with the same content",
-                )
-            }
-            Self::WrongKind(what) => {
-                Fault::new(Code::FailedPrecondition, Reason::ConversationKind, self.to_string()).precondition(
-                    "CONVERSATION_KIND",
-                    "conversation",
-                    *what,
-                )
-            }
+                ),
+            Self::WrongKind(what) => Fault::new(Code::FailedPrecondition, Reason::ConversationKind, self.to_string())
+                .precondition("CONVERSATION_KIND", "conversation", *what),
             Self::LastOwner => Fault::new(Code::FailedPrecondition, Reason::LastOwner, self.to_string()),
             Self::MessageDeleted => Fault::new(Code::FailedPrecondition, Reason::MessageDeleted, self.to_string()),
             Self::LimitReached { .. } => {

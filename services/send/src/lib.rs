@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use flaghoist_proto::send::v1::conversation_service_server::{ConversationServiceServer, SERVICE_NAME as CONVERSATIONS};
+use flaghoist_proto::send::v1::conversation_service_server::{
+    ConversationServiceServer, SERVICE_NAME as CONVERSATIONS,
+};
 use flaghoist_proto::send::v1::log_service_server::LogServiceServer;
 use flaghoist_proto::send::v1::message_service_server::{MessageServiceServer, SERVICE_NAME as MESSAGES};
 use flaghoist_runtime::page::PageKey;
@@ -53,10 +55,8 @@ pub enum StartError {
 /// Starts send on the store in `place`.
 pub async fn start(settings: Settings, place: &Place, peers: Peers, _context: &Context) -> Result<Parts, StartError> {
     let secret = place.secret()?;
-    let limits = plan::Limits {
-        group_members_max: settings.group_members_max,
-        conversations_max: settings.conversations_max,
-    };
+    let limits =
+        plan::Limits { group_members_max: settings.group_members_max, conversations_max: settings.conversations_max };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&file(place), limits).await?);
     let dispatch = dispatch::Dispatch::start(peers.receiver, store.epoch());
     let rpc = Arc::new(rpc::Rpc {

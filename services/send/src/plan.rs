@@ -227,14 +227,5 @@ impl<'a, 'o, F: Fn(ConversationId) -> Option<&'a Known>> Desk<'o, F> {
 
 /// A watermark as it stands.
 pub(crate) fn watermark(conversation: ConversationId, person: UserId, member: &Member, epoch: u64) -> Watermark {
-    Watermark {
-        conversation,
-        member: person,
-        epoch,
-        delivered_seq: member.delivered_seq,
-        read_seq: member.read_seq,
-    }
+    Watermark { conversation, member: person, epoch, delivered_seq: member.delivered_seq, read_seq: member.read_seq }
 }
-
-#[cfg(test)]
-mod tests;

@@ -30,7 +30,8 @@ impl Rate {
         let positive = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         let burst = positive(burst);
         let quota = Quota::per_second(positive(per_second)).allow_burst(burst);
-        let rate = Arc::new(Self { limiter: DefaultKeyedRateLimiter::keyed(quota), burst, clock: DefaultClock::default() });
+        let rate =
+            Arc::new(Self { limiter: DefaultKeyedRateLimiter::keyed(quota), burst, clock: DefaultClock::default() });
         tokio::spawn(forget(Arc::downgrade(&rate)));
         rate
     }

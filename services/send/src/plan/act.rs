@@ -6,7 +6,6 @@ use bytes::Bytes;
 use flaghoist_proto::send::v1 as pb;
 use flaghoist_runtime::names::{ConversationId, UserId};
 
-
 use super::{Desk, Draft, Erasure, NewEvent, Target};
 use crate::conversation::{Head, Kind, Known, Member, Role};
 use crate::error::Error;
@@ -194,7 +193,8 @@ impl<'a, F: Fn(ConversationId) -> Option<&'a Known>> Desk<'_, F> {
         if role < Role::Owner {
             return Err(Error::Forbidden(OWNERS_ONLY));
         }
-        let mut written = self.append(write, Change::new(EventKind::ConversationDeleted, &pb::ConversationDeleted {}), 0)?;
+        let mut written =
+            self.append(write, Change::new(EventKind::ConversationDeleted, &pb::ConversationDeleted {}), 0)?;
         let seq = self.head(id)?.last_seq;
         for (person, mut member) in self.members(id) {
             member.part(seq);
@@ -354,7 +354,13 @@ impl<'a, F: Fn(ConversationId) -> Option<&'a Known>> Desk<'_, F> {
         });
         let (conversation_no, previous_edit_no) = (head.no, change.previous_edit_no);
         let request_hash = write.request_hash;
-        self.plan.events.push(NewEvent { conversation_no, event: event.clone(), request_hash, sent_no, previous_edit_no });
+        self.plan.events.push(NewEvent {
+            conversation_no,
+            event: event.clone(),
+            request_hash,
+            sent_no,
+            previous_edit_no,
+        });
         Ok(Written { event: Some(event), deduplicated: false, added: vec![], removed: vec![] })
     }
 }

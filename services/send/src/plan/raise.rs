@@ -58,7 +58,6 @@ impl<'a, F: Fn(ConversationId) -> Option<&'a Known>> Desk<'_, F> {
         let known = (self.known)(id)?;
         let sent_no = known.members.get(&person)?.sent_no;
         // Nothing but private events of others can lie between the end that the person sees and the end of the log.
-        (seq >= known.head.last_public_seq)
-            .then_some(ReadPoint { message_no: known.head.last_message_no, sent_no })
+        (seq >= known.head.last_public_seq).then_some(ReadPoint { message_no: known.head.last_message_no, sent_no })
     }
 }

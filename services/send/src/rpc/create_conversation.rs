@@ -17,7 +17,8 @@ impl Rpc {
         caller: UserId,
         request: pb::CreateConversationRequest,
     ) -> Result<Response<pb::CreateConversationResponse>, Status> {
-        let kind = request.kind.ok_or_else(|| Error::Invalid { field: "kind".into(), problem: "is required".into() })?;
+        let kind =
+            request.kind.ok_or_else(|| Error::Invalid { field: "kind".into(), problem: "is required".into() })?;
         let (id, written) = match kind {
             Kind::Direct(direct) => {
                 let peer = user_id("direct.user", &direct.user)?;

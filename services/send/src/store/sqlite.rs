@@ -24,8 +24,8 @@ use crate::plan::Limits;
 
 mod commit;
 mod fold;
-mod live;
 mod lists;
+mod live;
 mod load;
 mod read;
 mod rows;
@@ -98,11 +98,10 @@ fn identity(path: &Path) -> Result<String, std::io::Error> {
 }
 
 async fn epoch_of(pool: &SqlitePool, identity: &str) -> Result<u64, sqlx::Error> {
-    let kept: Option<(i64, String)> = sqlx::query_as(
-        "SELECT e.value, f.value FROM meta e JOIN meta f WHERE e.key = 'epoch' AND f.key = 'file'",
-    )
-    .fetch_optional(pool)
-    .await?;
+    let kept: Option<(i64, String)> =
+        sqlx::query_as("SELECT e.value, f.value FROM meta e JOIN meta f WHERE e.key = 'epoch' AND f.key = 'file'")
+            .fetch_optional(pool)
+            .await?;
     match kept {
         Some((epoch, file)) if file == identity => Ok(epoch.unsigned_abs()),
         Some(_) => {
@@ -238,3 +237,6 @@ impl Store for SqliteStore {
         self.read_progress(person, id, seq).await.map_err(|error| failed("reading watermarks", &error))
     }
 }
+
+#[cfg(test)]
+mod tests;

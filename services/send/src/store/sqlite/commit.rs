@@ -109,7 +109,11 @@ impl SqliteStore {
             let shared = self.live.read();
             plan::plan(ops, facts, self.limits, |id| shared.conversations.get(&id).map(|entry| &entry.known))
         };
-        if plan.drafts.values().all(|draft| draft.events.is_empty() && !draft.members.values().any(|(_, stored)| *stored)) {
+        if plan
+            .drafts
+            .values()
+            .all(|draft| draft.events.is_empty() && !draft.members.values().any(|(_, stored)| *stored))
+        {
             return Ok(plan.answers);
         }
         let next = writer.next_log_no + signed(plan.events.len() as u64);
@@ -133,12 +137,7 @@ impl SqliteStore {
     }
 
     /// What a batch of messages does not need: conversations, members, edits, deletions.
-    async fn write_rest(
-        &self,
-        connection: &mut SqliteConnection,
-        plan: &Plan,
-        now: i64,
-    ) -> Result<(), sqlx::Error> {
+    async fn write_rest(&self, connection: &mut SqliteConnection, plan: &Plan, now: i64) -> Result<(), sqlx::Error> {
         let heads: Vec<_> = plan
             .drafts
             .values()
@@ -195,7 +194,9 @@ impl SqliteStore {
         let stored: Vec<_> = plan
             .drafts
             .values()
-            .flat_map(|draft| draft.members.iter().map(move |(person, (member, stored))| (draft, person, member, stored)))
+            .flat_map(|draft| {
+                draft.members.iter().map(move |(person, (member, stored))| (draft, person, member, stored))
+            })
             .filter(|(.., stored)| **stored)
             .collect();
         for chunk in stored.chunks(ROWS_MAX) {
@@ -220,10 +221,11 @@ impl SqliteStore {
         }
         let joined: Vec<_> = {
             let shared = self.live.read();
-            let before = |draft: &plan::Draft| shared.conversations.get(&draft.head.id).map(|entry| &entry.known.members);
-            let new = stored.iter().filter(|(draft, person, ..)| {
-                before(draft).is_none_or(|members| !members.contains_key(person))
-            });
+            let before =
+                |draft: &plan::Draft| shared.conversations.get(&draft.head.id).map(|entry| &entry.known.members);
+            let new = stored
+                .iter()
+                .filter(|(draft, person, ..)| before(draft).is_none_or(|members| !members.contains_key(person)));
             new.map(|(draft, person, ..)| (hex(&person.0), draft.head.no)).collect()
         };
         if !joined.is_empty() {

@@ -4,13 +4,13 @@
 use sqlx::sqlite::SqliteConnection;
 
 /// With this many rows to fold a quiet writer folds, so many at a time that nobody waits long.
-const QUIET_ROWS: i64 = 512;
+const QUIET_ROWS: i64 = if cfg!(test) { 5 } else { 512 };
 
 /// A batch of fewer events than this leaves time for folding.
-const QUIET_EVENTS: usize = 96;
+const QUIET_EVENTS: usize = if cfg!(test) { 3 } else { 96 };
 
 /// With this many rows to fold a busy writer folds them all.
-const BUSY_ROWS: i64 = 8192;
+const BUSY_ROWS: i64 = if cfg!(test) { 12 } else { 8192 };
 
 /// With this much content to fold a busy writer folds it all: until then it is in memory.
 const BUSY_BYTES: usize = 16 << 20;

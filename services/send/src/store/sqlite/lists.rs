@@ -144,7 +144,8 @@ impl SqliteStore {
             };
             let mut receipts: HashMap<ConversationId, Vec<Watermark>> = HashMap::new();
             if !cold.is_empty() {
-                let rows = sqlx::query(RECEIPTS).bind(json(&cold)).bind(since).fetch_all(&self.database.readers).await?;
+                let rows =
+                    sqlx::query(RECEIPTS).bind(json(&cold)).bind(since).fetch_all(&self.database.readers).await?;
                 for row in &rows {
                     let Some(id) = ids.get(&row.try_get(0)?) else { continue };
                     let (other, member) = rows::member(row, 1)?;
@@ -203,8 +204,10 @@ impl SqliteStore {
                     std::collections::btree_map::Entry::Occupied(mut entry) => {
                         let before = entry.get_mut();
                         before.last_seq = before.last_seq.max(change.last_seq);
-                        before.added.extend(change.added);
-                        before.removed.extend(change.removed);
+                        // The file named some of these already.
+                        unite(&mut before.added, change.added);
+                        unite(&mut before.removed, change.removed);
+                        before.receipts.retain(|old| !change.receipts.iter().any(|new| new.member == old.member));
                         before.receipts.extend(change.receipts);
                     }
                 }
@@ -255,9 +258,11 @@ impl SqliteStore {
             let risen = |(person, member): (&UserId, &Member)| watermark(id, *person, member, self.epoch);
             let people = self
                 .ask(id, |known: &Known, _| {
-                    let added = known.members.iter().filter(|(_, member)| member.role.is_some() && member.joined_at >= since);
+                    let added =
+                        known.members.iter().filter(|(_, member)| member.role.is_some() && member.joined_at >= since);
                     let removed = known.members.iter().filter(|(_, member)| {
-                        member.role.is_none() && member.past.last().is_some_and(|(_, to)| *to + REMOVED_SEQS > known.head.last_seq)
+                        member.role.is_none()
+                            && member.past.last().is_some_and(|(_, to)| *to + REMOVED_SEQS > known.head.last_seq)
                     });
                     let receipts = known.members.iter().filter(|(_, member)| {
                         known.head.member_count <= RECEIPT_MEMBERS_MAX && member.watermark_at >= since
@@ -274,6 +279,12 @@ impl SqliteStore {
         }
         Ok(changes)
     }
+}
+
+fn unite(people: &mut Vec<UserId>, more: Vec<UserId>) {
+    people.extend(more);
+    people.sort_unstable();
+    people.dedup();
 }
 
 /// When somebody left is not kept, only where: whoever did so among the newest events of a conversation that changed just

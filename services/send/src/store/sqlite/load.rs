@@ -9,7 +9,9 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::SqliteStore;
 use super::commit::{Writer, request_key};
-use super::rows::{self, MembersByConversation, hex, hex_array, json, member_columns, select_events, select_heads, signed};
+use super::rows::{
+    self, MembersByConversation, hex, hex_array, json, member_columns, select_events, select_heads, signed,
+};
 use crate::conversation::Known;
 use crate::event::{Action, Event, EventKind, Op};
 use crate::plan::{ReadPoint, Target};
@@ -125,9 +127,8 @@ impl SqliteStore {
         ops: &[Op],
         candidates: &[(usize, i64)],
     ) -> Result<HashMap<usize, Arc<Event>>, sqlx::Error> {
-        const EVENTS: &str = select_events!(
-            "json_each(?1) j CROSS JOIN log l ON l.no = j.value LEFT JOIN log e ON e.no = l.edit_no"
-        );
+        const EVENTS: &str =
+            select_events!("json_each(?1) j CROSS JOIN log l ON l.no = j.value LEFT JOIN log e ON e.no = l.edit_no");
         let numbers: Vec<i64> = candidates.iter().map(|(_, no)| *no).collect();
         let fetched = sqlx::query(EVENTS).bind(json(&numbers)).fetch_all(connection).await?;
         let mut by_number: HashMap<i64, &SqliteRow> = HashMap::with_capacity(fetched.len());

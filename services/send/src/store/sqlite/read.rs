@@ -104,7 +104,8 @@ impl SqliteStore {
         let mut messages = Vec::new();
         let mut scanned = 0;
         for (low, high) in stretches {
-            let (mut low, mut high) = if oldest_first { (low.max(from + 1), high) } else { (low, high.min(from.saturating_sub(1))) };
+            let (mut low, mut high) =
+                if oldest_first { (low.max(from + 1), high) } else { (low, high.min(from.saturating_sub(1))) };
             while low <= high {
                 if messages.len() >= limit || scanned >= SCAN_EVENTS {
                     let next = if oldest_first { low - 1 } else { high + 1 };
@@ -210,9 +211,10 @@ impl SqliteStore {
         }
         self.ask(id, |known, _| {
             let mut progress = Progress::default();
-            let others = known.members.iter().filter(|(other, member)| {
-                **other != person && member.role.is_some() && member.sees(seq)
-            });
+            let others = known
+                .members
+                .iter()
+                .filter(|(other, member)| **other != person && member.role.is_some() && member.sees(seq));
             for (other, member) in others {
                 progress.recipient_count += 1;
                 progress.delivered_count += u32::from(member.delivered_seq >= seq);

@@ -190,7 +190,11 @@ pub(super) fn member(row: &SqliteRow, at: usize) -> Result<(UserId, Member), sql
         role: Role::from_number(row.try_get(at + 1)?),
         joined_seq: unsigned(row, at + 2)?,
         joined_at: row.try_get(at + 3)?,
-        past: if past == "[]" { Vec::new() } else { serde_json::from_str(past).map_err(|error| broken(at + 4, error))? },
+        past: if past == "[]" {
+            Vec::new()
+        } else {
+            serde_json::from_str(past).map_err(|error| broken(at + 4, error))?
+        },
         delivered_seq: unsigned(row, at + 5)?,
         read_seq: unsigned(row, at + 6)?,
         read_message_no: unsigned(row, at + 7)?,
