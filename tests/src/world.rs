@@ -28,7 +28,8 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 /// Settings that lift the limits on how often someone may call.
-const WITHOUT_LIMITS: &[(&str, &str)] = &[];
+const WITHOUT_LIMITS: &[(&str, &str)] =
+    &[("FLAGHOIST_SEND_RATE_PER_SECOND", "1000000"), ("FLAGHOIST_SEND_RATE_BURST", "1000000")];
 
 /// One running server. Cloning gives another handle to the same one; with the last handle the server is killed.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ struct Inner {
     server: Mutex<Option<Server>>,
     builder: WorldBuilder,
     data: PathBuf,
+    /// Set when the server runs elsewhere and was not started here.
+    elsewhere: Option<SocketAddr>,
     /// Removed at the end; unset when the test brought its own folder.
     _folder: Option<TempDir>,
 }
@@ -79,6 +82,18 @@ impl World {
         })
         .await
         .expect("the shared server starts")
+    }
+
+    /// The world of a server that runs elsewhere; it can be called, not started or stopped.
+    pub fn elsewhere(grpc: SocketAddr) -> Self {
+        let inner = Inner {
+            server: Mutex::new(None),
+            builder: Self::builder(),
+            data: PathBuf::new(),
+            elsewhere: Some(grpc),
+            _folder: None,
+        };
+        Self { inner: Arc::new(inner), seen_lines: 0, quiet: true }
     }
 
     /// Describes a world.
@@ -151,7 +166,7 @@ impl World {
 
     /// Where gRPC is, unless the server was stopped.
     pub fn grpc(&self) -> Option<SocketAddr> {
-        self.server().as_ref().map(Server::grpc)
+        self.inner.elsewhere.or_else(|| self.server().as_ref().map(Server::grpc))
     }
 
     /// Where HTTP is.
@@ -336,7 +351,7 @@ impl WorldBuilder {
             }
         };
         let server = self.server(&data)?;
-        let inner = Inner { server: Mutex::new(Some(server)), builder: self, data, _folder: folder };
+        let inner = Inner { server: Mutex::new(Some(server)), builder: self, data, elsewhere: None, _folder: folder };
         Ok(World { inner: Arc::new(inner), seen_lines: 0, quiet: false })
     }
 

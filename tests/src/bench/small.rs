@@ -1,0 +1,202 @@
+//! The smaller scenarios: one caller, the start, refresh grants, a long history.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use flaghoist_proto::auth::v1::issue_token_request::Grant;
+use flaghoist_proto::auth::v1::{IssueTokenResponse, RefreshTokenGrant};
+use tokio::task::LocalSet;
+
+use super::report::{Latencies, Report, Usage};
+use super::sends::{Sender, pairs};
+use super::wire::{Connection, Method, decode, frame};
+use super::{Target, floor, own_world};
+use crate::person::cli_asks;
+
+/// How often one caller sends.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OneCaller {
+    /// How many messages
+    #[arg(long, default_value_t = 5_000)]
+    count: u64,
+}
+
+/// How often the server is started.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Startup {
+    /// How often on a new data folder and again on a used one
+    #[arg(long, default_value_t = 10)]
+    count: u64,
+}
+
+/// How many sessions refresh.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Refresh {
+    /// For how long, after a second of warming up
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// How many sessions, each with one refresh under way
+    #[arg(long, default_value_t = 256)]
+    sessions: usize,
+    /// How many connections
+    #[arg(long, default_value_t = 8)]
+    connections: usize,
+}
+
+/// How long the history is.
+#[derive(Clone, Debug, clap::Args)]
+pub struct History {
+    /// How many messages the long conversation has
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// How many sends are measured in each
+    #[arg(long, default_value_t = 1_000)]
+    sends: u64,
+}
+
+/// Sends one message after the other and measures each.
+async fn one_after_the_other(sender: &Sender, over: &mut Connection, count: u64) -> Result<Latencies, String> {
+    let run = u128::from(rand::random::<u64>()) << 64;
+    let mut latencies = Latencies::new();
+    for number in 0..count {
+        let began = Instant::now();
+        sender.send(over, run + u128::from(number), 0).await?;
+        latencies.add(began.elapsed());
+    }
+    Ok(latencies)
+}
+
+pub(super) async fn one_caller(options: OneCaller, target: &Target) -> Result<Report, String> {
+    let pairs = pairs(target, 1).await;
+    let (from, _, conversation) = pairs.first().ok_or("no pair")?;
+    let sender = Sender::new(from, conversation, 100);
+    let mut connection = Connection::open(target.address).await?;
+    one_after_the_other(&sender, &mut connection, 200).await?;
+    let mut report = Report::new("one caller");
+    let usage = Usage::begin(target);
+    let latencies = one_after_the_other(&sender, &mut connection, options.count).await?;
+    report.usage(&usage, target);
+    report.latencies("answer to a send", &latencies);
+    if target.own {
+        report.latencies("the disk's fdatasync", &floor::fdatasync(target.world.data(), 500)?);
+    }
+    Ok(report)
+}
+
+pub(super) async fn startup(options: Startup) -> Result<Report, String> {
+    let (mut new, mut again) = (Latencies::new(), Latencies::new());
+    for _ in 0..options.count {
+        let world = own_world().try_start().await?;
+        new.add(world.with_server(crate::Server::started_in));
+        world.person("bench").await;
+        world.stop().await;
+        world.start_again().await;
+        again.add(world.with_server(crate::Server::started_in));
+    }
+    let mut report = Report::new("startup");
+    report.latencies("on a new data folder", &new);
+    report.latencies("on a used data folder", &again);
+    Ok(report)
+}
+
+pub(super) async fn refresh(options: Refresh, target: &Target) -> Result<Report, String> {
+    let people = target.people(options.sessions).await;
+    let method = Method::new("/flaghoist.auth.v1.TokenService/IssueToken", "");
+    let answered = Rc::new(RefCell::new(Latencies::new()));
+    let failed: Rc<RefCell<Option<String>>> = Rc::default();
+    let stopped = Rc::new(Cell::new(false));
+    let tasks = LocalSet::new();
+    for chunk in people.chunks(options.sessions.div_ceil(options.connections).max(1)) {
+        let connection = Connection::open(target.address).await?;
+        for person in chunk {
+            let (mut connection, method) = (connection.clone(), method.clone());
+            let (answered, failed, stopped) = (Rc::clone(&answered), Rc::clone(&failed), Rc::clone(&stopped));
+            let mut refresh_token = person.tokens.refresh_token.clone();
+            tasks.spawn_local(async move {
+                while !stopped.get() {
+                    let began = Instant::now();
+                    let grant = Grant::RefreshToken(RefreshTokenGrant { refresh_token: refresh_token.clone() });
+                    let answer = connection.call(&method, frame(&cli_asks(grant))).await;
+                    match answer.and_then(decode::<IssueTokenResponse>) {
+                        Ok(IssueTokenResponse { tokens: Some(tokens) }) => {
+                            refresh_token = tokens.refresh_token;
+                            answered.borrow_mut().add(began.elapsed());
+                        }
+                        other => {
+                            failed.borrow_mut().get_or_insert(format!("{other:?}"));
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    }
+    let mut report = Report::new("refresh grants");
+    tasks
+        .run_until(async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            *answered.borrow_mut() = Latencies::new();
+            let (usage, began) = (Usage::begin(target), Instant::now());
+            tokio::time::sleep(Duration::from_secs(options.seconds)).await;
+            let rate = answered.borrow().count() as f64 / began.elapsed().as_secs_f64();
+            report.figure("refreshes", rate, "/s");
+            report.usage(&usage, target);
+            stopped.set(true);
+        })
+        .await;
+    let _ = tokio::time::timeout(Duration::from_secs(5), tasks).await;
+    if let Some(error) = failed.take() {
+        return Err(format!("a refresh failed: {error}"));
+    }
+    report.latencies("answer to a refresh", &answered.borrow());
+    Ok(report)
+}
+
+pub(super) async fn history(options: History, target: &Target) -> Result<Report, String> {
+    let pairs = pairs(target, 2).await;
+    let [(old_from, _, old), (new_from, _, new)] = &pairs[..] else { return Err("two pairs are needed".into()) };
+    let mut connection = Connection::open(target.address).await?;
+    let sender = Rc::new(Sender::new(old_from, old, 100));
+    fill(&sender, &connection, options.events).await?;
+    let new_sender = Sender::new(new_from, new, 100);
+    let (mut in_old, mut in_new) = (Latencies::new(), Latencies::new());
+    let run = u128::from(rand::random::<u64>()) << 64;
+    // By turns, so that both meet the same moments of the disk.
+    for number in 0..options.sends {
+        for (sender, latencies, id) in [(&*sender, &mut in_old, 2 * number), (&new_sender, &mut in_new, 2 * number + 1)]
+        {
+            let began = Instant::now();
+            sender.send(&mut connection, run + u128::from(id), 0).await?;
+            latencies.add(began.elapsed());
+        }
+    }
+    let mut report = Report::new("history");
+    report.figure("events before", options.events as f64, "in the long conversation");
+    report.latencies("in the long conversation", &in_old);
+    report.latencies("in a new one", &in_new);
+    report.figure("cost of the long one", in_old.mean_ms() / in_new.mean_ms(), "times the new one's");
+    Ok(report)
+}
+
+/// Sends until the conversation is long, many at once.
+async fn fill(sender: &Rc<Sender>, connection: &Connection, count: u64) -> Result<(), String> {
+    let tasks = LocalSet::new();
+    let next = Rc::new(Cell::new(0));
+    let failed: Rc<RefCell<Option<String>>> = Rc::default();
+    let run = u128::from(rand::random::<u64>()) << 64;
+    for _ in 0..96 {
+        let (sender, next, failed) = (Rc::clone(sender), Rc::clone(&next), Rc::clone(&failed));
+        let mut connection = connection.clone();
+        tasks.spawn_local(async move {
+            while next.get() < count && failed.borrow().is_none() {
+                let number: u64 = next.replace(next.get() + 1);
+                if let Err(error) = sender.send(&mut connection, run + u128::from(number), 0).await {
+                    failed.borrow_mut().get_or_insert(error);
+                }
+            }
+        });
+    }
+    tasks.await;
+    failed.take().map_or(Ok(()), |error| Err(format!("filling the conversation: {error}")))
+}
