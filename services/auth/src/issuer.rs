@@ -18,7 +18,7 @@ use crate::refresh_token::RefreshKeys;
 use crate::scope::Scopes;
 use crate::session::{Family, Grant, Presentation, Session, Verdict};
 use crate::settings::Settings;
-use crate::store::{Added, Opened, Store, SubjectState};
+use crate::store::{Addition, Opened, Store, SubjectState};
 
 /// How many refreshes go into one commit.
 const BATCH_MAX: usize = 512;
@@ -336,9 +336,9 @@ impl Issuer {
             created_at: self.clock.now(),
         };
         match self.store.add_client(&client, self.settings.clients_max).await? {
-            Added::Added => {}
-            Added::Exists => return Err(Error::ClientExists(client_name(&client.id))),
-            Added::Full => return Err(Error::ClientsFull(self.settings.clients_max)),
+            Addition::Done => {}
+            Addition::Exists => return Err(Error::ClientExists(client_name(&client.id))),
+            Addition::Full => return Err(Error::ClientsFull(self.settings.clients_max)),
         }
         tracing::info!(
             target: "audit", event = "client_created", client_id = %client.id, confidential, scopes = %client.scopes

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flaghoist_proto::auth::v1::{ClientCredentials, TokenSet};
-use flaghoist_runtime::server::{ClientAddress, client_address};
+use flaghoist_runtime::server::{ClientAddress, forwarded_address};
 use flaghoist_runtime::time::timestamp;
 use tonic::{Request, Status};
 
@@ -49,18 +49,7 @@ fn authenticate(issuer: &Issuer, credentials: Option<&ClientCredentials>) -> Res
 /// Where a request comes from; empty if its listener did not say.
 fn address_of<T>(request: &Request<T>, trusted_hops: u8) -> String {
     let Some(address) = request.extensions().get::<ClientAddress>() else { return String::new() };
-    let mut seen = http::Request::new(());
-    seen.extensions_mut().insert(address.clone());
-    if trusted_hops > 0 {
-        let headers: &http::HeaderMap = request.metadata().as_ref();
-        seen.headers_mut().extend(
-            headers
-                .get_all("x-forwarded-for")
-                .iter()
-                .map(|value| (Some(http::HeaderName::from_static("x-forwarded-for")), value.clone())),
-        );
-    }
-    client_address(&seen, trusted_hops).to_string()
+    forwarded_address(request.metadata().as_ref(), address.0, trusted_hops).to_string()
 }
 
 /// Runs `work` to its end even if the caller goes away in the middle of it.

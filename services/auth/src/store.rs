@@ -38,9 +38,9 @@ pub(crate) enum Opened {
 
 /// What became of a client that was to be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Added {
+pub(crate) enum Addition {
     /// It is there.
-    Added,
+    Done,
     /// There is one with that id, or one that is still being removed.
     Exists,
     /// There are as many as may be.
@@ -120,7 +120,7 @@ pub(crate) trait Store: std::fmt::Debug + Send + Sync + 'static {
     async fn clients(&self) -> Result<Vec<Client>, StoreError>;
 
     /// Adds a client if its id is free and there are fewer than `clients_max`.
-    async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Added, StoreError>;
+    async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Addition, StoreError>;
 
     /// Begins to remove a client: it is unknown from now on, and its tokens are revoked, but its id stays taken. Answers
     /// whether there was one.

@@ -35,7 +35,6 @@ fn client_message(client: &Client) -> pb::Client {
 }
 
 /// The id in the resource name of a client.
-#[expect(clippy::result_large_err, reason = "the type that tonic's servers answer")]
 fn id_in(name: &str) -> Result<&str, Status> {
     name.strip_prefix("clients/")
         .filter(|id| !id.is_empty() && !id.contains('/'))

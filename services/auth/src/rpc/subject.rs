@@ -25,7 +25,6 @@ pub(crate) struct Subjects {
     pub(crate) issuer: Arc<Issuer>,
 }
 
-#[expect(clippy::result_large_err, reason = "the type that tonic's servers answer")]
 fn user_in(name: &str) -> Result<UserId, Status> {
     UserId::parse(name).map_err(|bad| Fault::invalid("user", bad.to_string()).into_status(DOMAIN))
 }

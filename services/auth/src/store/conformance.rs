@@ -297,11 +297,11 @@ async fn revocations_are_read_in_order_and_in_pages(store: &dyn Store) {
 async fn a_client_is_added_once_and_up_to_the_limit(store: &dyn Store) {
     let secret = Some(Digest::of(b"secret"));
     let bot = Client { id: "bot".into(), secret, ..Client::built_in(NOW) };
-    assert_eq!(store.add_client(&bot, 2).await.unwrap(), Added::Added);
-    assert_eq!(store.add_client(&bot, 2).await.unwrap(), Added::Exists);
-    assert_eq!(store.add_client(&Client::built_in(NOW), 2).await.unwrap(), Added::Added);
+    assert_eq!(store.add_client(&bot, 2).await.unwrap(), Addition::Done);
+    assert_eq!(store.add_client(&bot, 2).await.unwrap(), Addition::Exists);
+    assert_eq!(store.add_client(&Client::built_in(NOW), 2).await.unwrap(), Addition::Done);
     let third = Client { id: "third".into(), ..bot.clone() };
-    assert_eq!(store.add_client(&third, 2).await.unwrap(), Added::Full);
+    assert_eq!(store.add_client(&third, 2).await.unwrap(), Addition::Full);
     let mut clients = store.clients().await.unwrap();
     clients.sort_by_key(|client| client.id.clone());
     assert_eq!(clients, [bot, Client::built_in(NOW)]);
@@ -317,9 +317,9 @@ async fn a_removed_client_takes_its_sessions_with_it(store: &dyn Store) {
     assert_eq!(store.open_session(&sign_in(somebody(), NOW).0, MAX).await.unwrap(), Opened::ClientUnknown);
     assert!(store.sweep_retired_clients(2, NOW).await.unwrap());
     let again = Client { id: "web".into(), ..Client::built_in(NOW) };
-    assert_eq!(store.add_client(&again, MAX).await.unwrap(), Added::Exists);
+    assert_eq!(store.add_client(&again, MAX).await.unwrap(), Addition::Exists);
     assert!(!store.sweep_retired_clients(2, NOW).await.unwrap());
-    assert_eq!(store.add_client(&again, MAX).await.unwrap(), Added::Added);
+    assert_eq!(store.add_client(&again, MAX).await.unwrap(), Addition::Done);
     assert!(!store.sweep_retired_clients(2, NOW).await.unwrap());
     let revoked = revoked(store).await;
     assert_eq!((revoked.len(), &revoked[0]), (4, &RevocationTarget::Subject("web".into())));

@@ -9,7 +9,7 @@ use flaghoist_runtime::token::RevocationTarget;
 use sqlx::Sqlite;
 use sqlx::migrate::Migrator;
 
-use super::{Added, Numbered, Opened, Purge, Store, SubjectState};
+use super::{Addition, Numbered, Opened, Purge, Store, SubjectState};
 use crate::client::Client;
 use crate::error::StoreError;
 use crate::key::{KeyTimes, SigningKey};
@@ -123,7 +123,7 @@ impl Store for SqliteStore {
         client::all(&self.database.readers).await.map_err(failed("read clients"))
     }
 
-    async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Added, StoreError> {
+    async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Addition, StoreError> {
         client::add(self, client, clients_max).await.map_err(failed("add a client"))
     }
 

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::moment::Moment;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
-use crate::store::Added;
+use crate::store::Addition;
 
 pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<Client>, sqlx::Error> {
     let rows = sqlx::query(
@@ -32,18 +32,18 @@ fn read(row: &SqliteRow) -> Result<Client, sqlx::Error> {
     })
 }
 
-pub(super) async fn add(store: &SqliteStore, client: &Client, clients_max: u32) -> Result<Added, sqlx::Error> {
+pub(super) async fn add(store: &SqliteStore, client: &Client, clients_max: u32) -> Result<Addition, sqlx::Error> {
     let mut transaction = store.begin().await?;
     let taken = sqlx::query("SELECT 1 FROM clients WHERE client_id = ?1")
         .bind(&*client.id)
         .fetch_optional(&mut *transaction)
         .await?;
     if taken.is_some() {
-        return Ok(Added::Exists);
+        return Ok(Addition::Exists);
     }
     let there: i64 = sqlx::query_scalar("SELECT count(*) FROM clients").fetch_one(&mut *transaction).await?;
     if there >= i64::from(clients_max) {
-        return Ok(Added::Full);
+        return Ok(Addition::Full);
     }
     sqlx::query(
         "INSERT INTO clients (client_id, display_name, secret_sha256, scopes, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -56,7 +56,7 @@ pub(super) async fn add(store: &SqliteStore, client: &Client, clients_max: u32) 
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(Added::Added)
+    Ok(Addition::Done)
 }
 
 pub(super) async fn retire(store: &SqliteStore, client_id: &str, now: Moment) -> Result<bool, sqlx::Error> {
