@@ -128,7 +128,7 @@ impl Accounts {
     }
 
     /// The lane of a person.
-    fn lane(&self, user: UserId) -> &tokio::sync::Mutex<()> {
+    pub(crate) fn lane(&self, user: UserId) -> &tokio::sync::Mutex<()> {
         // The last bytes of a version 7 UUID are random.
         &self.lanes[usize::from(user.0.as_bytes()[15]) % LANES]
     }

@@ -7,7 +7,9 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use super::world::*;
+use crate::handle::Handle;
 use crate::hashing::Cost;
+use crate::store::Store as _;
 
 #[tokio::test]
 async fn case_77_any_text_is_a_password_in_one_spelling() {
@@ -92,8 +94,33 @@ async fn sessions_end_after_a_restart_when_the_issuer_was_down() {
     eventually("the end of the others", async || world.issuer.sessions(&alice.name()) == [alice.session()]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn no_session_outlives_the_password_that_opened_it() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    let user = flaghoist_runtime::names::UserId::parse(&alice.name()).unwrap();
+    let begun = world.accounts.pool().begun();
+    // A sign-in is held up after its password was checked, and meanwhile the password changes.
+    let held = world.accounts.lane(user).lock().await;
+    let late = tokio::spawn({
+        let alice = alice.clone();
+        async move { alice.login("alice", PASSWORD).await }
+    });
+    eventually("the check", async || world.accounts.pool().begun() == begun + 1).await;
+    let change = tokio::spawn({
+        let alice = alice.clone();
+        async move { alice.change_password(PASSWORD, "other flowers in the sun").await }
+    });
+    let store = world.store().await;
+    eventually("the change", async || store.credentials_of(user).await.unwrap().unwrap().version == 2).await;
+    drop(held);
+    change.await.unwrap().unwrap();
+    assert_eq!(reason(late.await.unwrap()), Reason::CredentialsInvalid);
+    assert_eq!(world.issuer.sessions(&alice.name()), [alice.session()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sign_ins_beside_a_change_of_the_password_leave_no_session() {
     let world = Arc::new(World::with(|settings| settings.account_free = 10_000).await);
     let alice = world.person("alice").await;
     let (mut old, mut new) = (PASSWORD.to_owned(), "other flowers in the sun 0".to_owned());
@@ -119,11 +146,8 @@ async fn hashes_are_renewed_at_sign_in_when_the_cost_rises() {
     world.person("alice").await;
     let dear = Cost { memory_kib: 128, passes: 2, lanes: 1 };
     let world = world.restart(|settings| settings.hash_cost = dear).await;
-    let stored = async || {
-        let store = crate::store::sqlite::SqliteStore::open(&world.place().data.join(crate::STORE_FILE)).await.unwrap();
-        let handle = crate::handle::Handle::read("alice").unwrap();
-        crate::store::Store::credentials(&store, &handle).await.unwrap().unwrap().password_hash
-    };
+    let (store, handle) = (world.store().await, Handle::read("alice").unwrap());
+    let stored = async || store.credentials(&handle).await.unwrap().unwrap().password_hash;
     assert_eq!(reason(world.at("192.0.2.1").login("alice", "not the password").await), Reason::CredentialsInvalid);
     assert!(stored().await.contains("m=64,t=1"));
     let alice = world.at("192.0.2.1").signed_in("alice", PASSWORD).await;

@@ -83,6 +83,11 @@ impl World {
         Place { data: self.folder.path().to_owned() }
     }
 
+    /// The store, opened beside the server.
+    pub(super) async fn store(&self) -> SqliteStore {
+        SqliteStore::open(&self.folder.path().join(crate::STORE_FILE)).await.unwrap()
+    }
+
     /// Someone at an address who has not signed in.
     pub(super) fn at(&self, address: &str) -> Person {
         Person { public: self.public.clone(), address: address.parse().unwrap(), caller: None }
