@@ -41,7 +41,6 @@ pub(crate) struct Rpc {
 }
 
 /// Who calls and what they say, checked against the rules of the contract.
-#[expect(clippy::result_large_err, reason = "the type that tonic's servers answer")]
 fn open<M: Check>(request: Request<M>) -> Result<(UserId, M), Status> {
     let (caller, _) = Caller::user_of(&request)?;
     let request = request.into_inner();
@@ -97,7 +96,6 @@ impl Rpc {
     }
 
     /// The place a page token names, or `first` for the first page.
-    #[expect(clippy::result_large_err, reason = "the type that tonic's servers answer")]
     fn cursor<T: serde::de::DeserializeOwned>(&self, scope: &str, token: &str, first: T) -> Result<T, Status> {
         if token.is_empty() {
             return Ok(first);

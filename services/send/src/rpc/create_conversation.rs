@@ -1,4 +1,4 @@
-//! CreateConversation.
+//! `CreateConversation`.
 
 use flaghoist_proto::send::v1 as pb;
 use flaghoist_proto::send::v1::create_conversation_request::Kind;

@@ -1,4 +1,4 @@
-//! CreateMessage, and what it shares with UpdateMessage. The hot path of the service.
+//! `CreateMessage`, and what it shares with `UpdateMessage`. The hot path of the service.
 
 use std::collections::BTreeMap;
 

@@ -18,7 +18,6 @@ use crate::render;
 const EVENTS_BYTES: usize = 1 << 20;
 
 /// What a receiver says, checked against the rules of the contract. Who it is was checked before.
-#[expect(clippy::result_large_err, reason = "the type that tonic's servers answer")]
 fn open<M: Check>(request: Request<M>) -> Result<M, Status> {
     let request = request.into_inner();
     check(&request, DOMAIN)?;

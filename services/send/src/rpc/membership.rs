@@ -1,4 +1,4 @@
-//! Who is in a group: AddMembers, RemoveMember, UpdateMember, LeaveConversation.
+//! Who is in a group: `AddMembers`, `RemoveMember`, `UpdateMember`, `LeaveConversation`.
 
 use flaghoist_proto::send::v1 as pb;
 use flaghoist_runtime::names::UserId;

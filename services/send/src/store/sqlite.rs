@@ -81,8 +81,7 @@ impl SqliteStore {
     pub(crate) async fn renew_epoch(path: &Path) -> Result<u64, StartError> {
         let database = flaghoist_runtime::sqlite::open(path, &MIGRATIONS).await?;
         let epoch = write_epoch(&database.writer, &identity(path)?).await?;
-        database.readers.close().await;
-        database.writer.close().await;
+        database.close().await;
         Ok(epoch)
     }
 }

@@ -52,8 +52,7 @@ async fn promise_12_and_fault_15_another_file_has_another_epoch() {
     assert_eq!(world.store.epoch(), epoch, "a restart is no restore");
     let path = folder.path().join("send.db");
     let store = SqliteStore::open(&path, LIMITS).await.unwrap();
-    store.database.readers.close().await;
-    store.database.writer.close().await;
+    store.database.close().await;
     let copy = folder.path().join("copy.db");
     std::fs::copy(&path, &copy).unwrap();
     let restored = SqliteStore::open(&copy, LIMITS).await.unwrap();
