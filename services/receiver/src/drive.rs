@@ -77,12 +77,15 @@ async fn ended(live: &Live) {
     }
 }
 
+/// What the log answers to a question: the epoch and the events.
+type Answered = Result<(u64, ReadAnswer), LogError>;
+
 struct Task {
     receiver: Arc<Receiver>,
     live: Arc<Live>,
     incoming: Option<Incoming>,
     committing: Work<(Vec<Position>, Result<(), Error>)>,
-    reading: Work<(Read, Result<(u64, ReadAnswer), LogError>)>,
+    reading: Work<(Read, Answered)>,
     asking_receipts: Work<Result<(), Error>>,
     backoff: Duration,
     /// When what failed is tried again.
@@ -184,17 +187,20 @@ impl Task {
                 .boxed(),
             );
         }
-        if self.reading.is_none() && live.look(|state| state.stream.wants_read() && state.drained_at.is_none()) {
-            if let Some(read) = live.tend(|state| state.stream.next_read()) {
-                let (receiver, user) = (Arc::clone(&self.receiver), live.user());
-                self.reading = Some(
-                    async move {
-                        let _turn = receiver.reads.acquire().await;
-                        (read, receiver.log.events(user, read).await)
-                    }
-                    .boxed(),
-                );
-            }
+        let reads = |state: &crate::live::State| state.stream.wants_read() && state.drained_at.is_none();
+        if self.reading.is_none()
+            && live.look(reads)
+            && let Some(read) = live.tend(|state| state.stream.next_read())
+        {
+            let (receiver, user) = (Arc::clone(&self.receiver), live.user());
+            self.reading = Some(
+                async move {
+                    // The semaphore is never closed.
+                    let _turn = receiver.reads.acquire().await;
+                    (read, receiver.log.events(user, read).await)
+                }
+                .boxed(),
+            );
         }
         if self.asking_receipts.is_none() && live.tend(|state| state.stream.take_receipts_missed()) {
             self.asking_receipts = Some(all_receipts(Arc::clone(&self.receiver), Arc::clone(live)).boxed());
@@ -223,21 +229,12 @@ impl Task {
                     Ok(())
                 })
             }
-            Ok(Request::RefreshToken(token)) => self.refresh(&token),
+            Ok(Request::RefreshToken(token)) => refresh(&self.receiver, live, &token).boxed().await,
             Err(error) => Err(error),
         };
         if let Err(error) = done {
             live.tend(|state| state.end(End::Failed(error)));
         }
-    }
-
-    fn refresh(&self, token: &str) -> Result<(), Error> {
-        let caller = self.receiver.verifier.verify(token)?;
-        if caller.user != Some(self.live.user()) {
-            return Err(TokenError::Invalid("belongs to someone else").into());
-        }
-        self.live.tend(|state| state.caller = caller);
-        Ok(())
     }
 
     fn committed(&mut self, positions: &[Position], result: Result<(), Error>) {
@@ -255,7 +252,7 @@ impl Task {
         }
     }
 
-    fn read(&mut self, read: Read, result: Result<(u64, ReadAnswer), LogError>) {
+    fn read(&mut self, read: Read, result: Answered) {
         match result {
             Ok((epoch, answer)) => {
                 let useful = self.live.tend(|state| {
@@ -287,6 +284,16 @@ impl Task {
         self.retry_at = Some(Instant::now() + self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
+}
+
+/// From now on the stream lives by another token of the same person.
+async fn refresh(receiver: &Receiver, live: &Live, token: &str) -> Result<(), Error> {
+    let caller = receiver.verifier.verify_fresh(token).await?;
+    if caller.user != Some(live.user()) {
+        return Err(TokenError::Invalid("belongs to someone else").into());
+    }
+    live.tend(|state| state.caller = caller);
+    Ok(())
 }
 
 /// Asks for all receipts again, a few conversations at a time and only as the device takes them.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use flaghoist_proto::send::v1::Event;
 use flaghoist_runtime::names::{ConversationId, UserId};
 use flaghoist_runtime::time::from_timestamp;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rand::Rng as _;
 use uuid::Uuid;
 
@@ -17,10 +17,13 @@ use crate::error::Error;
 use crate::live::Live;
 use crate::log::{Change, Receipt};
 use crate::store::DeviceKey;
-use crate::stream::Sight;
+use crate::stream::{Sight, Watermarks};
 
 /// Into how many parts the indexes are split, so that deliveries seldom wait for one another.
 const SHARDS: usize = 64;
+
+/// How many receipts are remembered as told; more may be told twice.
+const TOLD_MAX: usize = 65_536;
 
 /// How long a stream whose log was replaced, or whose server stops, waits for acknowledgements that are under way.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
@@ -38,6 +41,13 @@ pub(crate) struct Delivery {
     pub(crate) removed: Vec<UserId>,
 }
 
+/// Receipts that were told lately, so that the sweep does not tell them again.
+#[derive(Debug, Default)]
+struct Told {
+    now: HashMap<(ConversationId, UserId), Watermarks>,
+    before: HashMap<(ConversationId, UserId), Watermarks>,
+}
+
 type Shards<K> = [RwLock<HashMap<K, Vec<Arc<Live>>>>; SHARDS];
 
 /// The open streams.
@@ -45,6 +55,7 @@ pub(crate) struct Hub {
     conversations: Shards<ConversationId>,
     people: Shards<UserId>,
     count: AtomicUsize,
+    told: Mutex<Told>,
     streams_open: metrics::Gauge,
     delivery_seconds: metrics::Histogram,
 }
@@ -62,6 +73,7 @@ impl Hub {
             conversations: std::array::from_fn(|_| RwLock::default()),
             people: std::array::from_fn(|_| RwLock::default()),
             count: AtomicUsize::new(0),
+            told: Mutex::default(),
             streams_open: metrics::gauge!("flaghoist_streams_open"),
             delivery_seconds: metrics::histogram!("flaghoist_delivery_seconds"),
         }
@@ -238,15 +250,33 @@ impl Hub {
         unclear
     }
 
-    /// Takes receipts to the streams of the other members.
+    /// Takes a receipt to the streams of the other members, if it was not told already.
     pub(crate) fn receipt(&self, receipt: &Receipt) {
-        for live in self.streams(receipt.conversation) {
-            if live.user() != receipt.member {
-                live.change(|state| {
-                    state.stream.outbox.receipt(receipt.conversation, receipt.member, receipt.watermarks);
-                });
-            }
+        let streams = self.streams(receipt.conversation);
+        if !streams.iter().any(|live| live.user() != receipt.member) || !self.first_told(receipt) {
+            return;
         }
+        for live in streams.iter().filter(|live| live.user() != receipt.member) {
+            live.change(|state| {
+                state.stream.outbox.receipt(receipt.conversation, receipt.member, receipt.watermarks);
+            });
+        }
+    }
+
+    fn first_told(&self, receipt: &Receipt) -> bool {
+        let key = (receipt.conversation, receipt.member);
+        let mut told = self.told.lock();
+        let last = told.now.get(&key).or_else(|| told.before.get(&key)).copied();
+        if told.now.len() < TOLD_MAX {
+            told.now.insert(key, receipt.watermarks);
+        }
+        last != Some(receipt.watermarks)
+    }
+
+    /// Forgets which receipts were told before the last call.
+    pub(crate) fn forget_told(&self) {
+        let mut told = self.told.lock();
+        told.before = std::mem::take(&mut told.now);
     }
 
     /// Takes the word that `member` is typing to the streams of the other members.

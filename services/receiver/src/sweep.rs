@@ -1,34 +1,27 @@
 //! The store is the truth: every few seconds the log is asked what changed lately, and whatever a lost hint should have told the
 //! streams here is told to them now.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use flaghoist_runtime::names::{ConversationId, UserId};
-use tokio::time::MissedTickBehavior;
+use flaghoist_runtime::names::ConversationId;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::hub::{LINGER, jitter};
 use crate::live::Live;
 use crate::log::{LogError, Receipt};
 use crate::service::Receiver;
-use crate::stream::Watermarks;
 
 /// How far back each sweep looks: longer than a transaction of the log may live.
 const LOOKS_BACK: Duration = Duration::from_secs(15);
-
-/// How many receipts are remembered as told.
-const TOLD_MAX: usize = 65_536;
 
 /// What the sweeps remember.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
     /// The log's time at the last sweep that went well.
     read_at: Option<SystemTime>,
-    epoch: Option<u64>,
-    /// Receipts that were told, so that they are not told again by the next sweep.
-    told: HashMap<(ConversationId, UserId), Watermarks>,
-    told_before: HashMap<(ConversationId, UserId), Watermarks>,
+    /// Since when receipts are remembered as told.
+    told_since: Option<Instant>,
 }
 
 impl Sweep {
@@ -62,22 +55,20 @@ impl Sweep {
         };
         let mut page = String::new();
         let mut read_at = None;
-        self.told_before = std::mem::take(&mut self.told);
+        let mut first_page = true;
         loop {
             let changes = receiver.log.changes(since, page).await?;
-            if self.epoch.replace(changes.epoch).is_some_and(|before| before != changes.epoch) {
-                tracing::warn!("the log was replaced, streams are opened again");
+            if std::mem::take(&mut first_page) {
+                end_streams_of_another_epoch(receiver, changes.epoch);
             }
-            self.end_streams_of_another_epoch(receiver, changes.epoch);
             read_at = read_at.or(changes.read_at);
             for change in &changes.changes {
                 for live in receiver.hub.apply(change) {
                     clear_up(receiver, &live, change.conversation).await?;
                 }
                 for (member, watermarks) in &change.receipts {
-                    let receipt =
-                        Receipt { conversation: change.conversation, member: *member, watermarks: *watermarks };
-                    self.tell(receiver, receipt);
+                    let (conversation, member, watermarks) = (change.conversation, *member, *watermarks);
+                    receiver.hub.receipt(&Receipt { conversation, member, watermarks });
                 }
             }
             page = changes.next_page;
@@ -86,27 +77,22 @@ impl Sweep {
             }
         }
         self.read_at = read_at.or(Some(SystemTime::now()));
+        if self.told_since.is_none_or(|since| since.elapsed() > LOOKS_BACK) {
+            self.told_since = Some(Instant::now());
+            receiver.hub.forget_told();
+        }
         Ok(())
     }
+}
 
-    fn tell(&mut self, receiver: &Receiver, receipt: Receipt) {
-        let key = (receipt.conversation, receipt.member);
-        let known = self.told.get(&key).or_else(|| self.told_before.get(&key)) == Some(&receipt.watermarks);
-        if self.told.len() < TOLD_MAX {
-            self.told.insert(key, receipt.watermarks);
-        }
-        if !known {
-            receiver.hub.receipt(&receipt);
-        }
-    }
-
-    fn end_streams_of_another_epoch(&self, receiver: &Receiver, epoch: u64) {
-        for live in receiver.hub.all() {
-            let other = |shown: u64| shown != 0 && shown != epoch;
-            if live.look(|state| other(state.stream.epoch())) {
-                live.change(|state| state.drain(jitter(LINGER), LINGER));
-                live.nudge();
-            }
+/// The log was replaced: streams that show the former one are opened again, and begin with `Reset` then.
+fn end_streams_of_another_epoch(receiver: &Receiver, epoch: u64) {
+    let other = |shown: u64| shown != 0 && shown != epoch;
+    for live in receiver.hub.all() {
+        if live.look(|state| other(state.stream.epoch()) && state.drained_at.is_none()) {
+            tracing::warn!(user = %live.user(), "the log was replaced under a stream");
+            live.change(|state| state.drain(jitter(LINGER), LINGER));
+            live.nudge();
         }
     }
 }
