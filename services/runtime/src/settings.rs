@@ -247,7 +247,7 @@ pub fn markdown(settings: &[&[Setting]]) -> String {
     for setting in settings.iter().copied().flatten() {
         let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
         // Writing to a string does not fail.
-        let _ok = writeln!(table, "| `{}` | {default} | {} |", setting.name, setting.doc.replace('|', "\\|"));
+        let _ok = writeln!(table, "| `{}` | {default} | {} |", setting.name, sentence(setting.doc).replace('|', "\\|"));
     }
     table
 }
@@ -258,9 +258,17 @@ pub fn help(settings: &[&[Setting]]) -> String {
     for setting in settings.iter().copied().flatten() {
         let default = if setting.default.is_empty() { "" } else { setting.default };
         // Writing to a string does not fail.
-        let _ok = writeln!(text, "  {}={default}\n          {}", setting.name, setting.doc);
+        let _ok = writeln!(text, "  {}={default}\n          {}", setting.name, sentence(setting.doc));
     }
     text
+}
+
+/// An explanation as a sentence, whether or not it was written as one.
+fn sentence(doc: &str) -> String {
+    let mut letters = doc.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let stop = if doc.ends_with('.') { "" } else { "." };
+    format!("{first}{}{stop}", letters.as_str())
 }
 
 /// The known name that is nearest to `name`, if it is near enough to be a slip.
