@@ -15,7 +15,7 @@ pub(crate) enum Command {
     Grant {
         /// The person's handle
         handle: String,
-        /// The server's data folder [default: $FLAGHOIST_SERVE_DATA, else ./data]
+        /// The server's data folder [default: `$FLAGHOIST_SERVE_DATA`, else ./data]
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
@@ -23,7 +23,7 @@ pub(crate) enum Command {
     /// be running
     #[command(after_help = "Example:\n  flaghoist admin restored --data /var/lib/flaghoist")]
     Restored {
-        /// The server's data folder [default: $FLAGHOIST_SERVE_DATA, else ./data]
+        /// The server's data folder [default: `$FLAGHOIST_SERVE_DATA`, else ./data]
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },

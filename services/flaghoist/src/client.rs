@@ -31,7 +31,7 @@ use crate::exit::Failure;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of the client commands")]
 pub(crate) struct Options {
-    /// The server's gRPC address; the profile's own server if not given, else http://127.0.0.1:9000
+    /// The server's gRPC address; the profile's own server if not given, else `http://127.0.0.1:9000`
     #[arg(long, global = true, value_name = "URL", env = "FLAGHOIST_SERVER")]
     server: Option<String>,
     /// Keeps several people apart: tokens lie in ~/.config/flaghoist/NAME.json

@@ -52,7 +52,7 @@ fn after_help() -> String {
         "\
 Examples:
   flaghoist serve
-  flaghoist register alice && flaghoist login alice
+  flaghoist register alice
   flaghoist send @bob 'hi'
   flaghoist listen
 

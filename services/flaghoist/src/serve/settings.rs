@@ -89,7 +89,7 @@ pub(crate) struct Flags {
     /// Where the metrics are [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
     metrics_addr: Option<String>,
-    /// The address under which people reach the HTTP port [default: http://localhost:8080]
+    /// The address under which people reach the HTTP port [default: `http://localhost:8080`]
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
     /// How the log is written: text or json [default: text]

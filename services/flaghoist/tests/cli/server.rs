@@ -78,6 +78,25 @@ fn a_stop_with_an_open_stream_ends_within_the_grace_and_a_second_signal_at_once(
 }
 
 #[test]
+fn a_stop_loses_nobody() {
+    let mut stage = Stage::new(&[("FLAGHOIST_SERVE_GRACE", "60s"), ("FLAGHOIST_RECEIVER_RECONNECT_SPREAD", "1s")]);
+    stage.registers("alice");
+    stage.registers("bob");
+    let mut listening = Listening::start(&stage, "bob", &[]);
+    listening.next("caught_up");
+    stage.does("alice", &["send", "@bob", "before"]);
+    assert_eq!(listening.next("message")["text"], "before");
+    let at = stage.server.address("grpc").strip_prefix("http://").unwrap().to_owned();
+    // The stream is told to go, so the stop needs no more than a part of the grace.
+    stage.server.signal(Signal::TERM);
+    assert_eq!(stage.server.ends().code(), Some(0));
+    stage.server = Server::start_at(&stage.data(), &at, &[]);
+    stage.does("alice", &["send", "@bob", "after"]);
+    assert_eq!(listening.next("message")["text"], "after");
+    assert_eq!(listening.stops(), Some(0));
+}
+
+#[test]
 fn the_first_admin_is_made_on_the_servers_machine() {
     let stage = Stage::new(&[]);
     stage.registers("alice");
