@@ -85,17 +85,20 @@ async fn case_75_an_unknown_handle_takes_as_long_as_a_wrong_password() {
         .start()
         .await;
     let bob = world.person("bob").await;
-    let median = async |handle: &str| {
-        let mut times = Vec::new();
-        for _ in 0..15 {
+    // By turns, so that a busy moment of the machine meets both.
+    let (mut unknown, mut wrong) = (Vec::new(), Vec::new());
+    for _ in 0..25 {
+        for (handle, times) in [("nobody-has-this", &mut unknown), (bob.handle.as_str(), &mut wrong)] {
             let began = Instant::now();
             login(&world, handle, "not the password").await.expect_err("wrong");
             times.push(began.elapsed());
         }
+    }
+    let median = |mut times: Vec<Duration>| {
         times.sort();
         times[times.len() / 2]
     };
-    let (unknown, wrong) = (median("nobody-has-this").await, median(&bob.handle).await);
+    let (unknown, wrong) = (median(unknown), median(wrong));
     let ratio = unknown.as_secs_f64() / wrong.as_secs_f64();
     assert!((0.5..2.0).contains(&ratio), "unknown {unknown:?}, wrong {wrong:?}");
 }
@@ -295,7 +298,7 @@ async fn an_account_shows_what_its_person_wants_shown() {
 
 #[tokio::test]
 async fn case_98_the_log_has_no_password_token_or_text() {
-    let world = World::builder().setting("FLAGHOIST_LOG", "debug").start().await;
+    let world = World::builder().setting("RUST_LOG", "debug").start().await;
     let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
     let mut phone = bob.listens().await;
     alice.sends("wombat-in-a-hat").to(&bob).await;

@@ -114,7 +114,7 @@ async fn garbage_is_refused_whatever_it_is() {
     ] {
         invalid(try_token(&world, garbage).await, garbage);
     }
-    refused(try_token(&world, "").await, Code::Unauthenticated, Reason::TokenInvalid);
+    refused(try_token(&world, "").await, Code::Unauthenticated, Reason::TokenMissing);
 }
 
 #[tokio::test]

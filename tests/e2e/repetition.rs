@@ -144,7 +144,7 @@ async fn fault_05_a_request_id_is_remembered_past_thousands_of_others_and_a_rest
 
 #[tokio::test]
 async fn fault_06_a_call_that_is_repeated_while_the_first_runs_gets_its_outcome() {
-    let world = World::shared().await;
+    let world = World::builder().without_limits().start().await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let conversation = alice.direct(&bob).await;
     for round in 0..10 {

@@ -116,7 +116,13 @@ async fn case_44_a_client_whose_id_is_a_users_id_does_not_become_that_user() {
     let victim = world.person("victim").await;
     let dan = world.person("dan").await;
     victim.sends("mine").to(&dan).await;
-    let client = confidential_client(&world, victim.id()).await;
+    // Such a client cannot even be made.
+    let admin = world.admin("admin").await;
+    let request = CreateClientRequest { client_id: victim.id().into(), display_name: "x".into(), ..Default::default() };
+    let answer = admin.calls().clients().create_client(request).await;
+    refused(answer, Code::InvalidArgument, Reason::FieldViolation);
+    // And a client's own token is nobody's.
+    let client = confidential_client(&world, "").await;
     let grant = Some(Grant::ClientCredentials(ClientCredentialsGrant {}));
     let request = IssueTokenRequest { client: Some(client), grant, scope: String::new() };
     let tokens = issue(&world, request).await.expect("a token of the client's own");

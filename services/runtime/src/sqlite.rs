@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::fault::{Fault, log_chain};
 
@@ -124,6 +125,18 @@ fn pool(count: u32) -> SqlitePoolOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(usable(connection)))
+}
+
+/// Whether a connection has no transaction open. SQLite ends one by itself when the disk is full, the rollback after that
+/// fails, and the connection would count a transaction for ever that is not there: it is replaced.
+async fn usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if !connection.is_in_transaction() {
+        return Ok(true);
+    }
+    // The rollback of a dropped transaction may still be on its way; commands are done in order.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Moves the log into the file every second, until the writer is closed or dropped. A passive checkpoint waits for nobody and makes nobody
