@@ -42,7 +42,6 @@ proto: # checks the contracts, and that they break nothing that was released
 	@if [ -x "$(BUF)" ] || $(MAKE) --no-print-directory $(BUF); then \
 		set -ex; \
 		"$(BUF)" lint proto; \
-		"$(BUF)" format proto --path proto/flaghoist --diff --exit-code; \
 		$(if $(RELEASE),"$(BUF)" breaking proto --against '.git#tag=$(RELEASE)$(comma)subdir=proto';) \
 	elif [ -n "$$CI" ]; then \
 		echo "buf is needed and cannot be had" >&2; exit 1; \

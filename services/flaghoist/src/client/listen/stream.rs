@@ -115,6 +115,8 @@ impl Listener<'_> {
                         Err(status) => return Ok((heard, ended(drained, status))),
                     };
                     heard = true;
+                    // From here on the device's own positions say where to go on.
+                    self.from = OpenFrom::Stored;
                     if !finished {
                         deadline = Instant::now() + SILENCE;
                     }
@@ -124,8 +126,6 @@ impl Listener<'_> {
                         }
                         Some(Response::Acknowledged(answered)) => positions.answered(&answered.positions),
                         Some(Response::CaughtUp(_)) if !finished => {
-                            // From here on the device's own positions say where to go on.
-                            self.from = OpenFrom::Stored;
                             self.output.show(&json!({"type": "caught_up"}), || "-- caught up --".into())?;
                             finished = self.until_caught_up;
                         }
