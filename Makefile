@@ -49,8 +49,23 @@ proto: # checks the contracts, and that they break nothing that was released
 		echo "skipped: the contracts are not checked, install buf or npm for that" >&2; \
 	fi
 
-bench: # the figures of tests/README.md; ARGS="…" chooses, ARGS=--help lists
-	cargo run --release --package flaghoist-tests --bin bench -- $(ARGS)
+BENCH := cargo run --release --quiet --package flaghoist-tests --bin bench --
+
+bench: # every figure of tests/README.md; ARGS="sends --online" measures one, ARGS=--help lists them
+ifeq ($(strip $(ARGS)),)
+	$(BENCH) floor
+	$(BENCH) sends
+	$(BENCH) sends --online
+	$(BENCH) end-to-end
+	$(BENCH) idle-streams
+	$(BENCH) idle-streams --per-connection 100
+	$(BENCH) one-caller
+	$(BENCH) startup
+	$(BENCH) refresh
+	$(BENCH) history
+else
+	$(BENCH) $(ARGS)
+endif
 
 crash-test: # kills the server ROUNDS=10 times under load and checks the promises
 	cargo run --package flaghoist-tests --bin crash_test -- --rounds $(ROUNDS)
