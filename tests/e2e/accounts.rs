@@ -184,7 +184,7 @@ async fn case_80_a_hundred_parallel_guesses_are_not_a_hundred_guesses() {
 }
 
 #[tokio::test]
-async fn case_96_a_full_hash_pool_refuses_at_once_and_holds_nobody_up() {
+async fn case_96_and_fault_16_a_full_hash_pool_refuses_at_once_and_holds_nobody_up() {
     let world = World::builder()
         .setting("FLAGHOIST_LOGIN_HASH_MEMORY_KIB", "65536")
         .setting("FLAGHOIST_LOGIN_HASH_PASSES", "3")

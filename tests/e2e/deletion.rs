@@ -71,7 +71,7 @@ async fn passwords_and_tokens_are_in_no_file() {
 }
 
 #[tokio::test]
-async fn promise_12_a_restored_store_says_so_and_devices_start_from_what_exists() {
+async fn promise_12_and_fault_15_a_restored_store_says_so_and_devices_start_from_what_exists() {
     let world = World::start().await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let conversation = alice.direct(&bob).await;
@@ -118,6 +118,26 @@ async fn promise_12_a_restored_store_says_so_and_devices_start_from_what_exists(
     phone.ack(&event).await;
     drop(phone);
     assert!(bob.listens().await.until_caught_up().await.is_empty(), "told once is enough");
+}
+
+#[tokio::test]
+async fn promise_12_an_operator_can_say_that_the_store_was_restored() {
+    let world = World::start().await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let conversation = alice.direct(&bob).await;
+    let mut phone = bob.listens().await;
+    let event = phone.next_event().await;
+    phone.ack(&event).await;
+    drop(phone);
+    let running = world.command(&["admin", "restored"]).await;
+    running.expect_err("not while the server runs");
+    world.stop().await;
+    world.command(&["admin", "restored"]).await.expect("the server is stopped");
+    world.start_again().await;
+    assert_ne!(alice.sees(&conversation).await.epoch, event.epoch);
+    let mut phone = bob.listens().await;
+    assert!(matches!(phone.next().await, Ok(Heard::Reset(_))));
+    assert_eq!(phone.next_event().await.seq, 1);
 }
 
 #[tokio::test]

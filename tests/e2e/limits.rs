@@ -78,7 +78,7 @@ async fn many_streams_are_open_at_once_and_the_bound_refuses_the_next_at_once() 
 }
 
 #[tokio::test]
-async fn promise_08_one_person_cannot_send_without_end() {
+async fn promise_08_and_fault_16_one_person_cannot_send_without_end() {
     let world = World::start().await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let conversation = alice.direct(&bob).await;

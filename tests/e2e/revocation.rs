@@ -68,7 +68,7 @@ async fn sessions_are_listed_newest_first_and_say_which_is_this_one() {
 }
 
 #[tokio::test]
-async fn a_changed_password_ends_the_other_sessions_and_keeps_this_one() {
+async fn case_40_a_changed_password_ends_the_other_sessions_and_keeps_this_one() {
     let world = World::shared().await;
     let bob = world.person("bob").await;
     let mut other = bob.another_session().await;
@@ -105,13 +105,14 @@ async fn a_revoked_refresh_token_ends_its_session() {
 }
 
 #[tokio::test]
-async fn a_disabled_account_loses_everything_until_it_is_enabled() {
+async fn case_40_a_disabled_account_loses_everything_until_it_is_enabled() {
     let world = World::shared().await;
     let admin = world.admin("admin").await;
-    let bob = world.person("bob").await;
+    let mut bob = world.person("bob").await;
     let mut stream = bob.listens().await;
     stream.until_caught_up().await;
-    let set = |disabled| SetAccountDisabledRequest { name: bob.name.clone(), disabled };
+    let name = bob.name.clone();
+    let set = |disabled| SetAccountDisabledRequest { name: name.clone(), disabled };
     let not_admin = bob.calls().administration().set_account_disabled(set(true)).await;
     refused(not_admin, Code::PermissionDenied, Reason::ScopeMissing);
     admin.calls().administration().set_account_disabled(set(true)).await.expect("disabled");
@@ -119,6 +120,7 @@ async fn a_disabled_account_loses_everything_until_it_is_enabled() {
     let began = Instant::now();
     gone_within_5_s(&mut stream).await;
     assert!(began.elapsed() < Duration::from_secs(5));
+    refused(bob.refreshes().await, Code::Unauthenticated, Reason::GrantInvalid);
     let signing_in = Person::try_sign_in(&world, &bob.handle, PASSWORD).await;
     refused(signing_in, Code::Unauthenticated, Reason::CredentialsInvalid);
     admin.calls().administration().set_account_disabled(set(false)).await.expect("enabled");

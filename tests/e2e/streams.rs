@@ -158,10 +158,10 @@ async fn a_browser_subscribes_and_acknowledges_by_calls() {
     alice.sends("hi browser").to(&conversation).await;
     let event = loop {
         let response = stream.message().await.expect("it lives").expect("it goes on").response;
-        if let Some(Heard::Event(event)) = response.and_then(|response| response.response) {
-            if matches!(&event.change, Some(Change::MessageCreated(_))) {
-                break event;
-            }
+        if let Some(Heard::Event(event)) = response.and_then(|response| response.response)
+            && matches!(&event.change, Some(Change::MessageCreated(_)))
+        {
+            break event;
         }
     };
     let position = Position { conversation, epoch: event.epoch, seq: event.seq };

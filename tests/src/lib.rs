@@ -1,23 +1,4 @@
-//! The harness that starts real servers and speaks the words of the domain.
-//!
-//! A test reads as a story: a [`World`] is one running server with a data folder of its own, a [`Person`] is registered
-//! and signed in over the real port, `alice.sends("hi").to(&bob)` sends, `bob.listens()` opens a stream. Whatever waits,
-//! waits with [`eventually`]. The server's log is shown when a test fails.
-//!
-//! ```no_run
-//! # async fn story() {
-//! use flaghoist_tests::World;
-//!
-//! let world = World::start().await;
-//! let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-//! let mut phone = bob.listens().await;
-//! alice.sends("hi").to(&bob).await;
-//! let event = phone.next_message("hi").await;
-//! phone.ack(&event).await;
-//! # }
-//! ```
-//!
-//! The same crate holds what `make bench`, `make crash-test` and `make fuzz` run: [`bench`], [`crash`] and [`fuzz`].
+#![doc = include_str!("../README.md")]
 
 mod binary;
 mod calls;

@@ -122,10 +122,10 @@ impl Listening {
         if let Some(heard) = self.put_aside.pop_front() {
             return Ok(heard);
         }
-        self.from_wire().await
+        self.hear().await
     }
 
-    async fn from_wire(&mut self) -> Result<Heard, Status> {
+    async fn hear(&mut self) -> Result<Heard, Status> {
         loop {
             let response = self.hears.message().await?.ok_or_else(|| Status::new(Code::Ok, "the stream has ended"))?;
             match response.response {
@@ -233,7 +233,7 @@ impl Listening {
         };
         if !aside.iter().any(covers) {
             loop {
-                match tokio::time::timeout(TIME_TO_ARRIVE, self.from_wire()).await {
+                match tokio::time::timeout(TIME_TO_ARRIVE, self.hear()).await {
                     Ok(Ok(heard)) if covers(&heard) => break,
                     Ok(Ok(heard)) => aside.push_back(heard),
                     Ok(Err(end)) => panic!("{} expected Acknowledged, the stream ended: {end:?}", self.device),

@@ -59,7 +59,7 @@ pub(super) async fn run(options: Options, target: &Target) -> Result<Report, Str
     let next = Rc::new(Cell::new(0_u32));
     let due = Arc::new(Semaphore::new(0));
     let answered = Rc::new(RefCell::new(Latencies::new()));
-    let sent = Rc::new(Cell::new(0_u64));
+    let answered_in_all = Rc::new(Cell::new(0_u64));
     let failed: Rc<RefCell<Option<String>>> = Rc::default();
     let senders = Rc::new(senders);
     let run = u128::from(rand::random::<u64>()) << 64;
@@ -67,7 +67,7 @@ pub(super) async fn run(options: Options, target: &Target) -> Result<Report, Str
     // Enough loops that one is free when a message is due, unless answers take more than a second.
     for _ in 0..options.rate.clamp(64, 4_096) {
         let (next, due, answered) = (Rc::clone(&next), Arc::clone(&due), Rc::clone(&answered));
-        let (senders, failed, sent) = (Rc::clone(&senders), Rc::clone(&failed), Rc::clone(&sent));
+        let (senders, failed, answered_in_all) = (Rc::clone(&senders), Rc::clone(&failed), Rc::clone(&answered_in_all));
         tasks.spawn_local(async move {
             loop {
                 let Ok(permit) = due.acquire().await else { return };
@@ -76,9 +76,11 @@ pub(super) async fn run(options: Options, target: &Target) -> Result<Report, Str
                 let intended = origin + interval * number;
                 let (connection, sender) = &senders[number as usize % senders.len()];
                 let nanos = u64::try_from(intended.as_nanos()).unwrap_or_default();
-                sent.set(sent.get() + 1);
                 match sender.send(&mut connection.clone(), run + u128::from(number), nanos).await {
-                    Ok(_) => answered.borrow_mut().add(began.elapsed().saturating_sub(intended)),
+                    Ok(_) => {
+                        answered.borrow_mut().add(began.elapsed().saturating_sub(intended));
+                        answered_in_all.set(answered_in_all.get() + 1);
+                    }
                     Err(error) => {
                         failed.borrow_mut().get_or_insert(error);
                         return;
@@ -101,7 +103,7 @@ pub(super) async fn run(options: Options, target: &Target) -> Result<Report, Str
             for _ in 0..100 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                if seen.delivered.count() >= answered.borrow().count() {
+                if seen.delivered_in_all >= answered_in_all.get() {
                     break;
                 }
             }
@@ -118,7 +120,7 @@ pub(super) async fn run(options: Options, target: &Target) -> Result<Report, Str
     report.figure("answered", answered.borrow().count() as f64 / options.seconds as f64, "/s");
     report.latencies("intended send to answer", &answered.borrow());
     report.latencies("intended send to parse", &seen.delivered);
-    let missing = answered.borrow().count().saturating_sub(seen.delivered.count());
+    let missing = answered_in_all.get().saturating_sub(seen.delivered_in_all);
     report.figure("answered and not delivered", missing as f64, "messages");
     report.figure("acknowledgements answered", seen.acknowledged as f64, "in all");
     if target.own {

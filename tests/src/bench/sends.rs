@@ -84,13 +84,15 @@ pub(super) fn intended(event: &Event) -> Option<Duration> {
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) delivered: Latencies,
+    /// All that were delivered, those of the warming up too.
+    pub(super) delivered_in_all: u64,
     pub(super) acknowledged: u64,
     pub(super) broken: Option<String>,
 }
 
 impl Seen {
     pub(super) fn new() -> Arc<Mutex<Self>> {
-        Arc::new(Mutex::new(Self { delivered: Latencies::new(), acknowledged: 0, broken: None }))
+        Arc::new(Mutex::new(Self { delivered: Latencies::new(), delivered_in_all: 0, acknowledged: 0, broken: None }))
     }
 }
 
@@ -119,6 +121,7 @@ pub(super) async fn listen(
                         Some(Heard::Event(event)) => {
                             if let Some(intended) = intended(&event) {
                                 seen.delivered.add(now.saturating_sub(intended));
+                                seen.delivered_in_all += 1;
                             }
                             last = Some(event);
                         }

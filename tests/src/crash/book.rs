@@ -285,3 +285,6 @@ impl Pages {
 fn seq_of(message: &Message) -> Option<u64> {
     message.name.rsplit('/').next()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;

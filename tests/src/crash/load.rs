@@ -20,6 +20,9 @@ use crate::wait::eventually_within;
 /// The devices of every person.
 const DEVICES: [&str; 2] = ["phone", "tablet"];
 
+/// How many messages everybody has under way in each of their conversations.
+const SENDERS_EACH: usize = 6;
+
 /// Who takes part, and the conversations with the places of their members.
 #[derive(Debug)]
 pub(crate) struct Cast {
@@ -63,9 +66,12 @@ pub(crate) fn start(cast: &Cast, book: &Arc<Book>, seed: u64) -> Load {
     let (stop, stopped) = watch::channel(false);
     for (conversation, members) in &cast.conversations {
         for &member in members {
-            let person = cast.people[member].clone();
-            let sender = Sender { place: member, person, conversation: conversation.clone(), book: Arc::clone(book) };
-            tasks.spawn(sender.send_until_the_end(StdRng::seed_from_u64(random.random()), stopped.clone()));
+            for _ in 0..SENDERS_EACH {
+                let person = cast.people[member].clone();
+                let sender =
+                    Sender { place: member, person, conversation: conversation.clone(), book: Arc::clone(book) };
+                tasks.spawn(sender.send_until_the_end(StdRng::seed_from_u64(random.random()), stopped.clone()));
+            }
         }
         let watcher = Watcher {
             person: cast.people[members[0]].clone(),
