@@ -8,6 +8,7 @@ mod call;
 mod connection;
 mod figures;
 mod health;
+mod process;
 mod web;
 
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use crate::drain::Drain;
 use crate::ready::Readiness;
 use crate::token::Verifier;
 
-pub use accept::raise_file_limit;
 pub use address::{ClientAddress, client_address, forwarded_address};
+pub use process::prepare_process;
 
 /// How many connections an HTTP listener takes beyond the file limit's share.
 const SPARE_CONNECTIONS: usize = 8;
@@ -56,8 +57,8 @@ pub async fn serve_grpc(
     let front = web::Front::new(calls, options.trusted_hops);
     let follow = tokio::spawn(health::follow(statuses, options.services, options.readiness, drain.clone()));
     let limits = accept::Limits { max: options.connections_max, spare: 0 };
-    accept::run("grpc", listener, drain, limits, move |stream, peer, drain| {
-        connection::serve(stream, front.of(peer), drain)
+    accept::run("grpc", listener, drain, limits, move |stream, peer, drain, place| {
+        connection::serve(stream, front.of(peer), drain, place)
     })
     .await;
     follow.abort();
@@ -66,13 +67,10 @@ pub async fn serve_grpc(
 /// Serves plain HTTP until the drain is over; requests carry the [`ClientAddress`] of the socket's peer.
 pub async fn serve_http(listener: TcpListener, router: axum::Router, drain: Drain) {
     let router = router.with_state(());
-    accept::run(
-        "http",
-        listener,
-        drain,
-        accept::Limits { max: 0, spare: SPARE_CONNECTIONS },
-        move |stream, peer, drain| connection::serve(stream, web::Pages::new(router.clone(), peer), drain),
-    )
+    let limits = accept::Limits { max: 0, spare: SPARE_CONNECTIONS };
+    accept::run("http", listener, drain, limits, move |stream, peer, drain, place| {
+        connection::serve(stream, web::Pages::new(router.clone(), peer), drain, place)
+    })
     .await;
 }
 

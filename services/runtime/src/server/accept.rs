@@ -3,16 +3,17 @@
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use metrics::Gauge;
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use super::process::{CONNECTIONS_MAX, ROOM, prepare_process};
 use crate::drain::Drain;
 
 /// How long to wait after the system refused to give a connection.
@@ -27,17 +28,6 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// How often it asks.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// The most connections a process can count.
-const CONNECTIONS_MAX: usize = 10_000_000;
-
-/// The connections that the file limit leaves room for, shared by all listeners of the process.
-static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
-    let limit = usize::try_from(raise_file_limit()).unwrap_or(CONNECTIONS_MAX).min(CONNECTIONS_MAX);
-    // Stores, listeners and key files must always be able to open.
-    let reserve = (limit / 16).clamp(96, 1024).min(limit / 2);
-    Arc::new(Semaphore::new(limit - reserve))
-});
-
 /// How many connections a listener takes.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
@@ -47,20 +37,13 @@ pub(super) struct Limits {
     pub(super) spare: usize,
 }
 
-/// Raises the soft limit of open files to the hard one, and answers what it is then.
-pub fn raise_file_limit() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let limit = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
-    limit.current.unwrap_or(u64::MAX)
-}
-
 /// Accepts connections until the drain starts, and serves each in a task of its own. Ends with the last of them, or with the drain.
 pub(super) async fn run<S, F>(name: &'static str, listener: TcpListener, drain: Drain, limits: Limits, serve: S)
 where
-    S: Fn(TcpStream, IpAddr, Drain) -> F,
+    S: Fn(TcpStream, IpAddr, Drain, Place) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
+    prepare_process();
     let own = Arc::new(Semaphore::new(if limits.max == 0 { CONNECTIONS_MAX } else { limits.max }));
     let spare = Arc::new(Semaphore::new(limits.spare));
     let open = metrics::gauge!("flaghoist_connections_open", "listener" => name);
@@ -87,14 +70,8 @@ where
             continue;
         };
         prepare(&stream);
-        let served = serve(stream, peer.ip().to_canonical(), drain.clone());
-        let open = open.clone();
-        open.increment(1.0);
-        tasks.spawn(async move {
-            served.await;
-            drop((permit, room));
-            open.decrement(1.0);
-        });
+        let place = Place::new(permit, room, open.clone());
+        tasks.spawn(serve(stream, peer.ip().to_canonical(), drain.clone(), place));
     }
     // New clients are to be refused now, not left waiting.
     drop(listener);
@@ -102,6 +79,26 @@ where
     tokio::select! {
         () = tasks.wait() => {}
         () = drain.ended() => {}
+    }
+}
+
+/// The place of one connection among those that are kept, until it is dropped.
+pub(super) struct Place {
+    open: Gauge,
+    _own: OwnedSemaphorePermit,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn new(own: OwnedSemaphorePermit, room: OwnedSemaphorePermit, open: Gauge) -> Self {
+        open.increment(1.0);
+        Self { open, _own: own, _room: room }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.decrement(1.0);
     }
 }
 

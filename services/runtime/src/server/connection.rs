@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tonic::body::Body;
 
+use super::accept::Place;
 use crate::drain::Drain;
 
 /// How long a client may take to say what it speaks.
@@ -42,8 +43,8 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How many calls and streams a connection may have open.
 const STREAMS_MAX: u32 = 1024;
 
-/// Serves one connection until it ends, or until the drain is over.
-pub(super) async fn serve<S>(stream: TcpStream, service: S, drain: Drain)
+/// Serves one connection until it ends, or until the drain is over; then it gives its place back.
+pub(super) async fn serve<S>(stream: TcpStream, service: S, drain: Drain, _place: Place)
 where
     S: Service<http::Request<Incoming>, Response = http::Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
@@ -54,24 +55,40 @@ where
         () = drain.started() => return,
     };
     let Ok(Ok(speaks_http2)) = speaks_http2 else { return };
-    let stream = TokioIo::new(stream);
     if speaks_http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_concurrent_streams(STREAMS_MAX)
-            .max_send_buf_size(SEND_BUFFER_BYTES);
-        let connection = builder.serve_connection(stream, service);
-        until_drained(connection, http2::Connection::graceful_shutdown, &drain).await;
+        until_drained(http2(stream, service), http2::Connection::graceful_shutdown, &drain).await;
     } else {
-        let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT).max_buf_size(HTTP1_BUFFER_BYTES);
-        // In a box, so that it does not make the task of an HTTP/2 connection larger.
-        let connection = Box::pin(builder.serve_connection(stream, service));
-        until_drained(connection, |connection| connection.get_mut().as_mut().graceful_shutdown(), &drain).await;
+        until_drained(http1(stream, service), http1::Connection::graceful_shutdown, &drain).await;
     }
+}
+
+/// A connection of an HTTP/2 client.
+fn http2<S>(stream: TcpStream, service: S) -> Pin<Box<http2::Connection<TokioIo<TcpStream>, S, TokioExecutor>>>
+where
+    S: Service<http::Request<Incoming>, Response = http::Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        // gRPC has no use for it, and every answer would carry it.
+        .auto_date_header(false)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES);
+    Box::pin(builder.serve_connection(TokioIo::new(stream), service))
+}
+
+/// A connection of an HTTP/1.1 client.
+fn http1<S>(stream: TcpStream, service: S) -> Pin<Box<http1::Connection<TokioIo<TcpStream>, S>>>
+where
+    S: Service<http::Request<Incoming>, Response = http::Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT).max_buf_size(HTTP1_BUFFER_BYTES);
+    Box::pin(builder.serve_connection(TokioIo::new(stream), service))
 }
 
 /// Whether the connection begins as HTTP/2 does. Looks without taking anything, so that nothing has to be put back.
@@ -89,12 +106,12 @@ async fn http2_preface(stream: &TcpStream) -> std::io::Result<bool> {
     }
 }
 
-/// Drives a connection; asks it to end when the drain starts, and drops it when the drain is over.
-async fn until_drained<C>(connection: C, end: impl FnOnce(Pin<&mut C>), drain: &Drain)
+/// Drives a connection; asks it to end when the drain starts, and drops it when the drain is over. The connection is in a box,
+/// because the task would otherwise hold room for it once for each place it is moved through.
+async fn until_drained<C>(mut connection: Pin<Box<C>>, end: impl FnOnce(Pin<&mut C>), drain: &Drain)
 where
     C: Future<Output = Result<(), hyper::Error>>,
 {
-    let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
         () = drain.started() => None,
