@@ -7,7 +7,7 @@ use flaghoist_proto::login::v1::{
     ChangePasswordRequest, CreateAccountRequest, CreateInvitationRequest, GetAccountRequest, LoginRequest,
     LookupAccountRequest, SetAccountAdminRequest, SetAccountDisabledRequest, UpdateAccountRequest,
 };
-use flaghoist_tests::PASSWORD;
+use flaghoist_tests::{PASSWORD, unique};
 use futures_util::future::join_all;
 
 use crate::prelude::*;
@@ -25,7 +25,7 @@ async fn login(world: &World, handle: &str, password: &str) -> Result<(), Status
 #[tokio::test]
 async fn a_handle_is_one_account_in_every_spelling() {
     let world = World::shared().await;
-    let unique = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+    let unique = unique();
     let handle = create(&world, &format!("John.{unique}"), PASSWORD).await.expect("new");
     assert_eq!(handle, format!("john.{unique}"));
     let full_width: String = format!("john.{unique}")
@@ -49,7 +49,7 @@ async fn a_handle_is_one_account_in_every_spelling() {
 #[tokio::test]
 async fn the_same_handle_from_many_at_once_is_one_account() {
     let world = World::shared().await;
-    let handle = format!("race-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+    let handle = format!("race-{}", unique());
     let answers = join_all((0..10).map(|_| create(&world, &handle, PASSWORD))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
     for answer in answers.into_iter().filter(Result::is_err) {
@@ -117,7 +117,7 @@ async fn case_76_a_password_that_is_too_long_is_refused_before_it_is_hashed() {
 #[tokio::test]
 async fn case_77_every_byte_of_a_password_counts() {
     let world = World::shared().await;
-    let unique = || format!("p-{}", uuid::Uuid::new_v4().simple()).chars().take(20).collect::<String>();
+    let unique = || format!("p-{}", unique());
     let long = "gentle otters paint nine moons ".repeat(33);
     for password in [&long[..1_000], "twelve 🦆 quack over walls", "nul\0in the middle of it", "  spaces kept around  "]
     {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use flaghoist_tests::syscalls::{Call, Watch};
+use flaghoist_tests::syscalls::{Watch, synced_before_answered};
 use futures_util::future::join_all;
 
 use crate::prelude::*;
@@ -27,27 +27,8 @@ async fn promise_01_answered_means_on_disk() {
     world.stop().await;
 
     let calls = watch.calls().expect("strace wrote its file");
-    let log = |call: &&Call| call.arguments.contains("send.db-wal");
     for text in &texts {
-        let holds = |call: &&Call| call.result > 0 && call.arguments.contains(text.as_str());
-        let written = calls.iter().filter(log).filter(|call| call.name.starts_with("pwrite")).find(holds);
-        let written = written.unwrap_or_else(|| panic!("{text} was never written to the log"));
-        let synced = calls
-            .iter()
-            .filter(log)
-            .filter(|call| matches!(call.name.as_str(), "fdatasync" | "fsync") && call.result == 0)
-            .find(|call| call.began >= written.ended)
-            .unwrap_or_else(|| panic!("{text} was never synced"));
-        let answered = calls
-            .iter()
-            .filter(|call| call.arguments.contains("TCP:") || call.arguments.contains("socket:"))
-            .find(holds)
-            .unwrap_or_else(|| panic!("the answer to {text} was never written"));
-        assert!(
-            synced.ended <= answered.began,
-            "{text} was answered {:.6} s before it was on disk",
-            synced.ended - answered.began
-        );
+        synced_before_answered(&calls, "send.db-wal", text).unwrap_or_else(|broken| panic!("{broken}"));
     }
 }
 

@@ -29,3 +29,8 @@ pub use world::{World, WorldBuilder};
 pub fn request_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
+
+/// Twelve random letters and digits, for names that nobody else in a shared world has.
+pub fn unique() -> String {
+    format!("{:012x}", rand::random::<u64>() >> 16)
+}

@@ -60,8 +60,7 @@ pub struct Sending<'a> {
 
 impl Person {
     pub(crate) async fn register(world: &World, name: &str) -> Self {
-        let suffix = uuid::Uuid::new_v4().simple().to_string();
-        let handle = format!("{name}-{}", &suffix[..12]);
+        let handle = format!("{name}-{}", crate::unique());
         let request = CreateAccountRequest {
             handle: handle.clone(),
             display_name: name.into(),

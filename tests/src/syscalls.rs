@@ -69,6 +69,30 @@ impl Watch {
     }
 }
 
+/// Whether `text` was written to `file`, then synced there, and only then written to a socket.
+///
+/// # Errors
+/// Which of these is missing or came too late.
+pub fn synced_before_answered(calls: &[Call], file: &str, text: &str) -> Result<(), String> {
+    let in_file = |call: &&Call| call.arguments.contains(file);
+    let holds = |call: &&Call| call.result > 0 && call.arguments.contains(text);
+    let written = calls.iter().filter(in_file).filter(|call| call.name.starts_with("pwrite")).find(holds);
+    let written = written.ok_or_else(|| format!("{text} was never written to {file}"))?;
+    let syncs = calls.iter().filter(in_file).filter(|call| call.name == "fdatasync" || call.name == "fsync");
+    let synced = syncs.filter(|call| call.result == 0 && call.began >= written.ended).min_by(|a, b| {
+        // They are in the order of their ends; what counts is the first that began late enough.
+        a.ended.total_cmp(&b.ended)
+    });
+    let synced = synced.ok_or_else(|| format!("{text} was never synced"))?;
+    let sockets = calls.iter().filter(|call| call.arguments.contains("<TCP:") || call.arguments.contains("<socket:"));
+    let answered = sockets.clone().find(holds).ok_or_else(|| format!("the answer to {text} was never written"))?;
+    if synced.ended <= answered.began {
+        Ok(())
+    } else {
+        Err(format!("{text} was answered {:.6} s before it was on disk", synced.ended - answered.began))
+    }
+}
+
 /// Reads strace's lines, joining calls that other threads interrupted.
 pub fn parse(text: &str) -> Vec<Call> {
     let mut calls = Vec::new();
@@ -120,5 +144,23 @@ mod tests {
         assert_eq!(names, [("write", 9), ("fdatasync", 0), ("fsync", -1)]);
         assert_eq!(calls[1].arguments, "7</d/send.db-wal>");
         assert!((calls[1].ended - 100.0005).abs() < 1e-6);
+    }
+
+    fn verdict(lines: [&str; 3]) -> Result<(), String> {
+        synced_before_answered(&parse(&lines.join("\n")), "send.db-wal", "text")
+    }
+
+    #[test]
+    fn an_answer_before_the_sync_is_noticed() {
+        let write = |at: f64| format!("1 {at:.6} pwrite64(7</d/send.db-wal>, \"..text..\", 8, 0) = 8 <0.000010>");
+        let sync = |at: f64| format!("1 {at:.6} fdatasync(7</d/send.db-wal>) = 0 <0.001000>");
+        let answer =
+            |at: f64| format!("2 {at:.6} writev(9<TCP:[127.0.0.1:1->127.0.0.1:2]>, [\"text\"], 1) = 4 <0.000010>");
+        assert_eq!(verdict([&write(1.0), &sync(1.1), &answer(1.2)]), Ok(()));
+        assert!(verdict([&write(1.0), &answer(1.1), &sync(1.2)]).is_err());
+        assert!(verdict([&write(1.0), &sync(1.1), &answer(1.1005)]).is_err(), "the sync was still under way");
+        assert!(verdict([&sync(0.9), &write(1.0), &answer(1.2)]).is_err(), "that sync was for something else");
+        let failed = sync(1.1).replace("= 0", "= -1 EIO (Input/output error)");
+        assert!(verdict([&write(1.0), &failed, &answer(1.2)]).is_err());
     }
 }
