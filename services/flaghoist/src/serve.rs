@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flaghoist_runtime::server::raise_file_limit;
-use flaghoist_runtime::{Context, Drain, DrainTrigger, Place, Readiness, Verifier, telemetry};
+use flaghoist_runtime::server::prepare_process;
+use flaghoist_runtime::{Context, Drain, DrainTrigger, Place, Readiness, Verifier, sqlite, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) use self::lock::DataLock;
@@ -42,6 +42,8 @@ pub(crate) struct Arguments {
 /// Serves until the process is told to stop.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let settings = Settings::read(&arguments.flags)?;
+    // Before the first thread and the first allocation of size.
+    prepare_process();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -56,7 +58,6 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     // Before anything else, so that no signal is lost.
     let mut signals = Signals::new()?;
     let telemetry = Arc::new(telemetry::init(settings.log_format, "flaghoist"));
-    raise_file_limit();
     let lock = DataLock::take_or_make(&settings.data)?;
     let bound = bound::Bound::bind(&settings).await?;
 
@@ -90,6 +91,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         }
     }
     let stopped = stop(trigger, serving, signals, settings.grace).await;
+    sqlite::settle(&settings.data).await;
     drop(lock);
     stopped
 }

@@ -154,6 +154,25 @@ async fn checkpoint(mover: SqlitePool, closed: impl Future) {
     mover.close().await;
 }
 
+/// Moves the logs of all stores in `folder` into their files, at the end of a process.
+///
+/// What is deleted is then in no file any more, and a copy of the `.db` files is whole. A store that cannot be settled keeps
+/// its log, which the next start reads.
+pub async fn settle(folder: &Path) {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in files.filter(|path| path.extension().is_some_and(|extension| extension == "db")) {
+        let options = SqliteConnectOptions::new().filename(&path).busy_timeout(BUSY_TIMEOUT);
+        let settled = async {
+            let mut connection = SqliteConnection::connect_with(&options).await?;
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
+            connection.close().await
+        };
+        if let Err(error) = settled.await {
+            tracing::warn!(path = %path.display(), error = %error, "store keeps its log: the next start moves it");
+        }
+    }
+}
+
 /// Is it the disk that is full or read-only, or a lock (try again), rather than a fault of ours?
 pub fn transient(error: &sqlx::Error) -> bool {
     match error {
