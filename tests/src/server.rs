@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -61,7 +62,7 @@ impl Server {
         let stdout = child.stdout.take().expect("it was asked for");
         let stderr = child.stderr.take().expect("it was asked for");
         keep(stdout, Arc::clone(&log), Some(said));
-        keep(stderr, Arc::clone(&log), None);
+        let complaints = keep(stderr, Arc::clone(&log), None);
         let exit = Arc::new((Mutex::new(None), Condvar::new()));
         let seen = Arc::clone(&exit);
         std::thread::spawn(move || {
@@ -76,6 +77,8 @@ impl Server {
             let Ok(line) = hears.recv_timeout(left) else {
                 // Nothing may outlive a failed start.
                 let _ = kill_process(pid, Signal::KILL);
+                // The process may be gone before its last words are read.
+                let _ = complaints.join();
                 return Err(format!("the server did not say where it listens; its log:\n{}", log.text(0)));
             };
             for (place, name) in ["grpc", "http", "metrics"].iter().enumerate() {
@@ -218,7 +221,7 @@ fn address(line: &str, name: &str) -> Option<SocketAddr> {
 }
 
 /// Reads what the server writes, on a thread of its own: the tests' runtimes come and go.
-fn keep(from: impl Read + Send + 'static, log: Arc<Log>, said: Option<mpsc::Sender<String>>) {
+fn keep(from: impl Read + Send + 'static, log: Arc<Log>, said: Option<mpsc::Sender<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
@@ -228,7 +231,7 @@ fn keep(from: impl Read + Send + 'static, log: Arc<Log>, said: Option<mpsc::Send
             }
             log.add(line);
         }
-    });
+    })
 }
 
 /// Starts a shell that kills the server when its standard input closes, which it does when this process ends.
