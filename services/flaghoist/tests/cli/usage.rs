@@ -113,3 +113,12 @@ fn version_settings_and_completions_are_printed() {
         assert!(print(&["completions", shell]).contains("whoami"), "{shell}");
     }
 }
+
+#[test]
+fn the_table_of_settings_is_the_one_that_the_program_prints() {
+    let output = flaghoist().arg("settings").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let kept = include_str!("../../SETTINGS.md");
+    let table = &kept[kept.find("| setting |").unwrap()..];
+    assert_eq!(table, printed, "write the output of `flaghoist settings` into SETTINGS.md");
+}

@@ -33,6 +33,8 @@ pub(super) struct Writer {
     /// The same in the order of the log, with the bytes that each holds in memory.
     tail: VecDeque<(ConversationId, RequestKey, usize)>,
     tail_bytes: usize,
+    /// How large batches are lately.
+    recent_events: usize,
 }
 
 pub(super) fn request_key(conversation_no: i64, hash: [u8; 8]) -> RequestKey {
@@ -65,6 +67,7 @@ impl Writer {
             requests: HashMap::new(),
             tail: VecDeque::new(),
             tail_bytes: 0,
+            recent_events: 0,
         })
     }
 }
@@ -117,7 +120,8 @@ impl SqliteStore {
             return Ok(plan.answers);
         }
         let next = writer.next_log_no + signed(plan.events.len() as u64);
-        let fold_through = fold::due(writer.folded_through, next, writer.tail_bytes, plan.events.len());
+        writer.recent_events = fold::recent(writer.recent_events, plan.events.len());
+        let fold_through = fold::due(writer.folded_through, next, writer.tail_bytes, writer.recent_events);
         let key = |new: &NewEvent| request_key(new.conversation_no, new.request_hash);
         let keys: Vec<RequestKey> = plan.events.iter().map(key).collect();
 

@@ -6,8 +6,8 @@ use sqlx::sqlite::SqliteConnection;
 /// With this many rows to fold a quiet writer folds, so many at a time that nobody waits long.
 const QUIET_ROWS: i64 = if cfg!(test) { 5 } else { 512 };
 
-/// A batch of fewer events than this leaves time for folding.
-const QUIET_EVENTS: usize = if cfg!(test) { 3 } else { 96 };
+/// When recent batches had fewer events than this there is time for folding.
+const QUIET_EVENTS: usize = if cfg!(test) { 3 } else { 16 };
 
 /// With this many rows to fold a busy writer folds them all.
 const BUSY_ROWS: i64 = if cfg!(test) { 12 } else { 8192 };
@@ -15,12 +15,19 @@ const BUSY_ROWS: i64 = if cfg!(test) { 12 } else { 8192 };
 /// With this much content to fold a busy writer folds it all: until then it is in memory.
 const BUSY_BYTES: usize = 16 << 20;
 
+/// How large batches are lately: a maximum that halves with each batch. One batch alone says little: at the limit of the machine a
+/// batch of hundreds is followed by one of the first call that comes after it (tried: taking that one for quiet, the writer
+/// folded between all large batches, wrote a page a message and spent half its time on it).
+pub(super) fn recent(before: usize, batch_events: usize) -> usize {
+    batch_events.max(before / 2)
+}
+
 /// Up to which row of the log to fold now, if at all. `next` is the row that is written next.
-pub(super) fn due(folded_through: i64, next: i64, bytes: usize, batch_events: usize) -> Option<i64> {
+pub(super) fn due(folded_through: i64, next: i64, bytes: usize, recent_events: usize) -> Option<i64> {
     let rows = next - 1 - folded_through;
     if rows >= BUSY_ROWS || bytes >= BUSY_BYTES {
         Some(next - 1)
-    } else if rows >= QUIET_ROWS && batch_events < QUIET_EVENTS {
+    } else if rows >= QUIET_ROWS && recent_events < QUIET_EVENTS {
         Some(folded_through + QUIET_ROWS)
     } else {
         None
