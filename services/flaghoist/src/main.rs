@@ -69,6 +69,8 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(Exit::Usage as u8) } else { ExitCode::SUCCESS };
         }
     };
+    // What is made here is for its owner alone: stores, keys, tokens.
+    rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -34,6 +34,10 @@ fn a_data_folder_in_use_is_refused_with_the_pid_of_its_user() {
     let restored = flaghoist().args(["admin", "restored", "--data"]).arg(stage.data()).output().unwrap();
     assert_eq!(restored.status.code(), Some(73));
     assert_eq!(std::fs::metadata(stage.data()).unwrap().permissions().mode() & 0o777, 0o700);
+    for entry in std::fs::read_dir(stage.data()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{entry:?} is for its owner alone");
+    }
 }
 
 #[test]
