@@ -61,3 +61,17 @@ pub(super) async fn fold(connection: &mut SqliteConnection, from: i64, through: 
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_small_batch_after_a_large_one_is_not_taken_for_quiet() {
+        let busy = recent(0, 500);
+        let after_one = recent(busy, 1);
+        assert_eq!(due(0, QUIET_ROWS + 1, 0, after_one), None);
+        let after_many = (0..10).fold(busy, |before, _| recent(before, 1));
+        assert_eq!(due(0, QUIET_ROWS + 1, 0, after_many), Some(QUIET_ROWS));
+    }
+}
