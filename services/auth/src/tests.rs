@@ -51,7 +51,7 @@ impl World {
     }
 
     async fn on(folder: TempDir, settings: Settings, clock: Clock) -> Self {
-        let place = Place { data: folder.path().to_owned() };
+        let place = Place::new(folder.path());
         let (trigger, drain) = Drain::new();
         let context = Context {
             verifier: Verifier::new(ISSUER),

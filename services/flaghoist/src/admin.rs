@@ -39,7 +39,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
 
 async fn grant(handle: &str, data: PathBuf) -> Result<(), Failure> {
     require(&data)?;
-    let granted = flaghoist_login::grant_admin(&Place { data }, handle)
+    let granted = flaghoist_login::grant_admin(&Place::new(data), handle)
         .await
         .map_err(|error| Failure::new(Exit::BadInput, fault::chain(&error)))?;
     if granted.already {
@@ -53,7 +53,7 @@ async fn grant(handle: &str, data: PathBuf) -> Result<(), Failure> {
 async fn restored(data: PathBuf) -> Result<(), Failure> {
     require(&data)?;
     let _lock = DataLock::take(&data)?;
-    let epoch = flaghoist_send::renew_epoch(&Place { data })
+    let epoch = flaghoist_send::renew_epoch(&Place::new(data))
         .await
         .map_err(|error| Failure::new(Exit::Failed, fault::chain(&error)))?;
     println!("the store has the new epoch {epoch}: devices start from what it holds");

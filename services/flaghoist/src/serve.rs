@@ -70,7 +70,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         issuer: settings.issuer.clone(),
         trusted_hops: settings.trusted_hops,
     };
-    let place = Place { data: settings.data.clone() };
+    let place = Place::new(&settings.data);
     let started = tokio::select! {
         started = services::start(settings.services.clone(), &place, &context) => started?,
         () = signals.next() => return Ok(()),

@@ -46,7 +46,7 @@ async fn case_98_logs_contain_no_secret() {
         .init();
 
     let folder = tempfile::tempdir().unwrap();
-    let place = Place { data: folder.path().to_owned() };
+    let place = Place::new(folder.path());
     let fake = issuer::FakeIssuer::default();
     let (_trigger, drain) = Drain::new();
     let readiness = Arc::new(Readiness::new());

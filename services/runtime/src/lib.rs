@@ -9,6 +9,7 @@ pub mod local;
 pub mod names;
 pub mod page;
 pub mod place;
+pub mod postgres;
 pub mod ready;
 pub mod server;
 pub mod settings;
@@ -25,7 +26,8 @@ pub use drain::{Drain, DrainTrigger};
 pub use fault::{Fault, Reason};
 pub use local::Peer;
 pub use place::{Place, Secret};
-pub use ready::{Readiness, ReadyToken};
+pub use postgres::StoreAddress;
+pub use ready::{Dependency, Readiness, ReadyToken};
 pub use token::{Caller, Verifier};
 
 /// What every service is given at its start.

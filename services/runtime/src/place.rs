@@ -10,11 +10,14 @@ use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 /// The length of the secret.
 const SECRET_BYTES: usize = 32;
 
-/// A folder with `<service>.db` files and the key file `secret.key`.
+/// A folder with `<service>.db` files and the key file `secret.key`, which pods that share a store are given instead.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The folder.
     pub data: PathBuf,
+    /// A key file that all pods of an installation are given; it is read and never made. Without one, `secret.key` in the folder
+    /// is used.
+    pub secret_file: Option<PathBuf>,
 }
 
 /// Why there is no secret.
@@ -47,11 +50,17 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Place {
-    /// The secret in `secret.key`, made with mode 0600 if there is no such file.
+    /// A folder with a key file of its own.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self { data: data.into(), secret_file: None }
+    }
+
+    /// The secret: of the key file that was given, or else of `secret.key`, made with mode 0600 if there is no such file.
     pub fn secret(&self) -> Result<Secret, SecretError> {
-        let path = self.data.join("secret.key");
+        let own = self.data.join("secret.key");
+        let path = self.secret_file.clone().unwrap_or_else(|| own.clone());
         let bytes = match std::fs::File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(&self.data, &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path == own => make(&self.data, &path),
             opened => opened.and_then(read),
         };
         let bytes = bytes.map_err(|source| SecretError::File { path: path.clone(), source })?;
@@ -113,7 +122,7 @@ mod tests {
     #[test]
     fn a_secret_is_made_once_and_for_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { data: folder.path().to_owned() };
+        let place = Place::new(folder.path());
         let (first, second) = (place.secret().unwrap(), place.secret().unwrap());
         assert_eq!(first.derive("pages"), second.derive("pages"));
         assert_ne!(first.derive("pages"), first.derive("keys"));
@@ -127,14 +136,25 @@ mod tests {
     fn a_broken_key_file_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("secret.key"), "short").unwrap();
-        let error = Place { data: folder.path().to_owned() }.secret().unwrap_err();
+        let error = Place::new(folder.path()).secret().unwrap_err();
         assert!(matches!(error, SecretError::Length { .. }));
         assert_eq!(std::fs::read(folder.path().join("secret.key")).unwrap(), b"short");
     }
 
     #[test]
+    fn a_key_file_that_was_given_is_read_and_never_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let given = folder.path().join("given.key");
+        let place = Place { secret_file: Some(given.clone()), ..Place::new(folder.path()) };
+        assert!(matches!(place.secret().unwrap_err(), SecretError::File { .. }));
+        std::fs::write(&given, [7; 32]).unwrap();
+        assert_eq!(place.secret().unwrap().derive("pages"), Secret::from_bytes([7; 32]).derive("pages"));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was made beside it");
+    }
+
+    #[test]
     fn a_missing_folder_says_what_to_look_at() {
-        let error = Place { data: "/nonexistent/flaghoist".into() }.secret().unwrap_err();
+        let error = Place::new("/nonexistent/flaghoist").secret().unwrap_err();
         assert!(error.to_string().contains("does the folder exist"));
     }
 }

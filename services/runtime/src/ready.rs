@@ -30,7 +30,39 @@ pub struct ReadyToken {
     waiting: Arc<Waiting>,
 }
 
+/// Something outside that a service cannot work without, such as its store: while it is away the service is not ready.
+#[derive(Debug)]
+pub struct Dependency {
+    readiness: Readiness,
+    name: &'static str,
+    missing: Mutex<Option<ReadyToken>>,
+}
+
+impl Dependency {
+    /// It answers.
+    pub fn up(&self) {
+        if self.missing.lock().take().is_some() {
+            tracing::info!(dependency = self.name, "there");
+        }
+    }
+
+    /// It does not answer, and this is why.
+    pub fn down(&self, why: &dyn std::fmt::Display) {
+        let mut missing = self.missing.lock();
+        if missing.is_none() {
+            tracing::warn!(dependency = self.name, error = %why, "missing: not ready until it is back");
+            *missing = Some(self.readiness.token(self.name));
+        }
+    }
+}
+
 impl Readiness {
+    /// What a service cannot work without; it is missing until it is said to be up. The name begins with the service's, as in
+    /// `send: PostgreSQL`.
+    pub fn dependency(&self, name: &'static str) -> Dependency {
+        Dependency { readiness: self.clone(), name, missing: Mutex::new(Some(self.token(name))) }
+    }
+
     /// Readiness that waits for nothing yet.
     pub fn new() -> Self {
         Self(Arc::new(Waiting { tokens: Mutex::default(), count: watch::Sender::new(0) }))

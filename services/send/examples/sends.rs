@@ -86,7 +86,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         trusted_hops: 0,
     };
     let settings = Settings { rate_per_second: 1_000_000, rate_burst: 1_000_000, ..Settings::default() };
-    let place = Place { data: folder.clone() };
+    let place = Place::new(&folder);
     let peers = Peers { login: login.peer(), receiver: receiver.peer() };
     let parts = flaghoist_send::start(settings, &place, peers, &context).await?;
     let slot = Slot::new("send");

@@ -111,7 +111,7 @@ impl World {
             trusted_hops: 0,
         };
         let peers = Peers { login: login.peer(), receiver: receiver.peer() };
-        let place = Place { data: folder.path().to_owned() };
+        let place = Place::new(folder.path());
         let parts = super::start(settings.clone(), &place, peers, &context).await.unwrap();
         public.fill(parts.public);
         internal.fill(parts.internal);

@@ -20,7 +20,7 @@ async fn the_first_admin_is_made_on_the_machine_while_the_server_runs() {
     assert_eq!(world.issuer.state(&alice.name()), Some((true, true)), "the issuer was told before");
     assert!(matches!(grant_admin(&world.place(), "bob").await, Err(GrantError::Unknown(_))));
     assert!(matches!(grant_admin(&world.place(), "b b").await, Err(GrantError::Handle(_))));
-    let elsewhere = flaghoist_runtime::Place { data: "/nonexistent".into() };
+    let elsewhere = flaghoist_runtime::Place::new("/nonexistent");
     assert!(matches!(grant_admin(&elsewhere, "alice").await, Err(GrantError::NoStore(_))));
 }
 

@@ -80,7 +80,7 @@ impl World {
     }
 
     pub(super) fn place(&self) -> Place {
-        Place { data: self.folder.path().to_owned() }
+        Place::new(self.folder.path())
     }
 
     /// The store, opened beside the server.

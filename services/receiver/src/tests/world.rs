@@ -79,7 +79,7 @@ impl World {
             issuer: ISSUER.into(),
             trusted_hops: 0,
         };
-        let place = Place { data: folder.path().to_owned() };
+        let place = Place::new(folder.path());
         let parts = start(settings.clone(), &place, Peers { send: send.peer() }, &context).await.unwrap();
         let (public, internal) = (Slot::new("public"), Slot::new("internal"));
         public.fill(parts.public);
