@@ -1,11 +1,15 @@
 #![doc = include_str!("../README.md")]
 
+mod envoy;
 mod find;
+mod link;
 mod nats;
 mod postgres;
 mod process;
 
+pub use envoy::Envoy;
 pub use find::{installed, left_out};
+pub use link::Link;
 pub use nats::Nats;
 pub use postgres::{Postgres, Stop};
 pub use process::{Ending, Exit, Process};
@@ -18,8 +22,22 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-/// A port of 127.0.0.1 that nobody had a moment ago.
+/// A port of 127.0.0.1 that nobody had a moment ago. It is none of those that the system gives to outgoing connections, so that
+/// a server that is stopped finds it free when it starts again.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("127.0.0.1 has a free port");
-    listener.local_addr().expect("a listener has an address").port()
+    let mut tries = 0;
+    loop {
+        let port = rand::random_range(10_000..32_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+        tries += 1;
+        assert!(tries < 1_000, "127.0.0.1 has no free port");
+    }
+}
+
+/// Between two looks at a server that is starting.
+#[expect(clippy::disallowed_methods, reason = "it runs on a thread that may block")]
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(15));
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::process::{Ending, Process, lock};
-use crate::{blocking, find, free_port};
+use crate::{blocking, find, free_port, pause};
 
 /// How long the server may take until it greets.
 const READY_MAX: Duration = Duration::from_secs(20);
@@ -122,11 +122,6 @@ fn greets(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, limit).is_ok_and(|mut stream| {
         stream.set_read_timeout(Some(limit)).is_ok() && stream.read_exact(&mut hello).is_ok() && &hello == b"INFO"
     })
-}
-
-#[expect(clippy::disallowed_methods, reason = "it runs on a thread that may block")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(10));
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Ending, Process, lock};
-use crate::{blocking, find, free_port};
+use crate::{blocking, find, free_port, pause};
 
 /// How long the server may take until it takes connections; after a crash it replays its log first.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -280,11 +280,6 @@ fn answer(mut command: Command) -> Result<String, String> {
     } else {
         Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim_end()))
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "it runs on a thread that may block")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(20));
 }
 
 #[cfg(test)]
