@@ -2,7 +2,7 @@
 
 # Incremental builds fill disks and help only while one file changes; `make test CARGO_INCREMENTAL=1` has them.
 export CARGO_INCREMENTAL ?= 0
-# What `make run` and `make bench` pass on.
+# What `make run`, `make bench` and `make test-clients` pass on.
 ARGS ?=
 # How many rounds `make crash-test` runs, and for how long `make fuzz` does.
 ROUNDS ?= 10
@@ -16,7 +16,7 @@ BUF := $(or $(shell command -v buf),$(TOOLS)/node_modules/.bin/buf)
 RELEASE := $(shell git tag --list 'v*' --sort=-v:refname 2>/dev/null | head -n 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt proto bench crash-test fuzz
+.PHONY: help run test lint fmt proto bench crash-test test-clients fuzz
 
 help: # lists the verbs
 	@sed -n 's/^\([a-z-]*\):.* # /\1\t/p' $(MAKEFILE_LIST) | grep -v '^help' | expand -t 12
@@ -69,6 +69,9 @@ endif
 
 crash-test: # kills the server ROUNDS=10 times under load and checks the promises
 	cargo run --package flaghoist-tests --bin crash_test -- --rounds $(ROUNDS)
+
+test-clients: # a first conversation from Python, Go and a browser; ARGS="--target HOST:PORT go" for a server that runs
+	tests/clients/run $(ARGS)
 
 fuzz: # feeds bytes to what parses them, for SECONDS=60
 	cargo run --release --package flaghoist-tests --bin fuzz -- --seconds $(SECONDS)
