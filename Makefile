@@ -7,6 +7,9 @@ ARGS ?=
 # How many rounds `make crash-test` runs, and for how long `make fuzz` does.
 ROUNDS ?= 10
 SECONDS ?= 60
+# For how long `make fault-test` makes faults, and the seed of one that is made again.
+MINUTES ?= 5
+SEED ?=
 
 BUF_VERSION := 1.75.0
 TOOLS := target/tools
@@ -16,7 +19,7 @@ BUF := $(or $(shell command -v buf),$(TOOLS)/node_modules/.bin/buf)
 RELEASE := $(shell git tag --list 'v*' --sort=-v:refname 2>/dev/null | head -n 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt proto bench crash-test test-clients fuzz
+.PHONY: help run test lint fmt proto bench crash-test test-clients fault-test fuzz citus-plan
 
 help: # lists the verbs
 	@sed -n 's/^\([a-z-]*\):.* # /\1\t/p' $(MAKEFILE_LIST) | grep -v '^help' | expand -t 12
@@ -24,8 +27,16 @@ help: # lists the verbs
 run: # builds and starts the server in ./data; ARGS="--data DIR …" for more
 	cargo run --release --package flaghoist -- serve $(ARGS)
 
-test: # every test, against real servers on free ports
+test: # every test, against real servers on free ports; end to end against one process and against a cluster
+	@tests/backends/install
 	cargo test --workspace
+	@if tests/backends/install --check; then \
+		set -x; FLAGHOIST_TEST_WORLD=cluster cargo test --package flaghoist-tests --test e2e; \
+	elif [ -n "$$CI" ]; then \
+		echo "the cluster cannot be tested" >&2; exit 1; \
+	else \
+		echo "LEFT OUT: the tests against a cluster" >&2; \
+	fi
 
 lint: # format, clippy, rustdoc and the contracts; warnings are errors
 	cargo fmt --all --check
@@ -72,6 +83,14 @@ crash-test: # kills the server ROUNDS=10 times under load and checks the promise
 
 test-clients: # a first conversation from Python, Go and a browser; ARGS="--target HOST:PORT go" for a server that runs
 	tests/clients/run $(ARGS)
+
+citus-plan: # prints what distributes the tables over Citus, and checks that every hot statement names its shard
+	@cat services/*/migrations/citus.sql
+	cargo test --quiet --package flaghoist-send --package flaghoist-receiver citus_
+
+fault-test: # kills, freezes and cuts off parts of a cluster for MINUTES=5 and checks the promises; SEED=… makes the same decisions
+	@tests/backends/install
+	cargo run --package flaghoist-tests --bin fault_test -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 fuzz: # feeds bytes to what parses them, for SECONDS=60
 	cargo run --release --package flaghoist-tests --bin fuzz -- --seconds $(SECONDS)

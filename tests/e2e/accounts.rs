@@ -236,6 +236,9 @@ async fn case_96_and_fault_16_a_full_hash_pool_refuses_at_once_and_holds_nobody_
 
 #[tokio::test]
 async fn registration_can_be_closed_or_by_invitation() {
+    if only_embedded("it starts several servers on one data folder") {
+        return;
+    }
     let world = World::builder().start().await;
     let founder = world.admin("founder").await;
     world.stop().await;

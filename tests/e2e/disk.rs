@@ -10,6 +10,9 @@ use crate::prelude::*;
 
 #[tokio::test]
 async fn promise_01_answered_means_on_disk() {
+    if only_embedded("it watches the files of SQLite") {
+        return;
+    }
     if let Err(reason) = Watch::possible() {
         return skip("promise_01_answered_means_on_disk", &reason);
     }
@@ -75,6 +78,9 @@ impl Drop for SmallDisk {
 
 #[tokio::test]
 async fn fault_02_a_full_disk_is_unavailable_and_the_server_recovers_when_there_is_space() {
+    if only_embedded("it watches the files of SQLite") {
+        return;
+    }
     let disk = match SmallDisk::mount() {
         Ok(disk) => disk,
         Err(reason) => return skip("fault_02_a_full_disk", &reason),

@@ -9,6 +9,9 @@ use crate::prelude::*;
 
 #[tokio::test]
 async fn fault_13_a_low_file_limit_means_clear_refusals_and_no_crash() {
+    if only_embedded("the limit of one process") {
+        return;
+    }
     // The store, the ports and the runtime need some fifty.
     let world = World::builder().after_shell("ulimit -n 160").start().await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
@@ -44,6 +47,9 @@ async fn fault_13_a_low_file_limit_means_clear_refusals_and_no_crash() {
 
 #[tokio::test]
 async fn many_streams_are_open_at_once_and_the_bound_refuses_the_next_at_once() {
+    if only_embedded("the bound of one process") {
+        return;
+    }
     let world = World::builder().setting("FLAGHOIST_RECEIVER_STREAMS_MAX", "100").start().await;
     let mut people = Vec::new();
     for number in 0..10 {

@@ -97,6 +97,9 @@ async fn fault_17_new_streams_are_refused_while_stopping_and_old_ones_keep_what_
 
 #[tokio::test]
 async fn a_data_folder_in_use_is_refused_with_the_pid_of_its_user() {
+    if only_embedded("pods have no data folder") {
+        return;
+    }
     let world = World::start().await;
     let pid = world.with_server(flaghoist_tests::Server::pid);
     let second = World::builder().data(world.data()).try_start().await;
@@ -107,6 +110,9 @@ async fn a_data_folder_in_use_is_refused_with_the_pid_of_its_user() {
 
 #[tokio::test]
 async fn a_bad_setting_lists_every_mistake_at_once() {
+    if only_embedded("the settings of one process") {
+        return;
+    }
     let world = World::builder()
         .setting("FLAGHOIST_AUTH_ACCESS_TOKEN_LIFETIME", "soon")
         .setting("FLAGHOIST_RECEIVER_DEVICES_MAX", "-3")

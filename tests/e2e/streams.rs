@@ -128,10 +128,10 @@ async fn fault_11_a_slow_reader_is_not_dropped_costs_no_memory_and_holds_nobody_
         }
     };
     tokio::join!(burst(500), listening(&mut quick, 501));
-    let before = world.with_server(flaghoist_tests::Server::resident_bytes);
+    let before = world.resident_bytes();
     // 8 MB are sent past the one that reads nothing.
     tokio::join!(burst(2_000), listening(&mut quick, 2_501));
-    let after = world.with_server(flaghoist_tests::Server::resident_bytes);
+    let after = world.resident_bytes();
     assert!(after < before + 24 * 1024 * 1024, "{before} bytes before, {after} after");
 
     // It gets everything at its own speed.

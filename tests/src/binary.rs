@@ -25,6 +25,14 @@ pub fn server_binary(profile: Profile) -> &'static Path {
     })
 }
 
+/// Removes from a server's environment what developers have set for themselves: it is no part of the test.
+pub(crate) fn only_what_the_test_says(command: &mut Command) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FLAGHOIST_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+}
+
 fn build(release: bool) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);

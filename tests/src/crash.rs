@@ -6,7 +6,7 @@
 //! after the restart, as a client would.
 
 mod book;
-mod load;
+pub(crate) mod load;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,10 @@ pub use book::{Book, Totals};
 use crate::person::Person;
 use crate::world::World;
 use load::Cast;
+
+/// As much as the server takes, until it dies.
+const MANNER: load::Manner =
+    load::Manner { senders_each: 6, pause_max: Duration::from_millis(4), goes_on: false, faults: true };
 
 /// What a crash test does.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +56,7 @@ async fn rounds(plan: Plan, world: &World, book: &Arc<Book>) -> Result<Totals, S
             refreshed = Instant::now();
         }
         let until_kill = Duration::from_millis(random.random_range(100..1_200));
-        let load = load::start(&cast, book, random.random());
+        let load = load::start(&cast, book, MANNER, random.random());
         tokio::time::sleep(until_kill).await;
         world.kill().await;
         load.end().await?;
@@ -74,7 +78,7 @@ async fn rounds(plan: Plan, world: &World, book: &Arc<Book>) -> Result<Totals, S
 }
 
 impl Cast {
-    async fn gather(world: &World) -> Self {
+    pub(crate) async fn gather(world: &World) -> Self {
         let mut people: Vec<Person> = Vec::new();
         for name in ["ann", "ben", "cem", "dora"] {
             people.push(world.person(name).await);
@@ -88,7 +92,7 @@ impl Cast {
         Self { people, conversations }
     }
 
-    async fn refresh_tokens(&mut self) -> Result<(), String> {
+    pub(crate) async fn refresh_tokens(&mut self) -> Result<(), String> {
         for person in &mut self.people {
             person.refreshes().await.map_err(|error| format!("{} cannot refresh: {error:?}", person.handle))?;
         }

@@ -3,6 +3,7 @@
 mod binary;
 mod calls;
 mod check;
+mod cluster;
 mod listening;
 mod person;
 mod server;
@@ -11,19 +12,23 @@ mod world;
 
 pub mod bench;
 pub mod crash;
+pub mod fault;
 pub mod forge;
 pub mod fuzz;
 pub mod http1;
 pub mod syscalls;
 
+pub use flaghoist_backends::{Exit, left_out as skip};
+
 pub use binary::{Profile, server_binary};
 pub use calls::{Authorized, Bearer, Calls};
 pub use check::{reason, refused, retry_after, violations};
+pub use cluster::{Cluster, Pod, Service};
 pub use listening::{Listening, Opening, TIME_TO_ARRIVE};
 pub use person::{Group, PASSWORD, Person, Recipient, Sending, cli_asks};
-pub use server::{Exit, Server};
-pub use wait::{eventually, eventually_within, skip};
-pub use world::{World, WorldBuilder};
+pub use server::Server;
+pub use wait::{eventually, eventually_within};
+pub use world::{World, WorldBuilder, only_embedded};
 
 /// A new id for a request.
 pub fn request_id() -> String {

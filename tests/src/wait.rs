@@ -1,4 +1,4 @@
-//! Waiting without sleeping, and saying aloud what a bare machine leaves out.
+//! Waiting without sleeping.
 
 use std::time::Duration;
 
@@ -21,10 +21,4 @@ pub async fn eventually_within<T>(limit: Duration, what: &str, mut look: impl As
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));
     }
-}
-
-/// Says that a test is left out on this machine and why. In CI (`CI` is set) that is a failure.
-pub fn skip(test: &str, reason: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{test} cannot be left out in CI: {reason}");
-    eprintln!("LEFT OUT: {test}: {reason}");
 }

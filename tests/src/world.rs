@@ -1,66 +1,65 @@
-//! A world: one running server with a data folder of its own, and everything that a test asks of it.
+//! A world: a running server, or a cluster of them, and everything that a test asks of it.
 
-use std::ffi::OsString;
+mod builder;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use flaghoist_backends::Exit;
 use hyper_util::rt::TokioIo;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::binary::{Profile, server_binary};
+use crate::binary::server_binary;
 use crate::calls::Calls;
+use crate::cluster::{Cluster, Pod};
+use crate::http1;
 use crate::person::Person;
-use crate::server::{Exit, Server};
+use crate::server::Server;
 
-/// Settings that make a server fit for tests: cheap password hashes, and limits on attempts that a test which is not
-/// about them never meets.
-const SETTINGS: &[(&str, &str)] = &[
-    ("FLAGHOIST_LOGIN_HASH_MEMORY_KIB", "64"),
-    ("FLAGHOIST_LOGIN_HASH_PASSES", "1"),
-    ("FLAGHOIST_LOGIN_HASH_QUEUE", "1024"),
-    ("FLAGHOIST_LOGIN_REGISTRATION_BURST", "100000"),
-    ("FLAGHOIST_LOGIN_ADDRESS_BURST", "100000"),
-];
+pub use builder::{WorldBuilder, only_embedded};
 
-/// Settings that lift the limits on how often someone may call.
-const WITHOUT_LIMITS: &[(&str, &str)] =
-    &[("FLAGHOIST_SEND_RATE_PER_SECOND", "1000000"), ("FLAGHOIST_SEND_RATE_BURST", "1000000")];
+/// The issuer of every world.
+pub(crate) const ISSUER: &str = "http://localhost:8080";
 
-/// One running server. Cloning gives another handle to the same one; with the last handle the server is killed.
+/// How long a stop may take until it is a fault.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// A running server or cluster. Cloning gives another handle to the same one; with the last handle it is killed.
 #[derive(Clone, Debug)]
 pub struct World {
     inner: Arc<Inner>,
-    /// How far the log was when this handle was made; a failed test shows what came after.
-    seen_lines: u64,
+    /// How far the logs were when this handle was made; a failed test shows what came after.
+    seen_lines: Vec<u64>,
     /// One handle of a test shows the log, not each of its people too.
     quiet: bool,
 }
 
 #[derive(Debug)]
 struct Inner {
-    server: Mutex<Option<Server>>,
+    shape: Shape,
     builder: WorldBuilder,
+    /// Empty unless it is embedded.
     data: PathBuf,
-    /// Set when the server runs elsewhere and was not started here.
-    elsewhere: Option<SocketAddr>,
     /// Removed at the end; unset when the test brought its own folder.
     _folder: Option<TempDir>,
 }
 
-/// What a world is made of.
-#[derive(Clone, Debug)]
-pub struct WorldBuilder {
-    settings: Vec<(String, String)>,
-    arguments: Vec<OsString>,
-    wrapper: Vec<OsString>,
-    data: Option<PathBuf>,
-    profile: Profile,
-    cleared_at_end: bool,
+/// What runs.
+#[derive(Debug)]
+enum Shape {
+    /// All services in one process; none while it is stopped.
+    Embedded(Mutex<Option<Server>>),
+    /// Two processes of every service.
+    Cluster(Box<Cluster>),
+    /// A server that was not started here: where it takes gRPC calls.
+    Elsewhere(SocketAddr),
 }
 
 impl World {
@@ -69,43 +68,27 @@ impl World {
         Self::builder().start().await
     }
 
-    /// The world that all tests of this process share. Whoever uses it leaves its settings and its process alone.
+    /// The world that all tests of this process share. Whoever uses it leaves its settings and its processes alone.
     pub async fn shared() -> Self {
-        static SHARED: OnceLock<World> = OnceLock::new();
-        tokio::task::spawn_blocking(|| {
-            SHARED
-                .get_or_init(|| {
-                    let builder = WorldBuilder { cleared_at_end: true, ..Self::builder() };
-                    builder.start_now().unwrap_or_else(|error| panic!("{error}"))
-                })
-                .handle()
-        })
-        .await
-        .expect("the shared server starts")
+        static SHARED: OnceCell<World> = OnceCell::const_new();
+        let world = SHARED.get_or_init(async || {
+            let mut builder = Self::builder();
+            builder.cleared_at_end = true;
+            builder.start().await
+        });
+        world.await.handle()
     }
 
     /// The world of a server that runs elsewhere; it can be called, not started or stopped.
     pub fn elsewhere(grpc: SocketAddr) -> Self {
-        let inner = Inner {
-            server: Mutex::new(None),
-            builder: Self::builder(),
-            data: PathBuf::new(),
-            elsewhere: Some(grpc),
-            _folder: None,
-        };
-        Self { inner: Arc::new(inner), seen_lines: 0, quiet: true }
+        let inner =
+            Inner { shape: Shape::Elsewhere(grpc), builder: Self::builder(), data: PathBuf::new(), _folder: None };
+        Self { inner: Arc::new(inner), seen_lines: Vec::new(), quiet: true }
     }
 
     /// Describes a world.
     pub fn builder() -> WorldBuilder {
-        WorldBuilder {
-            settings: SETTINGS.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
-            arguments: Vec::new(),
-            wrapper: Vec::new(),
-            data: None,
-            profile: Profile::Same,
-            cleared_at_end: false,
-        }
+        WorldBuilder::new()
     }
 
     /// Registers a person and signs them in. The handle gets a suffix, so that worlds can be shared.
@@ -123,15 +106,22 @@ impl World {
         Calls::new(self.channel(), Some(token.into()))
     }
 
-    /// Runs another command of the binary on this world's data, such as `admin grant`, and gives what it says.
+    /// Runs another command of the binary on this world's stores, such as `admin grant`, and gives what it says.
     ///
     /// # Errors
     /// What it says when it fails.
     pub async fn command(&self, words: &[&str]) -> Result<String, String> {
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         self.blocking(move |world| {
-            let mut command = Command::new(server_binary(world.inner.builder.profile));
-            let output = command.args(words).arg("--data").arg(world.data()).output().map_err(|e| e.to_string())?;
+            let mut command = match &world.inner.shape {
+                Shape::Cluster(cluster) => cluster.command(),
+                _ => Command::new(server_binary(world.inner.builder.profile)),
+            };
+            command.args(words);
+            if world.cluster().is_none() {
+                command.arg("--data").arg(world.data());
+            }
+            let output = command.output().map_err(|e| e.to_string())?;
             let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
             if output.status.success() { Ok(said) } else { Err(said) }
         })
@@ -166,47 +156,105 @@ impl World {
 
     /// Where gRPC is, unless the server was stopped.
     pub fn grpc(&self) -> Option<SocketAddr> {
-        self.inner.elsewhere.or_else(|| self.server().as_ref().map(Server::grpc))
+        match &self.inner.shape {
+            Shape::Embedded(server) => lock(server).as_ref().map(Server::grpc),
+            Shape::Cluster(cluster) => Some(cluster.gateway()),
+            Shape::Elsewhere(grpc) => Some(*grpc),
+        }
     }
 
     /// Where HTTP is.
     pub fn http(&self) -> SocketAddr {
-        self.with_server(Server::http)
+        match &self.inner.shape {
+            Shape::Cluster(cluster) => cluster.gateway_http(),
+            _ => self.with_server(Server::http),
+        }
     }
 
-    /// Where the figures are.
+    /// Calls without a token to a process that has this proto service, past what stands before it: health is a process's own.
+    pub fn process_of(&self, proto_service: &str) -> Calls {
+        let pods = self.cluster().map(Cluster::pods).unwrap_or_default();
+        let pod = pods.iter().find(|pod| proto_service.starts_with(&format!("flaghoist.{}.", pod.service().name())));
+        let Some(pod) = pod else { return self.anonymous() };
+        let channel = Endpoint::from_shared(format!("http://{}", pod.public())).expect("an address").connect_lazy();
+        Calls::new(channel, None)
+    }
+
+    /// What all processes use of the memory, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        match &self.inner.shape {
+            Shape::Cluster(cluster) => cluster.pods().iter().map(Pod::resident_bytes).sum(),
+            _ => self.with_server(Server::resident_bytes),
+        }
+    }
+
+    /// Where the figures of the one server process are.
     pub fn metrics(&self) -> SocketAddr {
         self.with_server(Server::metrics)
     }
 
-    /// The data folder.
+    /// The pages of figures, one after the other when there are several processes.
+    pub async fn figures(&self) -> String {
+        let addresses = match &self.inner.shape {
+            Shape::Cluster(cluster) => cluster.pods().iter().map(Pod::metrics).collect(),
+            _ => vec![self.metrics()],
+        };
+        let mut pages = String::new();
+        for address in addresses {
+            let answer = http1::get(address, "/metrics").await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            pages.push_str(&answer.text());
+        }
+        pages
+    }
+
+    /// The data folder, which only an embedded server has.
     pub fn data(&self) -> &Path {
+        assert!(self.cluster().is_none(), "a cluster has no data folder; is this a test for `only_embedded`?");
         &self.inner.data
     }
 
-    /// Looks at the server process, which must not have been stopped.
+    /// Looks at the one server process, which must not have been stopped.
     pub fn with_server<T>(&self, look: impl FnOnce(&Server) -> T) -> T {
-        look(self.server().as_ref().expect("the server runs"))
+        let server = self.server().expect("it is one server process; is this a test for `only_embedded`?");
+        look(server.as_ref().expect("the server runs"))
     }
 
-    /// What the server has written to its log since this handle was made.
+    /// The cluster, if it is one.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match &self.inner.shape {
+            Shape::Cluster(cluster) => Some(cluster),
+            _ => None,
+        }
+    }
+
+    /// What has been written to the logs since this handle was made.
     pub fn log(&self) -> String {
-        self.server().as_ref().map(|server| server.log_since(self.seen_lines)).unwrap_or_default()
+        let since = self.seen_lines.first().copied().unwrap_or_default();
+        match &self.inner.shape {
+            Shape::Embedded(server) => lock(server).as_ref().map(|server| server.log_since(since)).unwrap_or_default(),
+            Shape::Cluster(cluster) => cluster.log_since(&self.seen_lines),
+            Shape::Elsewhere(_) => String::new(),
+        }
     }
 
-    /// Stops the server as an operator would and starts it again on the same data.
+    /// Stops everything as an operator would and starts it again on the same stores.
     pub async fn restart(&self) {
         let exit = self.stop().await;
         assert_eq!(exit, Some(Exit::Code(0)), "the server stops in order");
         self.start_again().await;
     }
 
-    /// Kills the server with SIGKILL.
+    /// Kills all processes with SIGKILL.
     pub async fn kill(&self) {
-        self.blocking(|world| {
-            if let Some(server) = world.server().take() {
-                server.kill();
+        self.blocking(|world| match &world.inner.shape {
+            Shape::Embedded(server) => {
+                if let Some(server) = lock(server).take() {
+                    server.kill();
+                }
             }
+            Shape::Cluster(cluster) => cluster.kill(),
+            Shape::Elsewhere(_) => {}
         })
         .await;
     }
@@ -214,10 +262,19 @@ impl World {
     /// Sends SIGTERM and waits for the end, for 30 seconds at most.
     pub async fn stop(&self) -> Option<Exit> {
         self.blocking(|world| {
-            let server = world.server().take()?;
-            let exit = server.stop(Duration::from_secs(30));
+            let log = world.log();
+            let exit = match &world.inner.shape {
+                Shape::Embedded(server) => lock(server).take()?.stop(STOP_MAX),
+                Shape::Cluster(cluster) => {
+                    cluster.signal(Signal::TERM);
+                    let exit = cluster.wait(STOP_MAX);
+                    cluster.kill();
+                    exit
+                }
+                Shape::Elsewhere(_) => None,
+            };
             if exit != Some(Exit::Code(0)) {
-                eprintln!("--- log of the server that did not stop in order ---\n{}", server.log_since(0));
+                eprintln!("--- log of the server that did not stop in order ---\n{log}");
             }
             exit
         })
@@ -226,25 +283,41 @@ impl World {
 
     /// Sends SIGTERM and does not wait.
     pub fn begin_stop(&self) {
-        self.with_server(|server| server.signal(rustix::process::Signal::TERM));
+        match &self.inner.shape {
+            Shape::Cluster(cluster) => cluster.signal(Signal::TERM),
+            _ => self.with_server(|server| server.signal(Signal::TERM)),
+        }
     }
 
-    /// Waits until the process is gone by itself.
+    /// Waits until all processes are gone by themselves.
     pub async fn gone_within(&self, limit: Duration) -> Option<Exit> {
-        self.blocking(move |world| world.server().as_ref().and_then(|server| server.wait(limit))).await
+        self.blocking(move |world| match &world.inner.shape {
+            Shape::Embedded(server) => lock(server).as_ref().and_then(|server| server.wait(limit)),
+            Shape::Cluster(cluster) => cluster.wait(limit),
+            Shape::Elsewhere(_) => None,
+        })
+        .await
     }
 
-    /// Starts the server again after [`World::kill`] or [`World::stop`].
+    /// Starts what is not running, after [`World::kill`] or [`World::stop`].
     pub async fn start_again(&self) {
-        self.blocking(|world| {
-            let server = world.inner.builder.server(&world.inner.data).unwrap_or_else(|error| panic!("{error}"));
-            *world.server() = Some(server);
+        self.blocking(|world| match &world.inner.shape {
+            Shape::Embedded(server) => {
+                let started = world.inner.builder.server(&world.inner.data).unwrap_or_else(|error| panic!("{error}"));
+                *lock(server) = Some(started);
+            }
+            Shape::Cluster(cluster) => cluster.start_missing().unwrap_or_else(|error| panic!("{error}")),
+            Shape::Elsewhere(_) => {}
         })
         .await;
     }
 
     fn handle(&self) -> Self {
-        let seen_lines = self.server().as_ref().map(Server::log_lines).unwrap_or_default();
+        let seen_lines = match &self.inner.shape {
+            Shape::Embedded(server) => lock(server).iter().map(Server::log_lines).collect(),
+            Shape::Cluster(cluster) => cluster.log_lines(),
+            Shape::Elsewhere(_) => Vec::new(),
+        };
         Self { inner: Arc::clone(&self.inner), seen_lines, quiet: false }
     }
 
@@ -255,17 +328,25 @@ impl World {
         handle
     }
 
-    fn server(&self) -> MutexGuard<'_, Option<Server>> {
-        self.inner.server.lock().unwrap_or_else(PoisonError::into_inner)
+    fn server(&self) -> Option<MutexGuard<'_, Option<Server>>> {
+        match &self.inner.shape {
+            Shape::Embedded(server) => Some(lock(server)),
+            _ => None,
+        }
     }
 
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(Self) -> T + Send + 'static) -> T {
+    /// Does what blocks beside the runtime.
+    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(Self) -> T + Send + 'static) -> T {
         let world = self.quiet();
         match tokio::task::spawn_blocking(move || work(world)).await {
             Ok(done) => done,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for World {
@@ -279,112 +360,3 @@ impl Drop for World {
         }
     }
 }
-
-impl WorldBuilder {
-    /// Sets a setting by its environment name.
-    #[must_use]
-    pub fn setting(mut self, name: &str, value: impl ToString) -> Self {
-        self.settings.push((name.into(), value.to_string()));
-        self
-    }
-
-    /// Lifts the limits on how often one person or address may call, for loads that are not about them.
-    #[must_use]
-    pub fn without_limits(mut self) -> Self {
-        self.settings.extend(WITHOUT_LIMITS.iter().map(|&(name, value)| (name.into(), value.into())));
-        self
-    }
-
-    /// Adds an argument to the command line.
-    #[must_use]
-    pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
-        self.arguments.push(argument.into());
-        self
-    }
-
-    /// Runs the server by another program, such as a tracer: `under(["strace", "-f"])`.
-    #[must_use]
-    pub fn under<I: IntoIterator<Item = S>, S: Into<OsString>>(mut self, wrapper: I) -> Self {
-        self.wrapper = wrapper.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Runs the server by a line of shell first, such as `ulimit -n 256`.
-    #[must_use]
-    pub fn after_shell(self, line: &str) -> Self {
-        self.under(["sh".into(), "-c".into(), format!("{line}; exec \"$0\" \"$@\"")])
-    }
-
-    /// Uses this data folder.
-    #[must_use]
-    pub fn data(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.data = Some(folder.into());
-        self
-    }
-
-    /// Uses a server that was compiled like this.
-    #[must_use]
-    pub fn profile(mut self, profile: Profile) -> Self {
-        self.profile = profile;
-        self
-    }
-
-    /// Starts the server; panics with its log if it does not come up.
-    pub async fn start(self) -> World {
-        self.try_start().await.unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// Starts the server.
-    ///
-    /// # Errors
-    /// The log of a server that does not come up.
-    pub async fn try_start(self) -> Result<World, String> {
-        tokio::task::spawn_blocking(move || self.start_now()).await.expect("starting does not panic")
-    }
-
-    fn start_now(self) -> Result<World, String> {
-        let (data, folder) = match &self.data {
-            Some(data) => (data.clone(), None),
-            None => {
-                let folder = tempfile::Builder::new().prefix("flaghoist-").tempdir().map_err(|e| e.to_string())?;
-                (folder.path().join("data"), Some(folder))
-            }
-        };
-        let server = self.server(&data)?;
-        let inner = Inner { server: Mutex::new(Some(server)), builder: self, data, elsewhere: None, _folder: folder };
-        Ok(World { inner: Arc::new(inner), seen_lines: 0, quiet: false })
-    }
-
-    /// The command that starts the server.
-    pub fn command(&self, data: &Path) -> Command {
-        let binary = server_binary(self.profile);
-        let mut command = match self.wrapper.split_first() {
-            Some((program, arguments)) => {
-                let mut command = Command::new(program);
-                command.args(arguments).arg(binary);
-                command
-            }
-            None => Command::new(binary),
-        };
-        command.arg("serve").arg("--data").arg(data);
-        for port in ["--grpc-addr", "--http-addr", "--metrics-addr"] {
-            command.args([port, "127.0.0.1:0"]);
-        }
-        command.args(["--issuer", ISSUER]).args(&self.arguments);
-        // What the developer has set for themselves is not part of the test.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FLAGHOIST_")) {
-            command.env_remove(name);
-        }
-        command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
-        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
-        command
-    }
-
-    fn server(&self, data: &Path) -> Result<Server, String> {
-        let cleared = data.parent().filter(|_| self.cleared_at_end && self.data.is_none());
-        Server::start(self.command(data), cleared)
-    }
-}
-
-/// The issuer of every world.
-pub(crate) const ISSUER: &str = "http://localhost:8080";

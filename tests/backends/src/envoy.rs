@@ -64,14 +64,30 @@ impl Envoy {
         let limit = Duration::from_secs(2);
         let mut stream = TcpStream::connect_timeout(&self.admin, limit).ok()?;
         stream.set_read_timeout(Some(limit)).ok()?;
-        write!(stream, "GET {path} HTTP/1.0\r\nhost: {}\r\n\r\n", self.admin).ok()?;
+        // It speaks no HTTP/1.0.
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.admin).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        if head.to_lowercase().contains("transfer-encoding: chunked") { whole(body) } else { Some(body.to_owned()) }
     }
 
     /// What it has written.
     pub fn log(&self) -> String {
         self.process.log_since(0)
+    }
+}
+
+/// A body that came in chunks, each after its length.
+fn whole(mut chunks: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (length, rest) = chunks.split_once("\r\n")?;
+        let length = usize::from_str_radix(length.trim(), 16).ok()?;
+        if length == 0 {
+            return Some(body);
+        }
+        body.push_str(rest.get(..length)?);
+        chunks = rest.get(length..)?.strip_prefix("\r\n")?;
     }
 }

@@ -105,6 +105,23 @@ impl Process {
         self.pid.as_raw_nonzero().get()
     }
 
+    /// What it uses of the memory, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+        kib.unwrap_or_default() * 1024
+    }
+
+    /// The processor time that it has used.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
+        let mut ticks = fields.split_whitespace().skip(11).filter_map(|field| field.parse::<u64>().ok());
+        // A tick is 10 ms on every Linux that this runs on.
+        Duration::from_millis((ticks.next().unwrap_or_default() + ticks.next().unwrap_or_default()) * 10)
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         if self.running() {

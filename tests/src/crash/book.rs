@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use flaghoist_proto::receiver::v1::Position;
 use flaghoist_proto::send::v1::event::Change;
@@ -26,6 +27,10 @@ struct Pages {
     unanswered: Vec<Attempt>,
     /// What each device has heard.
     devices: HashMap<(usize, &'static str), Device>,
+    /// When a send was answered, by conversation and `seq`; only while it is of interest how late delivery is.
+    sent_at: BTreeMap<(String, u64), Instant>,
+    /// The latest delivery on a live stream since that was asked last.
+    late: Duration,
     /// The highest watermarks that anyone was told, by conversation and member.
     watermarks: HashMap<(String, String), (u64, u64)>,
     /// The first broken promise.
@@ -43,6 +48,8 @@ struct Answered {
 /// What one device has heard, by conversation.
 #[derive(Debug, Default)]
 struct Device {
+    /// Since when its stream delivers live; unset while it has none that has caught up.
+    live_since: Option<Instant>,
     conversations: HashMap<String, Heard>,
 }
 
@@ -111,6 +118,7 @@ impl Book {
                 pages.answered.insert(attempt.request_id.clone(), new);
             }
         }
+        pages.sent_at.entry((attempt.conversation.clone(), seq)).or_insert_with(Instant::now);
         if repeated {
             pages.totals.sends_repeated += 1;
             pages.totals.repeated_were_stored += u64::from(answer.deduplicated);
@@ -130,21 +138,59 @@ impl Book {
 
     /// A device opened a stream.
     pub(crate) fn opened(&self, person: usize, device: &'static str) {
-        for heard in self.pages().devices.entry((person, device)).or_default().conversations.values_mut() {
+        let mut pages = self.pages();
+        let device = pages.devices.entry((person, device)).or_default();
+        device.live_since = None;
+        for heard in device.conversations.values_mut() {
             heard.on_this_stream = 0;
         }
+    }
+
+    /// A device's stream has sent all that was stored; from now on events come live.
+    pub(crate) fn caught_up(&self, person: usize, device: &'static str) {
+        self.pages().devices.entry((person, device)).or_default().live_since = Some(Instant::now());
+    }
+
+    /// A device's stream is over.
+    pub(crate) fn closed(&self, person: usize, device: &'static str) {
+        self.pages().devices.entry((person, device)).or_default().live_since = None;
+    }
+
+    /// How late the latest delivery on a live stream was since this was asked last, counted from the answer of the send, or from
+    /// when the stream had caught up. What is not delivered yet counts as delivered now.
+    pub(crate) fn latest_delivery(&self) -> Duration {
+        let mut pages = self.pages();
+        let now = Instant::now();
+        let mut late = std::mem::take(&mut pages.late);
+        for device in pages.devices.values() {
+            let Some(live_since) = device.live_since else { continue };
+            for (conversation, heard) in &device.conversations {
+                // Numbers are dense: the next one is the oldest that is missing.
+                let next = (conversation.clone(), heard.through + 1);
+                if let Some(&sent_at) = pages.sent_at.get(&next) {
+                    late = late.max(now.saturating_duration_since(sent_at.max(live_since)));
+                }
+            }
+        }
+        pages.sent_at.clear();
+        late
     }
 
     /// A device heard an event.
     pub(crate) fn heard(&self, person: usize, device: &'static str, event: &Event) {
         let mut pages = self.pages();
         pages.totals.events_heard += 1;
-        let conversations = &mut pages.devices.entry((person, device)).or_default().conversations;
-        let heard = conversations.entry(event.conversation.clone()).or_default();
-        let Heard { through, said, acknowledged, on_this_stream } = *heard;
         let seq = event.seq;
+        let sent_at = pages.sent_at.get(&(event.conversation.clone(), seq)).copied();
+        let listener = pages.devices.entry((person, device)).or_default();
+        let live_since = listener.live_since;
+        let heard = listener.conversations.entry(event.conversation.clone()).or_default();
+        let Heard { through, said, acknowledged, on_this_stream } = *heard;
         heard.on_this_stream = seq;
         heard.through = through.max(seq);
+        if let (Some(sent_at), Some(live_since)) = (sent_at, live_since) {
+            pages.late = pages.late.max(sent_at.max(live_since).elapsed());
+        }
         let place = format!("{device} of person {person}, {} seq {seq}", event.conversation);
         if seq <= acknowledged {
             pages.breaks(format!("promise 4: {place} came again after {acknowledged} was acknowledged"));

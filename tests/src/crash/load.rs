@@ -20,8 +20,27 @@ use crate::wait::eventually_within;
 /// The devices of every person.
 const DEVICES: [&str; 2] = ["phone", "tablet"];
 
-/// How many messages everybody has under way in each of their conversations.
-const SENDERS_EACH: usize = 6;
+/// How long a device waits until it opens a stream again, where people go on after an error.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// How long opening a stream may take there; a frozen process answers nothing.
+const OPEN_MAX: Duration = Duration::from_secs(5);
+
+/// How the people behave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// How many messages everybody has under way in each of their conversations.
+    pub(crate) senders_each: usize,
+    /// The longest pause between two sends of one of them.
+    pub(crate) pause_max: Duration,
+    /// Whether they go on after an error. Otherwise the first one means that the server is gone.
+    pub(crate) goes_on: bool,
+    /// Whether a send may fail and a stream break off. During a rolling restart they may not: promise 13.
+    pub(crate) faults: bool,
+}
+
+/// Nobody sends and nothing fails: what is there is looked at.
+const CALM: Manner = Manner { senders_each: 0, pause_max: Duration::ZERO, goes_on: false, faults: false };
 
 /// Who takes part, and the conversations with the places of their members.
 #[derive(Debug)]
@@ -48,41 +67,42 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Waits until everybody has noticed that the server is gone.
+    /// Tells everybody to stop, or lets them notice that the server is gone, and waits for it.
     pub(crate) async fn end(mut self) -> Result<(), String> {
         self.stop.send_replace(true);
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(Duration::from_secs(30), all).await.is_err() {
-            return Err("a call hangs although the server is gone".into());
+            return Err("a call hangs although the server is gone, or there again".into());
         }
         self.book.broken()
     }
 }
 
 /// Begins to send and to listen.
-pub(crate) fn start(cast: &Cast, book: &Arc<Book>, seed: u64) -> Load {
+pub(crate) fn start(cast: &Cast, book: &Arc<Book>, manner: Manner, seed: u64) -> Load {
     let mut random = StdRng::seed_from_u64(seed);
     let mut tasks = JoinSet::new();
     let (stop, stopped) = watch::channel(false);
     for (conversation, members) in &cast.conversations {
         for &member in members {
-            for _ in 0..SENDERS_EACH {
+            for _ in 0..manner.senders_each {
                 let person = cast.people[member].clone();
-                let sender =
-                    Sender { place: member, person, conversation: conversation.clone(), book: Arc::clone(book) };
+                let (conversation, book) = (conversation.clone(), Arc::clone(book));
+                let sender = Sender { place: member, person, conversation, manner, book };
                 tasks.spawn(sender.send_until_the_end(StdRng::seed_from_u64(random.random()), stopped.clone()));
             }
         }
         let watcher = Watcher {
             person: cast.people[members[0]].clone(),
             conversation: conversation.clone(),
+            goes_on: manner.goes_on,
             book: Arc::clone(book),
         };
         tasks.spawn(watcher.look_until_the_end(stopped.clone()));
     }
     for (place, person) in cast.people.iter().enumerate() {
         for device in DEVICES {
-            let reader = Reader { place, device, person: person.clone(), book: Arc::clone(book) };
+            let reader = Reader { place, device, person: person.clone(), manner, book: Arc::clone(book) };
             tasks.spawn(reader.read_until_the_end(StdRng::seed_from_u64(random.random()), stopped.clone()));
         }
     }
@@ -94,6 +114,7 @@ struct Sender {
     place: usize,
     person: Person,
     conversation: String,
+    manner: Manner,
     book: Arc<Book>,
 }
 
@@ -129,10 +150,13 @@ impl Sender {
             if !answered {
                 self.book.lost(attempt);
             }
-            if lost {
+            if lost && !self.manner.faults {
+                self.book.breaks("promise 13: a send failed although everything was stopped in order");
+            }
+            if lost && !self.manner.goes_on {
                 return;
             }
-            tokio::time::sleep(Duration::from_micros(random.random_range(0..4_000))).await;
+            tokio::time::sleep(random.random_range(Duration::ZERO..self.manner.pause_max)).await;
         }
     }
 }
@@ -151,7 +175,8 @@ impl Attempt {
 
 /// A server that dies may say that it is unavailable, or the connection breaks; nothing else is an excuse.
 fn check_code(book: &Book, error: &Status) {
-    if !matches!(error.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::ResourceExhausted) {
+    let excuses = [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::ResourceExhausted, Code::DeadlineExceeded];
+    if !excuses.contains(&error.code()) {
         // A connection that breaks within an answer is told by tonic as an internal error of the transport.
         if !(error.code() == Code::Internal && std::error::Error::source(error).is_some()) {
             book.breaks(format!("a call failed with {error:?}"));
@@ -164,26 +189,52 @@ struct Reader {
     place: usize,
     device: &'static str,
     person: Person,
+    manner: Manner,
     book: Arc<Book>,
 }
 
 impl Reader {
     async fn read_until_the_end(self, mut random: StdRng, stopped: watch::Receiver<bool>) {
         while !*stopped.borrow() {
-            let Ok(mut stream) = self.person.opens(self.device).tries().await else { return };
-            self.book.opened(self.place, self.device);
-            loop {
-                let heard = match tokio::time::timeout(Duration::from_millis(500), stream.next_whenever()).await {
-                    Ok(Ok(heard)) => heard,
-                    Ok(Err(_)) => return,
-                    Err(_) if *stopped.borrow() => return,
-                    Err(_) => continue,
-                };
-                self.note(&mut stream, &heard, &mut random).await;
-                // Now and then the app is started anew and opens another stream while the old one is there.
-                if random.random_bool(0.002) {
-                    break;
+            let opening = tokio::time::timeout(OPEN_MAX, self.person.opens(self.device).tries()).await;
+            if let Ok(Ok(stream)) = opening {
+                self.book.opened(self.place, self.device);
+                let again = self.read(stream, &mut random, &stopped).await;
+                self.book.closed(self.place, self.device);
+                if again {
+                    continue;
                 }
+            }
+            if !self.manner.goes_on {
+                return;
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+
+    /// Reads one stream. Whether the next one is opened at once: the app was started anew, the old stream may be there still.
+    async fn read(&self, mut stream: Listening, random: &mut StdRng, stopped: &watch::Receiver<bool>) -> bool {
+        let mut drained = false;
+        loop {
+            let heard = match tokio::time::timeout(Duration::from_millis(500), stream.next_whenever()).await {
+                Ok(Ok(heard)) => heard,
+                Ok(Err(end)) => {
+                    if !self.manner.faults && !drained {
+                        self.book.breaks(format!("promise 13: a stream ended without being told to go: {end:?}"));
+                    }
+                    return false;
+                }
+                Err(_) if *stopped.borrow() => return false,
+                Err(_) => continue,
+            };
+            drained |= matches!(heard, Heard::Drain(_));
+            self.note(&mut stream, &heard, random).await;
+            // Those who do not go on read until the server is dead, so that nothing is on its way when it dies.
+            if self.manner.goes_on && *stopped.borrow() {
+                return false;
+            }
+            if random.random_bool(0.002) {
+                return true;
             }
         }
     }
@@ -203,6 +254,7 @@ impl Reader {
             Heard::Acknowledged(acknowledged) => {
                 self.book.acknowledged(self.place, self.device, &acknowledged.positions);
             }
+            Heard::CaughtUp(_) => self.book.caught_up(self.place, self.device),
             Heard::Reset(reset) => self.book.breaks(format!("promise 12: nothing was restored, yet {reset:?}")),
             _ => {}
         }
@@ -226,6 +278,7 @@ impl Reader {
 struct Watcher {
     person: Person,
     conversation: String,
+    goes_on: bool,
     book: Arc<Book>,
 }
 
@@ -235,8 +288,8 @@ impl Watcher {
             match self.look().await {
                 // There is no message yet.
                 Err(error) if error.code() == Code::NotFound => {}
-                Err(_) => return,
-                Ok(()) => {}
+                Err(_) if !self.goes_on => return,
+                Err(_) | Ok(()) => {}
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
@@ -270,7 +323,8 @@ pub(crate) async fn check_answered(cast: &Cast, book: &Arc<Book>) -> Result<(), 
     for (conversation, members) in &cast.conversations {
         let person = &cast.people[members[0]];
         book.compare(conversation, &person.reads_all(conversation).await);
-        let watcher = Watcher { person: person.clone(), conversation: conversation.clone(), book: Arc::clone(book) };
+        let (conversation, book) = (conversation.clone(), Arc::clone(book));
+        let watcher = Watcher { person: person.clone(), conversation, goes_on: false, book };
         match watcher.look().await {
             Err(error) if error.code() != Code::NotFound => {
                 return Err(format!("watermarks cannot be read: {error:?}"));
@@ -285,7 +339,8 @@ pub(crate) async fn check_answered(cast: &Cast, book: &Arc<Book>) -> Result<(), 
 pub(crate) async fn listen_to_the_end(cast: &Cast, book: &Arc<Book>) -> Result<(), String> {
     for (place, person) in cast.people.iter().enumerate() {
         for device in DEVICES {
-            let reader = Reader { place, device, person: person.clone(), book: Arc::clone(book) };
+            let manner = CALM;
+            let reader = Reader { place, device, person: person.clone(), manner, book: Arc::clone(book) };
             let mut stream = person.opens(device).open().await;
             book.opened(place, device);
             loop {

@@ -1,0 +1,16 @@
+//! The fault test, one whole set of faults; `make fault-test MINUTES=…` makes more.
+
+use std::time::Duration;
+
+use flaghoist_tests::fault;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promises_1_to_7_12_and_13_hold_while_a_cluster_meets_faults() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    match fault::run(fault::Plan { lasts: Duration::ZERO, seed, talkative: true }).await {
+        None => {}
+        Some(Ok(totals)) => println!("{totals}"),
+        Some(Err(broken)) => panic!("{broken}"),
+    }
+}
