@@ -1,16 +1,16 @@
 //! People's accounts: the one place where the rules of registering, signing in and changing an account come together.
 //!
 //! A change that the issuer must know of is written together with a *notice*; [`notices`] tells the issuer and removes
-//! it. So a crash between the two forgets nothing.
+//! it. So a crash between the two forgets nothing. Whatever is decided here is decided by the store, which pods share.
 
 mod administration;
 mod credentials;
+pub(crate) mod lanes;
 pub(crate) mod notices;
 mod registration;
 mod sign_in;
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -25,14 +25,14 @@ use crate::hashing::{Hasher, Pool};
 use crate::issuer::Issuer;
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::throttle::addresses::Addresses;
+use crate::throttle::quota::{BucketKey, Empty, Limit, Quota};
 use crate::throttle::{AttemptKeys, Delays};
+
+use self::lanes::Lanes;
+use self::notices::Teller;
 
 pub(crate) use registration::Register;
 pub(crate) use sign_in::SignIn;
-
-/// How many people's calls to the issuer may go on at once; people who share a lane wait for one another.
-const LANES: usize = 64;
 
 /// The accounts.
 pub(crate) struct Accounts {
@@ -42,13 +42,13 @@ pub(crate) struct Accounts {
     pool: Pool,
     /// What a password is checked against when there is no account.
     nobodys_hash: Arc<str>,
-    attempt_keys: AttemptKeys,
+    attempt_keys: Arc<AttemptKeys>,
     delays: Delays,
-    addresses: Addresses,
-    registrations: Addresses,
+    empty: Empty,
     /// Opening a session for a person and telling the issuer about them exclude one another: a session opened for
     /// credentials that have just changed would outlive the change.
-    lanes: [tokio::sync::Mutex<()>; LANES],
+    lanes: Lanes,
+    teller: Teller,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -66,23 +66,35 @@ impl Accounts {
         secret: &[u8],
     ) -> Result<Self, StartError> {
         let pool = Pool::start(settings.hash_cost, settings.hash_threads, settings.hash_queue)?;
-        let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        let attempt_keys = Arc::new(AttemptKeys::new(secret));
+        let lanes = Lanes::new(Arc::clone(&store));
+        let teller = Teller {
+            store: Arc::clone(&store),
+            issuer: issuer.clone(),
+            lanes: lanes.clone(),
+            attempt_keys: Arc::clone(&attempt_keys),
+        };
         Ok(Self {
             nobodys_hash: Hasher::nobodys(settings.hash_cost)?.into(),
-            attempt_keys: AttemptKeys::new(secret),
+            attempt_keys,
             delays: Delays {
                 free: settings.account_free,
                 first: settings.account_delay,
                 max: settings.account_delay_max,
             },
-            addresses: Addresses::new(at_least_one(settings.address_burst), settings.address_refill),
-            registrations: Addresses::new(at_least_one(settings.registration_burst), settings.registration_refill),
-            lanes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
+            empty: Empty::default(),
+            lanes,
+            teller,
             settings,
             store,
             issuer,
             pool,
         })
+    }
+
+    /// Who tells the issuer what was left untold.
+    pub(crate) fn teller(&self) -> Teller {
+        self.teller.clone()
     }
 
     /// The account of a person.
@@ -109,16 +121,34 @@ impl Accounts {
     pub(crate) async fn rename(&self, user: UserId, typed: Option<&str>) -> Result<Account, Error> {
         let Some(typed) = typed else { return self.get(user).await };
         let name = DisplayName::read(typed)?;
+        self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, user)).await?;
         let changed = self.store.set_display_name(user, &name).await?;
         changed.ok_or_else(|| Error::AccountUnknown(user.name()))
     }
 
-    /// Takes one attempt at a password out of the bucket of an address.
-    fn take_attempt(&self, address: IpAddr) -> Result<(), Error> {
-        self.addresses.take(address).map_err(|wait| {
-            metrics::counter!("flaghoist_login_refused_total", "limit" => "address").increment(1);
-            Error::RateLimited(wait)
-        })
+    /// Takes a call of an address out of its bucket.
+    async fn take_from(&self, limit: Limit, address: IpAddr) -> Result<(), Error> {
+        self.take(limit, self.attempt_keys.bucket_of_address(limit, address)).await
+    }
+
+    /// Takes a call out of a bucket, which all pods share.
+    async fn take(&self, limit: Limit, bucket: BucketKey) -> Result<(), Error> {
+        let settings = &self.settings;
+        let (burst, refill) = match limit {
+            Limit::Attempts => (settings.address_burst, settings.address_refill),
+            Limit::Registrations => (settings.registration_burst, settings.registration_refill),
+            Limit::Updates => (settings.update_burst, settings.update_refill),
+        };
+        let mut wait = self.empty.wait(bucket);
+        if wait.is_none() {
+            wait = self.store.take(bucket, Quota { burst, refill }, now()).await?;
+            if let Some(wait) = wait {
+                self.empty.remember(bucket, wait);
+            }
+        }
+        let Some(wait) = wait else { return Ok(()) };
+        metrics::counter!("flaghoist_login_refused_total", "limit" => limit.label()).increment(1);
+        Err(Error::RateLimited(wait))
     }
 
     /// The hash pool, for tests that fill it.
@@ -127,10 +157,10 @@ impl Accounts {
         &self.pool
     }
 
-    /// The lane of a person.
-    pub(crate) fn lane(&self, user: UserId) -> &tokio::sync::Mutex<()> {
-        // The last bytes of a version 7 UUID are random.
-        &self.lanes[usize::from(user.0.as_bytes()[15]) % LANES]
+    /// The lanes, for tests that hold one.
+    #[cfg(test)]
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 }
 

@@ -1,13 +1,14 @@
-//! Making the first admin, on the machine that holds the store: whoever may write to its files may do that.
+//! Making the first admin, where the store is at hand: whoever may write to its file, or knows the way into its database, may do
+//! that.
 
-use flaghoist_runtime::Place;
-use flaghoist_runtime::sqlite::OpenError;
 use flaghoist_runtime::time::millis;
+use flaghoist_runtime::{Place, StoreAddress, postgres, sqlite};
 
 use crate::STORE_FILE;
 use crate::handle::{BadHandle, Handle};
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Changed, Store as _, StoreError};
+use crate::store::{Changed, Store, StoreError};
 
 /// What granting came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,29 +34,43 @@ pub enum GrantError {
     /// The account is disabled.
     #[error("the account {0} is disabled: enable it first")]
     Disabled(String),
-    /// The store cannot be opened.
+    /// The file cannot be opened.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Sqlite(#[from] sqlite::OpenError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 /// Makes the person with `handle` an admin, also while the server runs. It takes effect at their next sign-in, at which
-/// the server tells the issuer.
-pub async fn grant_admin(place: &Place, handle: &str) -> Result<Granted, GrantError> {
-    let path = place.data.join(STORE_FILE);
-    if !path.is_file() {
-        return Err(GrantError::NoStore(place.data.display().to_string()));
+/// the server tells the issuer. The store is the one of the setting, `place` the data folder.
+pub async fn grant_admin(address: &StoreAddress, place: &Place, handle: &str) -> Result<Granted, GrantError> {
+    match address {
+        StoreAddress::Folder => {
+            let path = place.data.join(STORE_FILE);
+            if !path.is_file() {
+                return Err(GrantError::NoStore(place.data.display().to_string()));
+            }
+            let handle = Handle::read_mention(handle)?;
+            let store = SqliteStore::open(&path).await?;
+            let granted = grant(&store, &handle).await;
+            store.close().await;
+            granted
+        }
+        StoreAddress::Postgres(address) => {
+            let handle = Handle::read_mention(handle)?;
+            let store = PostgresStore::open(address, 1).await?;
+            let granted = grant(&store, &handle).await;
+            store.close().await;
+            granted
+        }
     }
-    let handle = Handle::read_mention(handle)?;
-    let store = SqliteStore::open(&path).await?;
-    let granted = grant(&store, &handle).await;
-    store.close().await;
-    granted
 }
 
-async fn grant(store: &SqliteStore, handle: &Handle) -> Result<Granted, GrantError> {
+async fn grant(store: &impl Store, handle: &Handle) -> Result<Granted, GrantError> {
     let unknown = || GrantError::Unknown(handle.to_string());
     let account = store.account_by_handle(handle).await?.ok_or_else(unknown)?;
     if account.disabled {

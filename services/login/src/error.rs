@@ -65,6 +65,9 @@ pub(crate) enum Error {
     /// Too many attempts.
     #[error("too many attempts")]
     RateLimited(Duration),
+    /// Another call about the same person takes long.
+    #[error("another call about the same account is under way")]
+    Busy,
     /// The queue before the hash pool is full.
     #[error(transparent)]
     Full(#[from] Full),
@@ -125,6 +128,7 @@ impl Error {
                 tracing::warn!(error = %flaghoist_runtime::fault::chain(self), "the store is not available");
                 Fault::unavailable("the store is not available")
             }
+            Self::Busy => Fault::unavailable(text()),
             Self::Stopped(_) => Fault::unavailable("shutting down"),
             Self::Hash(_) | Self::Issuer(IssuerError::Failed(_)) | Self::Store(StoreError::Failed(_)) => {
                 log_chain("answering a call to login", self);

@@ -52,9 +52,9 @@ impl Handle {
     }
 
     /// Stands for what was typed in place of a handle, where that is to be answered like a handle which nobody has.
-    /// Its text is none that a handle can have.
+    /// Its text is none that a handle can have, and one that every store takes: PostgreSQL takes no NUL.
     pub(crate) fn nobodys(typed: &str) -> Self {
-        Self(format!("\0{typed}"))
+        Self(format!("?{}", typed.replace('\0', "?")))
     }
 
     /// The normal form.

@@ -22,7 +22,7 @@ pub(crate) struct Issuer {
 }
 
 /// A sign-in for which a session is to be opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SignedIn {
     pub(crate) user: UserId,
     pub(crate) client_id: String,

@@ -17,8 +17,7 @@ mod throttle;
 use std::sync::Arc;
 
 use flaghoist_runtime::place::SecretError;
-use flaghoist_runtime::sqlite::OpenError;
-use flaghoist_runtime::{Context, Parts, Peer, Place};
+use flaghoist_runtime::{Context, Parts, Peer, Place, StoreAddress, postgres, sqlite};
 
 pub use admin::{GrantError, Granted, grant_admin};
 pub use hashing::Cost;
@@ -27,6 +26,8 @@ pub use settings::{Registration, SETTINGS, Settings};
 use crate::accounts::Accounts;
 use crate::issuer::Issuer;
 use crate::rpc::Rpc;
+use crate::store::Store;
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 
 /// The file in the place's folder that holds the accounts.
@@ -42,9 +43,12 @@ pub struct Peers {
 /// Why login did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its store cannot be opened.
+    /// Its file cannot be opened.
     #[error(transparent)]
-    Store(#[from] OpenError),
+    Sqlite(#[from] sqlite::OpenError),
+    /// Its database cannot be used.
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
     /// There is no secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -56,12 +60,19 @@ pub enum StartError {
 /// Starts login: opens its store, starts the hash threads, and carries on with what an earlier run left unfinished.
 pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Context) -> Result<Parts, StartError> {
     let not_ready = context.readiness.token("login");
-    let store = SqliteStore::open(&place.data.join(STORE_FILE)).await?;
     let secret = place.secret()?.derive("login/attempts");
-    let accounts = Accounts::start(settings, Arc::new(store), Issuer::new(peers.auth), &secret)
+    let store: Arc<dyn Store> = match &settings.store {
+        StoreAddress::Folder => Arc::new(SqliteStore::open(&place.data.join(STORE_FILE)).await?),
+        StoreAddress::Postgres(address) => {
+            let store = PostgresStore::open(address, settings.store_connections).await?;
+            postgres::watch(store.pool(), context.readiness.dependency("login: PostgreSQL"));
+            Arc::new(store)
+        }
+    };
+    let accounts = Accounts::start(settings, store, Issuer::new(peers.auth), &secret)
         .map_err(|error| StartError::Hashing(flaghoist_runtime::fault::chain(&error)))?;
     let accounts = Arc::new(accounts);
-    tokio::spawn(Arc::clone(&accounts).keep_telling(context.drain.clone()));
+    tokio::spawn(accounts.teller().keep_telling(context.drain.clone()));
     let rpc = Rpc::new(accounts);
     drop(not_ready);
     Ok(Parts { public: rpc.public(), internal: rpc.internal(), http: None, services: rpc::PUBLIC.to_vec() })

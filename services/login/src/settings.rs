@@ -3,10 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use flaghoist_runtime::StoreAddress;
 use flaghoist_runtime::settings::{Reader, Setting};
 
 use crate::hashing::Cost;
 
+const STORE: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_STORE",
+    default: "sqlite",
+    doc: "Where the accounts are: `sqlite` for a file in the data folder, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, which several pods share",
+};
+const STORE_CONNECTIONS: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_STORE_CONNECTIONS",
+    default: "16",
+    doc: "How many connections to PostgreSQL a pod has at most",
+};
 const REGISTRATION: Setting = Setting {
     name: "FLAGHOIST_LOGIN_REGISTRATION",
     default: "open",
@@ -44,6 +55,16 @@ const ACCOUNT_DELAY: Setting = Setting {
 };
 const ACCOUNT_DELAY_MAX: Setting =
     Setting { name: "FLAGHOIST_LOGIN_ACCOUNT_DELAY_MAX", default: "15m", doc: "The longest such delay" };
+const UPDATE_BURST: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_UPDATE_BURST",
+    default: "20",
+    doc: "How often a person may change their account at once",
+};
+const UPDATE_REFILL: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_UPDATE_REFILL",
+    default: "30s",
+    doc: "How long it takes until a person may change their account once more",
+};
 const INVITATION_LIFETIME: Setting =
     Setting { name: "FLAGHOIST_LOGIN_INVITATION_LIFETIME", default: "7d", doc: "How long an invitation can be used" };
 const PASSWORD_SCORE: Setting = Setting {
@@ -73,6 +94,8 @@ const HASH_QUEUE: Setting = Setting {
 
 /// All settings of login.
 pub const SETTINGS: &[Setting] = &[
+    STORE,
+    STORE_CONNECTIONS,
     REGISTRATION,
     REGISTRATION_BURST,
     REGISTRATION_REFILL,
@@ -81,6 +104,8 @@ pub const SETTINGS: &[Setting] = &[
     ACCOUNT_FREE,
     ACCOUNT_DELAY,
     ACCOUNT_DELAY_MAX,
+    UPDATE_BURST,
+    UPDATE_REFILL,
     INVITATION_LIFETIME,
     PASSWORD_SCORE,
     HASH_MEMORY_KIB,
@@ -102,8 +127,12 @@ pub enum Registration {
 }
 
 /// What the settings say.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where the accounts are.
+    pub store: StoreAddress,
+    /// How many connections to PostgreSQL there are at most.
+    pub store_connections: u32,
     /// Who may register.
     pub registration: Registration,
     /// How many registrations one address may try at once.
@@ -120,6 +149,10 @@ pub struct Settings {
     pub account_delay: Duration,
     /// The longest delay.
     pub account_delay_max: Duration,
+    /// How often a person may change their account at once.
+    pub update_burst: u32,
+    /// How long it takes until they may once more.
+    pub update_refill: Duration,
     /// How long an invitation can be used.
     pub invitation_lifetime: Duration,
     /// The least strength of a new password, 0 to 4.
@@ -142,6 +175,8 @@ impl Settings {
         let lanes = reader.number(&HASH_LANES, 1..=16);
         let threads = reader.number(&HASH_THREADS, 0..=256);
         let settings = Self {
+            store: StoreAddress::read(reader, &STORE),
+            store_connections: reader.number(&STORE_CONNECTIONS, 1..=256),
             registration: reader.choice(&REGISTRATION, &registrations),
             registration_burst: reader.number(&REGISTRATION_BURST, 1..=1_000_000),
             registration_refill: reader.duration(&REGISTRATION_REFILL, MILLISECOND..=DAY),
@@ -150,6 +185,8 @@ impl Settings {
             account_free: reader.number(&ACCOUNT_FREE, 1..=1_000_000),
             account_delay: reader.duration(&ACCOUNT_DELAY, MILLISECOND..=DAY),
             account_delay_max: reader.duration(&ACCOUNT_DELAY_MAX, MILLISECOND..=DAY),
+            update_burst: reader.number(&UPDATE_BURST, 1..=1_000_000),
+            update_refill: reader.duration(&UPDATE_REFILL, MILLISECOND..=DAY),
             invitation_lifetime: reader.duration(&INVITATION_LIFETIME, MILLISECOND..=DAY * 365),
             password_score: reader.number(&PASSWORD_SCORE, 0..=4),
             hash_cost: Cost {
@@ -191,7 +228,8 @@ mod tests {
         let mut reader = Reader::new(&map);
         let settings = Settings::read(&mut reader);
         reader.finish().unwrap();
-        assert_eq!(settings, Settings::default());
+        assert!(matches!(settings.store, StoreAddress::Folder));
+        assert_eq!((settings.store_connections, settings.update_burst), (16, 20));
         assert_eq!(settings.registration, Registration::Open);
         assert_eq!(settings.hash_cost, Cost { memory_kib: 19_456, passes: 2, lanes: 1 });
         assert_eq!((settings.hash_queue, settings.invitation_lifetime), (64, Duration::from_secs(7 * 86_400)));
@@ -206,12 +244,15 @@ mod tests {
             ("FLAGHOIST_LOGIN_ACCOUNT_DELAY", "1h"),
             ("FLAGHOIST_LOGIN_HASH_MEMORY_KIB", "16"),
             ("FLAGHOIST_LOGIN_HASH_LANES", "4"),
+            ("FLAGHOIST_LOGIN_STORE", "postgres://login:hunter2@"),
+            ("FLAGHOIST_LOGIN_STORE_CONNECTIONS", "0"),
         ]);
         let mut reader = Reader::new(&map);
         let _settings = Settings::read(&mut reader);
         let mistakes = reader.finish().unwrap_err().to_string();
-        for name in ["REGISTRATION", "HASH_QUEUE", "ACCOUNT_DELAY", "HASH_MEMORY_KIB"] {
+        for name in ["REGISTRATION", "HASH_QUEUE", "ACCOUNT_DELAY", "HASH_MEMORY_KIB", "STORE", "STORE_CONNECTIONS"] {
             assert!(mistakes.contains(&format!("FLAGHOIST_LOGIN_{name}:")), "{mistakes}");
         }
+        assert!(!mistakes.contains("hunter2"), "{mistakes}");
     }
 }

@@ -1,5 +1,6 @@
 //! What login keeps. The doc comments of [`Store`] are promises; `conformance` checks them for every backend.
 
+pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 #[cfg(test)]
@@ -13,9 +14,12 @@ use flaghoist_runtime::names::UserId;
 use crate::account::{Account, Credentials, DisplayName, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
+use crate::throttle::quota::{BucketKey, Quota};
 use crate::throttle::{AttemptKey, Delays};
 
-/// Accounts, invitations, attempts and notices. Every write is on disk once it is answered; times are milliseconds.
+/// Accounts, invitations, attempts and notices; every write of those is on disk once it is answered. Buckets and lanes live for
+/// seconds and may be forgotten when the store itself crashes. What is promised of many calls at once holds for calls of all pods
+/// that share the store. Times are milliseconds of the caller's clock, those of lanes the store's own.
 #[async_trait]
 pub(crate) trait Store: Send + Sync + 'static {
     /// Makes an account, and uses the invitation up, both or neither. Of many at once with one handle or one
@@ -90,8 +94,25 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// if it was counted there. Keeps `known_max` known addresses an account at most, the latest.
     async fn attempt_succeeded(&self, key: AttemptKey, known_max: u32, now: i64) -> Result<(), StoreError>;
 
-    /// Forgets what is old, and the oldest of the rest until `rows_max` are left.
-    async fn forget_attempts(&self, now: i64, rows_max: u32) -> Result<(), StoreError>;
+    /// Takes a call out of a bucket, or answers how long to wait for one. Of many at once no more are let through than it holds.
+    async fn take(&self, bucket: BucketKey, quota: Quota, now: i64) -> Result<Option<Duration>, StoreError>;
+
+    /// Forgets what is over: old attempts and, beyond `rows_max`, the oldest of the rest; full buckets; expired invitations; lanes
+    /// that nobody left. May be called by several pods at once.
+    async fn forget(&self, now: i64, rows_max: u32) -> Result<(), StoreError>;
+
+    /// Takes the lane of a person for so long. Answers `false` when another holder has it and their time is not over.
+    async fn take_lane(&self, user: UserId, holder: Holder, hold: Duration) -> Result<bool, StoreError>;
+
+    /// Holds a lane for so long from now on. Answers `false` when another holder had it meanwhile, or it was
+    /// over and forgotten.
+    async fn keep_lane(&self, user: UserId, holder: Holder, hold: Duration) -> Result<bool, StoreError>;
+
+    /// Leaves a lane, if the holder has it.
+    async fn leave_lane(&self, user: UserId, holder: Holder) -> Result<(), StoreError>;
+
+    /// Notes that the issuer is to be told a person's state once more.
+    async fn note_state(&self, user: UserId, now: i64) -> Result<(), StoreError>;
 
     /// What the issuer has yet to be told about a person, in the order it was noted; each with its id.
     async fn notices(&self, user: UserId) -> Result<Vec<(i64, Notice)>, StoreError>;
@@ -102,6 +123,10 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Removes a notice that was told, unless a newer one has taken its place.
     async fn told(&self, id: i64) -> Result<(), StoreError>;
 }
+
+/// Whoever is in a lane: a new one for each call that enters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Holder(pub(crate) uuid::Uuid);
 
 /// What came of making an account.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,8 +167,8 @@ pub(crate) enum Notice {
 /// The store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The disk is full or read-only, or the store is locked: it may be otherwise soon.
-    #[error("the accounts' store is not available: is its disk full or read-only?")]
+    /// The disk is full or read-only, or the database is away: it may be otherwise soon.
+    #[error("the accounts' store is not available: is its disk full or read-only, or its PostgreSQL away?")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// It should not have happened.
     #[error("the accounts' store failed")]

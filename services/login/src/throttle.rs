@@ -1,20 +1,22 @@
-//! Limits on guessing. Each attempt is reserved before its password is hashed, so that a hundred guesses at once are
-//! not a hundred guesses.
+//! Limits on guessing. Each attempt is reserved in the store before its password is hashed, so that a hundred guesses at once are
+//! not a hundred guesses, on however many pods.
 //!
-//! Two limits apply, one after the other. An **address** has a bucket in memory ([`addresses`]). An **account** has
-//! delays in the store, which survive a restart: they grow with each attempt since the last success and are counted for
+//! Two limits apply, one after the other. An **address** has a bucket of attempts ([`quota`]). An **account** has
+//! delays, which survive a restart: they grow with each attempt since the last success and are counted for
 //! each account *and* address, so that whoever hammers an account from elsewhere does not lock its owner out. All
 //! addresses from which an account never was signed in to share one more count, which ends guessing from many
 //! addresses; an address that was signed in from before is not held up by it.
 
-pub(crate) mod addresses;
+pub(crate) mod quota;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use flaghoist_runtime::names::UserId;
 
 use crate::handle::Handle;
+use quota::{BucketKey, Limit};
 
 /// The longest delay of the count that all unknown addresses share: long enough against guessing, short enough for an
 /// owner who signs in from a new place meanwhile.
@@ -25,6 +27,8 @@ const STRANGERS_FREE_FACTOR: u32 = 4;
 pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// After so long without a sign-in an address is no longer known.
 pub(crate) const KNOWN_FOR: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// The clocks of two pods are not further apart than that; a time that is further off comes from a clock that was set back since.
+pub(crate) const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
 
 /// Who is guessed at, and from where: keyed digests, because handles that do not exist count like those that do, and
 /// addresses are nobody's business.
@@ -54,6 +58,20 @@ impl AttemptKeys {
     /// The key for all attempts at a handle.
     pub(crate) fn account(&self, handle: &Handle) -> [u8; 16] {
         self.digest(b"account", handle.as_str().as_bytes())
+    }
+
+    /// The key of the bucket of an address.
+    pub(crate) fn bucket_of_address(&self, limit: Limit, address: IpAddr) -> BucketKey {
+        self.bucket(limit, &network(address).to_be_bytes())
+    }
+
+    /// The key of the bucket of a person.
+    pub(crate) fn bucket_of_person(&self, limit: Limit, user: UserId) -> BucketKey {
+        self.bucket(limit, user.0.as_bytes())
+    }
+
+    fn bucket(&self, limit: Limit, whose: &[u8; 16]) -> BucketKey {
+        BucketKey(self.digest(b"bucket", &[limit.label().as_bytes(), whose].concat()))
     }
 
     fn digest(&self, kind: &[u8], text: &[u8]) -> [u8; 16] {
@@ -138,7 +156,8 @@ impl Delays {
     fn wait(&self, attempts: Attempts, now: i64) -> i64 {
         let wait = attempts.next_at - now;
         // Further off than any delay: the clock was set back, and nobody shall wait for that.
-        if wait > millis(self.max) { 0 } else { wait.max(0) }
+        let set_back = wait > millis(self.max).saturating_add(millis(CLOCKS_APART_MAX));
+        if set_back { 0 } else { wait.clamp(0, millis(self.max)) }
     }
 
     /// The attempts with one more, which is being made now.
@@ -155,7 +174,8 @@ impl Delays {
     }
 }
 
-fn millis(time: Duration) -> i64 {
+/// A time in milliseconds.
+pub(crate) fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -16,7 +16,7 @@ use flaghoist_proto::login::v1::credential_service_client::CredentialServiceClie
 use flaghoist_proto::login::v1::login_service_client::LoginServiceClient;
 use flaghoist_runtime::local::Slot;
 use flaghoist_runtime::names::parse_session;
-use flaghoist_runtime::{Caller, Context, Drain, Place, Readiness, Verifier};
+use flaghoist_runtime::{Caller, Context, Drain, Place, Readiness, StoreAddress, Verifier};
 use parking_lot::Mutex;
 use tonic::Request;
 use uuid::Uuid;
@@ -73,7 +73,7 @@ async fn case_98_logs_contain_no_secret() {
             login::CreateAccountRequest { handle: "alice".into(), password: password.into(), ..Default::default() };
         assert_eq!(accounts.create_account(request).await.is_ok(), password == old);
     }
-    flaghoist_login::grant_admin(&place, "alice").await.unwrap();
+    flaghoist_login::grant_admin(&StoreAddress::Folder, &place, "alice").await.unwrap();
     let request = |password: &str| login::LoginRequest {
         handle: "alice".into(),
         password: password.into(),

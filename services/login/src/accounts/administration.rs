@@ -30,7 +30,7 @@ impl Accounts {
     /// Tells the issuer of a change before it is answered, also of one that an earlier call could not tell.
     async fn changed(&self, user: UserId, changed: Changed) -> Result<Account, Error> {
         match changed {
-            Changed::Done(account) => self.tell(user).await.map(|()| account),
+            Changed::Done(account) => self.teller.tell(user).await.map(|()| account),
             Changed::Unknown => Err(Error::AccountUnknown(user.name())),
             Changed::LastAdmin => Err(Error::LastAdmin),
         }

@@ -35,7 +35,7 @@ impl Accounts {
             return Err(Error::CredentialsInvalid);
         }
         // The password is changed, so the answer is yes; what the issuer could not be told now is told again.
-        if let Err(error) = self.tell(user).await {
+        if let Err(error) = self.teller.tell(user).await {
             tracing::warn!(%user, error = %chain(&error), "sessions end later, the issuer could not be told");
         }
         Ok(())
@@ -58,7 +58,7 @@ impl Accounts {
             return Err(Error::CredentialsInvalid);
         }
         match self.store.begin_deletion(user, now()).await? {
-            Changed::Done(_) => self.tell(user).await,
+            Changed::Done(_) => self.teller.tell(user).await,
             Changed::LastAdmin => Err(Error::LastAdmin),
             Changed::Unknown => Err(unknown()),
         }

@@ -1,4 +1,7 @@
 //! Telling the issuer what it has to know about people, at once where possible and again until it has answered.
+//!
+//! Every pod does this for whatever pod left it undone. What is noted about a person is told by whoever is in the person's lane, one
+//! after another, and removed once it was told: no pod tells what another one is telling, and nothing is lost with a pod.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,43 +10,59 @@ use flaghoist_runtime::Drain;
 use flaghoist_runtime::fault::chain;
 use flaghoist_runtime::names::UserId;
 
-use super::{Accounts, now};
+use super::lanes::{Lane, Lanes};
+use super::now;
 use crate::error::Error;
-use crate::store::Notice;
+use crate::issuer::Issuer;
+use crate::store::{Notice, Store};
+use crate::throttle::AttemptKeys;
 
-/// How often it is looked for what is yet to be told: by calls that were cut off, before a crash, or by
+/// How often it is looked for what is yet to be told: by calls that were cut off, before a crash, by a pod that is gone, or by
 /// `flaghoist admin grant` in another process.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The longest pause while the issuer does not answer.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How many people are told about in one round.
 const ROUND_MAX: u32 = 100;
-/// How often old attempts are forgotten, in looks: about once a minute.
+/// How often what is over is forgotten, in looks: about once a minute.
 const FORGET_EVERY_LOOKS: u64 = 30;
 /// How many counts of attempts are kept, of some hundred bytes each.
 const ATTEMPTS_MAX: u32 = 500_000;
+/// How often a state is told again because it changed while it was being told.
+const STATES_MAX: u32 = 5;
 
-impl Accounts {
-    /// Tells the issuer what it has yet to know about a person.
+/// Tells the issuer.
+#[derive(Clone)]
+pub(crate) struct Teller {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) issuer: Issuer,
+    pub(super) lanes: Lanes,
+    pub(super) attempt_keys: Arc<AttemptKeys>,
+}
+
+impl Teller {
+    /// Tells the issuer what it has yet to know about a person. A caller who goes away does not cut it off.
     pub(super) async fn tell(&self, user: UserId) -> Result<(), Error> {
-        let _lane = self.lane(user).lock().await;
-        self.tell_within_lane(user).await
+        let teller = self.clone();
+        let telling = tokio::spawn(async move {
+            let mut lane = teller.lanes.enter(user).await?;
+            let told = teller.tell_within(&mut lane, user).await;
+            lane.leave().await;
+            told
+        });
+        telling.await.unwrap_or(Err(Error::Busy))
     }
 
-    /// The same for a caller who holds the person's lane. States are read when they are told, so the last one told is
-    /// the last one there is.
-    pub(super) async fn tell_within_lane(&self, user: UserId) -> Result<(), Error> {
+    /// The same for a caller who is in the person's lane.
+    pub(super) async fn tell_within(&self, lane: &mut Lane, user: UserId) -> Result<(), Error> {
         for (id, notice) in self.store.notices(user).await? {
+            lane.hold().await?;
             match notice {
-                Notice::State => {
-                    if let Some(current) = self.store.credentials_of(user).await? {
-                        let enabled = current.usable();
-                        self.issuer.set_subject_state(user, enabled, enabled && current.account.admin).await?;
-                    }
-                }
+                Notice::State => self.tell_state(lane, user).await?,
                 Notice::EndSessions { except } => self.issuer.end_sessions(user, except).await?,
                 Notice::Erase => {
                     self.issuer.end_sessions(user, String::new()).await?;
+                    lane.hold().await?;
                     self.issuer.erase(user).await?;
                     if let Some(current) = self.store.credentials_of(user).await? {
                         let attempts_at = self.attempt_keys.account(&current.account.handle);
@@ -56,8 +75,25 @@ impl Accounts {
         Ok(())
     }
 
-    /// Tells what was left untold, and forgets old attempts, until the drain starts.
-    pub(crate) async fn keep_telling(self: Arc<Self>, drain: Drain) {
+    /// Tells a state as it is when it is told, and looks afterwards whether it still is so: whoever was frozen while telling has
+    /// lost the lane, and another has told a newer one meanwhile.
+    async fn tell_state(&self, lane: &mut Lane, user: UserId) -> Result<(), Error> {
+        let mut told = None;
+        for _ in 0..STATES_MAX {
+            let Some(current) = self.store.credentials_of(user).await? else { return Ok(()) };
+            let state = (current.usable(), current.usable() && current.account.admin);
+            if told == Some(state) {
+                return Ok(());
+            }
+            lane.hold().await?;
+            self.issuer.set_subject_state(user, state.0, state.1).await?;
+            told = Some(state);
+        }
+        Err(Error::Busy)
+    }
+
+    /// Tells what was left untold, and forgets what is over, until the drain starts.
+    pub(crate) async fn keep_telling(self, drain: Drain) {
         let mut pause = LOOK_EVERY;
         let mut looks: u64 = 0;
         loop {
@@ -69,9 +105,9 @@ impl Accounts {
                 }
             }
             if looks.is_multiple_of(FORGET_EVERY_LOOKS)
-                && let Err(error) = self.store.forget_attempts(now(), ATTEMPTS_MAX).await
+                && let Err(error) = self.store.forget(now(), ATTEMPTS_MAX).await
             {
-                tracing::warn!(error = %chain(&error), "old attempts could not be forgotten");
+                tracing::warn!(error = %chain(&error), "what is over could not be forgotten");
             }
             looks += 1;
             tokio::select! {
@@ -81,13 +117,16 @@ impl Accounts {
         }
     }
 
-    /// One round. A person whose notice fails does not hold up the others.
-    async fn tell_all(&self) -> Result<(), Error> {
+    /// One round. A person whose notice fails does not hold up the others, and one in whose lane someone is, maybe on another pod,
+    /// is theirs to tell about.
+    pub(super) async fn tell_all(&self) -> Result<(), Error> {
         let mut failed = None;
         for user in self.store.users_with_notices(ROUND_MAX).await? {
-            if let Err(error) = self.tell(user).await {
+            let Some(mut lane) = self.lanes.try_enter(user).await? else { continue };
+            if let Err(error) = self.tell_within(&mut lane, user).await {
                 failed = Some(error);
             }
+            lane.leave().await;
         }
         failed.map_or(Ok(()), Err)
     }

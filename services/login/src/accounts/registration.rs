@@ -16,6 +16,7 @@ use crate::invitation::Invitation;
 use crate::password::{BadPassword, Password};
 use crate::settings::Registration;
 use crate::store::Created;
+use crate::throttle::quota::Limit;
 
 /// Someone who wants an account.
 #[derive(Debug)]
@@ -40,10 +41,7 @@ impl Accounts {
             typed => DisplayName::read(typed)?,
         };
         let password = wanted.password.map_err(|source| Error::Password { field: "password", source })?;
-        self.registrations.take(wanted.address).map_err(|wait| {
-            metrics::counter!("flaghoist_login_refused_total", "limit" => "registration").increment(1);
-            Error::RateLimited(wait)
-        })?;
+        self.take_from(Limit::Registrations, wanted.address).await?;
         let place = self.pool.place()?;
         // Milliseconds are what is kept, so that the answer and every later one agree.
         let created_at = from_millis(millis(SystemTime::now()));

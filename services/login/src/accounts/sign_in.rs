@@ -4,13 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use flaghoist_runtime::names::UserId;
+
+use super::lanes::Lane;
 use super::{Accounts, now};
 use crate::account::{Account, Credentials};
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::hashing::{Place, Verdict};
-use crate::issuer::{Opened, SignedIn};
+use crate::issuer::{IssuerError, Opened, SignedIn};
 use crate::password::{BadPassword, Password};
+use crate::throttle::quota::Limit;
 
 /// How many addresses an account is known to be used from.
 const KNOWN_ADDRESSES_MAX: u32 = 32;
@@ -41,25 +45,56 @@ impl Accounts {
         // What is no handle belongs to nobody, like a handle that nobody has.
         let handle = Handle::read(&wanted.handle).unwrap_or_else(|_| Handle::nobodys(&wanted.handle));
         let (proven, _place) = self.prove(&handle, password, wanted.address).await?;
+        let mut lane = self.lanes.enter(proven.account.user).await?;
+        let welcome = self.open_session(&mut lane, &proven, wanted.client_id, wanted.label, wanted.address).await;
+        lane.leave().await;
+        welcome
+    }
+
+    /// Opens a session for a person whose password was right, unless they, or their password, have changed since. Whoever changes
+    /// something meanwhile ends the sessions after us, for we are in the person's lane.
+    async fn open_session(
+        &self,
+        lane: &mut Lane,
+        proven: &Credentials,
+        client_id: String,
+        label: String,
+        address: IpAddr,
+    ) -> Result<Welcome, Error> {
         let user = proven.account.user;
-        let _lane = self.lane(user).lock().await;
-        // The password may have been changed, or the account disabled, while it was being checked.
-        self.tell_within_lane(user).await?;
-        let current = self.store.credentials_of(user).await?;
-        let Some(current) = current.filter(|current| current.usable() && current.version == proven.version) else {
+        let unchanged = |current: &Credentials| current.usable() && current.version == proven.version;
+        let mut current = self.current(user).await?;
+        if current.untold {
+            self.teller.tell_within(lane, user).await?;
+            current = self.current(user).await?;
+        }
+        if !unchanged(&current) {
             return Err(Error::CredentialsInvalid);
+        }
+        let client_id = if client_id.is_empty() { DEFAULT_CLIENT.to_owned() } else { client_id };
+        let admin = current.account.admin;
+        let signed_in = SignedIn { user, client_id, admin, at: SystemTime::now(), label, address };
+        lane.hold().await?;
+        let opened = match self.issuer.create_session(signed_in.clone()).await {
+            // It believes otherwise: its state is that of an older backup, or came from a pod that was frozen while telling.
+            Err(IssuerError::SubjectRefused) => {
+                self.store.note_state(user, now()).await?;
+                self.teller.tell_within(lane, user).await?;
+                lane.hold().await?;
+                self.issuer.create_session(signed_in).await?
+            }
+            opened => opened?,
         };
-        let client_id = if wanted.client_id.is_empty() { DEFAULT_CLIENT.to_owned() } else { wanted.client_id };
-        let signed_in = SignedIn {
-            user,
-            client_id,
-            admin: current.account.admin,
-            at: SystemTime::now(),
-            label: wanted.label,
-            address: wanted.address,
-        };
-        let opened = self.issuer.create_session(signed_in).await?;
+        // Whoever lost the lane meanwhile, for being frozen, may have opened it after others were ended: nobody gets its tokens.
+        if !unchanged(&self.current(user).await?) {
+            return Err(Error::CredentialsInvalid);
+        }
         Ok(Welcome { account: current.account, opened })
+    }
+
+    /// What proves a person by now.
+    async fn current(&self, user: UserId) -> Result<Credentials, Error> {
+        self.store.credentials_of(user).await?.ok_or(Error::CredentialsInvalid)
     }
 
     /// Checks the password of whoever has `handle`. Every refusal costs the same: one attempt that was counted before,
@@ -70,7 +105,7 @@ impl Accounts {
         password: Password,
         address: IpAddr,
     ) -> Result<(Credentials, Place), Error> {
-        self.take_attempt(address)?;
+        self.take_from(Limit::Attempts, address).await?;
         let place = self.pool.place()?;
         let key = self.attempt_keys.of(handle, address);
         if let Some(wait) = self.store.reserve_attempt(key, self.delays, now()).await? {

@@ -1,21 +1,25 @@
 //! What every store must do: one function for each promise, and the macro that lists them.
 
+use std::any::Any;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::millis;
 use uuid::Uuid;
 
-use super::{Changed, Created, Notice, Store};
+use super::{Changed, Created, Holder, Notice, Store};
 use crate::account::{DisplayName, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::{Invitation, InvitationDigest};
+use crate::throttle::quota::{BucketKey, Quota};
 use crate::throttle::{AttemptKey, Delays, FORGET_AFTER, KNOWN_FOR};
 
-/// Makes a test of each promise; `$open` opens the store that is kept in a folder.
+/// Makes a test of each promise. `$world` gives a [`World`], or nothing where this machine lacks what the store needs.
 macro_rules! suite {
-    ($open:expr) => {
-        $crate::store::conformance::suite!($open;
+    ($world:expr) => {
+        $crate::store::conformance::suite!($world;
             accounts_are_kept_over_a_restart,
             one_handle_is_one_account,
             an_invitation_admits_one_person,
@@ -27,27 +31,68 @@ macro_rules! suite {
             the_last_admin_stays,
             deletion_hides_at_once_and_ends_later,
             a_newer_notice_takes_the_place_of_the_older,
+            any_text_may_be_asked_for,
             of_many_attempts_at_once_only_the_free_are_let_through,
             a_known_address_is_apart_from_strangers,
             known_addresses_are_bounded,
+            of_many_takers_at_once_only_the_burst_is_let_through,
+            a_bucket_fills_as_the_quota_says,
             old_attempts_are_forgotten,
+            forgetting_on_all_pods_at_once_takes_nothing_that_counts,
+            a_lane_has_one_holder_at_a_time,
+            a_lane_whose_time_is_over_is_free,
         );
     };
-    ($open:expr; $($promise:ident),* $(,)?) => {$(
+    ($world:expr; $($promise:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $promise() {
-            let folder = tempfile::tempdir().unwrap();
-            let open = $open;
-            let world = $crate::store::conformance::World { open: || open(folder.path()) };
-            $crate::store::conformance::$promise(world).await;
+            if let Some(world) = $world.await {
+                $crate::store::conformance::$promise(world).await;
+            }
         }
     )*};
 }
 pub(crate) use suite;
 
-/// Opens the store, the same one each time.
-pub(crate) struct World<Open> {
-    pub(crate) open: Open,
+type Opener = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Arc<dyn Store>>>>>;
+
+/// A store that can be opened again and again.
+pub(crate) struct World {
+    opener: Opener,
+    /// Whether several processes may have it open.
+    shared: bool,
+    _kept: Box<dyn Any>,
+}
+
+impl World {
+    /// A store that one process owns. `kept` is what it is in.
+    pub(crate) fn of_one<S: Store, F: Future<Output = S>>(kept: impl Any, open: impl Fn() -> F + 'static) -> Self
+    where
+        F: 'static,
+    {
+        let opener: Opener = Box::new(move || {
+            let opening = open();
+            Box::pin(async move { Arc::new(opening.await) as Arc<dyn Store> })
+        });
+        Self { opener, shared: false, _kept: Box::new(kept) }
+    }
+
+    /// A store that pods share.
+    pub(crate) fn of_many<S: Store, F: Future<Output = S> + 'static>(open: impl Fn() -> F + 'static) -> Self {
+        Self { shared: true, ..Self::of_one((), open) }
+    }
+
+    /// The store, as a pod has it after its start.
+    async fn open(&self) -> Arc<dyn Store> {
+        (self.opener)().await
+    }
+
+    /// The store as two pods have it at the same time.
+    async fn pods(&self) -> [Arc<dyn Store>; 2] {
+        let first = self.open().await;
+        let second = if self.shared { self.open().await } else { Arc::clone(&first) };
+        [first, second]
+    }
 }
 
 const NOW: i64 = 1_800_000_000_000;
@@ -67,7 +112,7 @@ fn person(text: &str) -> NewAccount {
     }
 }
 
-async fn register(store: &impl Store, text: &str) -> UserId {
+async fn register(store: &dyn Store, text: &str) -> UserId {
     let person = person(text);
     assert_eq!(store.create_account(&person, None).await.unwrap(), Created::Done);
     person.user
@@ -77,13 +122,13 @@ fn attempt(account: u8, address: u8) -> AttemptKey {
     AttemptKey { account: [account; 16], address: [address; 16] }
 }
 
-pub(crate) async fn accounts_are_kept_over_a_restart<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
-    let user = register(&store, "alice").await;
+pub(crate) async fn accounts_are_kept_over_a_restart(world: World) {
+    let store = world.open().await;
+    let user = register(&*store, "alice").await;
     let renamed = store.set_display_name(user, &DisplayName::read("Alice L.").unwrap()).await.unwrap().unwrap();
     assert_eq!(renamed.display_name.as_str(), "Alice L.");
     drop(store);
-    let store = (world.open)().await;
+    let store = world.open().await;
     let account = store.account(user).await.unwrap().unwrap();
     assert_eq!(account, renamed);
     assert_eq!((account.user, account.admin, account.disabled), (user, false, false));
@@ -96,27 +141,30 @@ pub(crate) async fn accounts_are_kept_over_a_restart<S: Store>(world: World<impl
     assert!(store.set_display_name(UserId(Uuid::now_v7()), &DisplayName::read("x").unwrap()).await.unwrap().is_none());
 }
 
-pub(crate) async fn one_handle_is_one_account<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
+pub(crate) async fn one_handle_is_one_account(world: World) {
+    let pods = world.pods().await;
     let people: Vec<_> = (0..16).map(|_| person("alice")).collect();
-    let created = futures_util::future::join_all(people.iter().map(|person| store.create_account(person, None))).await;
+    let created = people.iter().zip(pods.iter().cycle()).map(|(person, pod)| pod.create_account(person, None));
+    let created = futures_util::future::join_all(created).await;
     let created: Vec<_> = created.into_iter().map(Result::unwrap).collect();
     assert_eq!(created.iter().filter(|created| **created == Created::Done).count(), 1);
     assert_eq!(created.iter().filter(|created| **created == Created::HandleTaken).count(), 15);
 }
 
-async fn invite(store: &impl Store, expires_at: i64) -> InvitationDigest {
+async fn invite(store: &dyn Store, expires_at: i64) -> InvitationDigest {
     let digest = Invitation::generate().digest();
     assert!(store.create_invitation(digest, NOW - 10, expires_at, 100).await.unwrap());
     digest
 }
 
-pub(crate) async fn an_invitation_admits_one_person<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
-    let digest = invite(&store, NOW + 1).await;
+pub(crate) async fn an_invitation_admits_one_person(world: World) {
+    let pods = world.pods().await;
+    let store = &pods[0];
+    let digest = invite(&**store, NOW + 1).await;
     assert!(store.invitation_usable(digest, NOW).await.unwrap());
     let people: Vec<_> = (0..16).map(|number| person(&format!("p{number}"))).collect();
-    let created = people.iter().map(|person| store.create_account(person, Some(digest)));
+    let created = people.iter().zip(pods.iter().cycle());
+    let created = created.map(|(person, pod)| pod.create_account(person, Some(digest)));
     let created = futures_util::future::join_all(created).await;
     assert_eq!(created.iter().filter(|created| matches!(created, Ok(Created::Done))).count(), 1);
     assert_eq!(created.iter().filter(|created| matches!(created, Ok(Created::InvitationInvalid))).count(), 15);
@@ -127,7 +175,7 @@ pub(crate) async fn an_invitation_admits_one_person<S: Store>(world: World<impl 
         there += usize::from(store.account(person.user).await.unwrap().is_some());
     }
     assert_eq!(there, 1);
-    let expired = invite(&store, NOW).await;
+    let expired = invite(&**store, NOW).await;
     assert!(!store.invitation_usable(expired, NOW).await.unwrap());
     for digest in [expired, Invitation::generate().digest()] {
         let refused = store.create_account(&person("late"), Some(digest)).await.unwrap();
@@ -135,31 +183,31 @@ pub(crate) async fn an_invitation_admits_one_person<S: Store>(world: World<impl 
     }
 }
 
-pub(crate) async fn an_invitation_of_a_failed_registration_stays<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
-    register(&store, "alice").await;
-    let digest = invite(&store, NOW + 1).await;
+pub(crate) async fn an_invitation_of_a_failed_registration_stays(world: World) {
+    let store = world.open().await;
+    register(&*store, "alice").await;
+    let digest = invite(&*store, NOW + 1).await;
     assert_eq!(store.create_account(&person("alice"), Some(digest)).await.unwrap(), Created::HandleTaken);
     assert_eq!(store.create_account(&person("bob"), Some(digest)).await.unwrap(), Created::Done);
 }
 
-pub(crate) async fn outstanding_invitations_are_bounded<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
-    let mut kept = Vec::new();
-    for _ in 0..3 {
+pub(crate) async fn outstanding_invitations_are_bounded(world: World) {
+    let pods = world.pods().await;
+    let kept = pods.iter().cycle().take(8).map(|pod| async move {
         let digest = Invitation::generate().digest();
-        kept.push(store.create_invitation(digest, NOW, NOW + 100, 2).await.unwrap());
-    }
-    assert_eq!(kept, [true, true, false]);
+        pod.create_invitation(digest, NOW, NOW + 100, 2).await.unwrap()
+    });
+    let kept = futures_util::future::join_all(kept).await;
+    assert_eq!(kept.iter().filter(|kept| **kept).count(), 2);
     // Expired ones make room.
-    assert!(store.create_invitation(Invitation::generate().digest(), NOW + 100, NOW + 200, 2).await.unwrap());
+    assert!(pods[0].create_invitation(Invitation::generate().digest(), NOW + 100, NOW + 200, 2).await.unwrap());
 }
 
-pub(crate) async fn users_are_those_who_can_be_reached<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
-    let alice = register(&store, "alice").await;
-    let bob = register(&store, "bob").await;
-    let carol = register(&store, "carol").await;
+pub(crate) async fn users_are_those_who_can_be_reached(world: World) {
+    let store = world.open().await;
+    let alice = register(&*store, "alice").await;
+    let bob = register(&*store, "bob").await;
+    let carol = register(&*store, "carol").await;
     store.set_disabled(bob, true, NOW).await.unwrap();
     store.begin_deletion(carol, NOW).await.unwrap();
     let asked = [alice, bob, carol, alice, UserId(Uuid::now_v7())];
@@ -167,55 +215,64 @@ pub(crate) async fn users_are_those_who_can_be_reached<S: Store>(world: World<im
     assert_eq!(store.users(&[]).await.unwrap(), []);
 }
 
-pub(crate) async fn a_hash_is_renewed_only_in_place_of_the_same<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
-    let user = register(&store, "alice").await;
+pub(crate) async fn a_hash_is_renewed_only_in_place_of_the_same(world: World) {
+    let store = world.open().await;
+    let user = register(&*store, "alice").await;
     store.renew_password_hash(user, "hash of someone", "stolen").await.unwrap();
     store.renew_password_hash(user, "hash of alice", "renewed").await.unwrap();
     let credentials = store.credentials_of(user).await.unwrap().unwrap();
     assert_eq!((credentials.password_hash.as_str(), credentials.version), ("renewed", 1));
 }
 
-pub(crate) async fn a_password_changes_once_for_one_version<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
-    let user = register(&store, "alice").await;
-    assert!(store.change_password(user, 1, "second", "session-1", NOW).await.unwrap());
-    assert!(!store.change_password(user, 1, "third", "session-2", NOW).await.unwrap());
+pub(crate) async fn a_password_changes_once_for_one_version(world: World) {
+    let pods = world.pods().await;
+    let store = &pods[0];
+    let user = register(&**store, "alice").await;
+    let changes = (0..8).zip(pods.iter().cycle()).map(|(number, pod)| async move {
+        let (hash, session) = (format!("hash {number}"), format!("session {number}"));
+        pod.change_password(user, 1, &hash, &session, NOW).await.unwrap().then_some((hash, session))
+    });
+    let changed: Vec<_> = futures_util::future::join_all(changes).await.into_iter().flatten().collect();
+    let [(hash, session)] = &changed[..] else { panic!("{changed:?}") };
     let credentials = store.credentials_of(user).await.unwrap().unwrap();
-    assert_eq!((credentials.password_hash.as_str(), credentials.version, credentials.untold), ("second", 2, true));
+    assert_eq!((&credentials.password_hash, credentials.version, credentials.untold), (hash, 2, true));
     let notices = store.notices(user).await.unwrap();
-    assert!(matches!(&notices[..], [(_, Notice::EndSessions { except })] if except == "session-1"), "{notices:?}");
+    assert!(matches!(&notices[..], [(_, Notice::EndSessions { except })] if except == session), "{notices:?}");
     store.set_disabled(user, true, NOW).await.unwrap();
     let version = store.credentials_of(user).await.unwrap().unwrap().version;
     assert!(version > 2);
     assert!(!store.change_password(user, version, "fourth", "", NOW).await.unwrap(), "the account is disabled");
 }
 
-pub(crate) async fn the_last_admin_stays<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
-    let alice = register(&store, "alice").await;
-    let bob = register(&store, "bob").await;
+pub(crate) async fn the_last_admin_stays(world: World) {
+    let [store, other] = world.pods().await;
+    let alice = register(&*store, "alice").await;
+    let bob = register(&*store, "bob").await;
     assert!(matches!(store.set_admin(alice, true, NOW).await.unwrap(), Changed::Done(account) if account.admin));
     assert_eq!(store.set_admin(alice, false, NOW).await.unwrap(), Changed::LastAdmin);
     assert_eq!(store.set_disabled(alice, true, NOW).await.unwrap(), Changed::LastAdmin);
     assert_eq!(store.begin_deletion(alice, NOW).await.unwrap(), Changed::LastAdmin);
     store.set_admin(bob, true, NOW).await.unwrap();
     // Of two who are ended at once one stays.
-    let (first, second) = tokio::join!(store.set_admin(alice, false, NOW), store.set_disabled(bob, true, NOW));
-    let refused = [first.unwrap(), second.unwrap()].iter().filter(|changed| **changed == Changed::LastAdmin).count();
-    assert_eq!(refused, 1);
+    for _ in 0..20 {
+        let (first, second) = tokio::join!(store.set_admin(alice, false, NOW), other.set_disabled(bob, true, NOW));
+        let changed = [first.unwrap(), second.unwrap()];
+        assert_eq!(changed.iter().filter(|changed| **changed == Changed::LastAdmin).count(), 1);
+        store.set_admin(alice, true, NOW).await.unwrap();
+        other.set_disabled(bob, false, NOW).await.unwrap();
+    }
     assert_eq!(store.set_admin(UserId(Uuid::now_v7()), true, NOW).await.unwrap(), Changed::Unknown);
 }
 
-pub(crate) async fn deletion_hides_at_once_and_ends_later<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
-    let user = register(&store, "alice").await;
+pub(crate) async fn deletion_hides_at_once_and_ends_later(world: World) {
+    let store = world.open().await;
+    let user = register(&*store, "alice").await;
     let key = attempt(1, 1);
     store.finish_deletion(user, key.account).await.unwrap();
     assert!(store.account(user).await.unwrap().is_some(), "nobody asked for it yet");
     assert!(matches!(store.begin_deletion(user, NOW).await.unwrap(), Changed::Done(_)));
     drop(store);
-    let store = (world.open)().await;
+    let store = world.open().await;
     assert!(store.account(user).await.unwrap().is_none());
     assert!(store.account_by_handle(&handle("alice")).await.unwrap().is_none());
     assert_eq!(store.set_admin(user, true, NOW).await.unwrap(), Changed::Unknown);
@@ -230,9 +287,9 @@ pub(crate) async fn deletion_hides_at_once_and_ends_later<S: Store>(world: World
     assert_eq!(store.create_account(&person("alice"), None).await.unwrap(), Created::Done);
 }
 
-pub(crate) async fn a_newer_notice_takes_the_place_of_the_older<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
-    let user = register(&store, "alice").await;
+pub(crate) async fn a_newer_notice_takes_the_place_of_the_older(world: World) {
+    let store = world.open().await;
+    let user = register(&*store, "alice").await;
     let except = |session: &str| Notice::EndSessions { except: session.into() };
     assert!(store.change_password(user, 1, "second", "one", NOW).await.unwrap());
     let (older, _) = store.notices(user).await.unwrap()[0];
@@ -247,17 +304,25 @@ pub(crate) async fn a_newer_notice_takes_the_place_of_the_older<S: Store>(world:
     assert!(store.users_with_notices(10).await.unwrap().is_empty());
 }
 
-pub(crate) async fn of_many_attempts_at_once_only_the_free_are_let_through<S: Store>(
-    world: World<impl AsyncFn() -> S>,
-) {
-    let store = (world.open)().await;
+pub(crate) async fn any_text_may_be_asked_for(world: World) {
+    let store = world.open().await;
+    for typed in ["", "a\0b", "\u{202e}\u{1f980}", "'; --", &"x".repeat(10_000)] {
+        assert!(store.credentials(&Handle::nobodys(typed)).await.unwrap().is_none());
+    }
+    let name = DisplayName::read("\u{1f980} '; -- \\ \"").unwrap();
+    let user = register(&*store, "alice").await;
+    assert_eq!(store.set_display_name(user, &name).await.unwrap().unwrap().display_name, name);
+}
+
+pub(crate) async fn of_many_attempts_at_once_only_the_free_are_let_through(world: World) {
+    let pods = world.pods().await;
     let key = attempt(1, 1);
-    let tries = (0..100).map(|_| store.reserve_attempt(key, DELAYS, NOW));
+    let tries = pods.iter().cycle().take(100).map(|pod| pod.reserve_attempt(key, DELAYS, NOW));
     let waits: Vec<_> = futures_util::future::join_all(tries).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(waits.iter().filter(|wait| wait.is_none()).count(), 5);
     assert!(waits.iter().flatten().all(|wait| *wait == Duration::from_secs(1)));
-    drop(store);
-    let store = (world.open)().await;
+    drop(pods);
+    let store = world.open().await;
     assert_eq!(store.reserve_attempt(key, DELAYS, NOW + 400).await.unwrap(), Some(Duration::from_millis(600)));
     assert_eq!(store.reserve_attempt(key, DELAYS, NOW + 1000).await.unwrap(), None);
     assert_eq!(store.reserve_attempt(key, DELAYS, NOW + 1000).await.unwrap(), Some(Duration::from_secs(2)));
@@ -266,8 +331,8 @@ pub(crate) async fn of_many_attempts_at_once_only_the_free_are_let_through<S: St
     assert_eq!(store.reserve_attempt(key, DELAYS, NOW + 1000).await.unwrap(), None);
 }
 
-pub(crate) async fn a_known_address_is_apart_from_strangers<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
+pub(crate) async fn a_known_address_is_apart_from_strangers(world: World) {
+    let store = world.open().await;
     let owner = attempt(1, 200);
     assert_eq!(store.reserve_attempt(owner, DELAYS, NOW).await.unwrap(), None);
     store.attempt_succeeded(owner, 8, NOW).await.unwrap();
@@ -281,8 +346,8 @@ pub(crate) async fn a_known_address_is_apart_from_strangers<S: Store>(world: Wor
     assert_eq!(store.reserve_attempt(owner, DELAYS, long_after - 1).await.unwrap(), None);
 }
 
-pub(crate) async fn known_addresses_are_bounded<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
+pub(crate) async fn known_addresses_are_bounded(world: World) {
+    let store = world.open().await;
     for address in 1..=10 {
         let key = attempt(1, address);
         assert_eq!(store.reserve_attempt(key, DELAYS, NOW + i64::from(address)).await.unwrap(), None);
@@ -303,8 +368,32 @@ pub(crate) async fn known_addresses_are_bounded<S: Store>(world: World<impl Asyn
     assert_eq!(known, [8, 9, 10]);
 }
 
-pub(crate) async fn old_attempts_are_forgotten<S: Store>(world: World<impl AsyncFn() -> S>) {
-    let store = (world.open)().await;
+pub(crate) async fn of_many_takers_at_once_only_the_burst_is_let_through(world: World) {
+    let pods = world.pods().await;
+    let quota = Quota { burst: 7, refill: Duration::from_secs(2) };
+    let takes = pods.iter().cycle().take(100).map(|pod| pod.take(BucketKey([1; 16]), quota, NOW));
+    let waits: Vec<_> = futures_util::future::join_all(takes).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(waits.iter().filter(|wait| wait.is_none()).count(), 7);
+    assert!(waits.iter().flatten().all(|wait| *wait == quota.refill));
+    assert_eq!(pods[1].take(BucketKey([2; 16]), quota, NOW).await.unwrap(), None, "another bucket is full");
+}
+
+pub(crate) async fn a_bucket_fills_as_the_quota_says(world: World) {
+    let [store, other] = world.pods().await;
+    let quota = Quota { burst: 3, refill: Duration::from_secs(2) };
+    let (bucket, mut full_at) = (BucketKey([1; 16]), 0);
+    // Also by clocks that are apart, or set back.
+    for (number, after) in [0, 0, 0, 0, 500, 2000, 2001, 2000, 9000, 1000, 9000, 9000, -500_000, 0].iter().enumerate() {
+        let expected = quota.take(full_at, NOW + after);
+        let pod = if number % 2 == 0 { &store } else { &other };
+        let answer = pod.take(bucket, quota, NOW + after).await.unwrap();
+        assert_eq!(answer, expected.err(), "take {number}");
+        full_at = expected.unwrap_or(full_at);
+    }
+}
+
+pub(crate) async fn old_attempts_are_forgotten(world: World) {
+    let store = world.open().await;
     let once = Delays { free: 1, first: FORGET_AFTER * 10, max: FORGET_AFTER * 10 };
     let known = attempt(1, 1);
     store.reserve_attempt(known, DELAYS, NOW).await.unwrap();
@@ -313,14 +402,87 @@ pub(crate) async fn old_attempts_are_forgotten<S: Store>(world: World<impl Async
         assert_eq!(store.reserve_attempt(attempt(account, 1), once, at).await.unwrap(), None);
     }
     let day_later = NOW + 1 + i64::try_from(FORGET_AFTER.as_millis()).unwrap();
-    store.forget_attempts(day_later, 100).await.unwrap();
+    store.forget(day_later, 100).await.unwrap();
     assert_eq!(store.reserve_attempt(attempt(2, 1), once, NOW + 10).await.unwrap(), None, "forgotten");
     assert!(store.reserve_attempt(attempt(3, 1), once, NOW + 10).await.unwrap().is_some(), "not yet");
     // One row is kept: the known address, although it is the oldest.
-    store.forget_attempts(NOW + 10, 1).await.unwrap();
+    store.forget(NOW + 10, 1).await.unwrap();
     assert_eq!(store.reserve_attempt(attempt(3, 1), once, NOW + 10).await.unwrap(), None);
     let hammered = Delays { free: 0, ..once };
     let _counted = store.reserve_attempt(attempt(1, 9), hammered, NOW + 10).await.unwrap();
     assert!(store.reserve_attempt(attempt(1, 8), hammered, NOW + 10).await.unwrap().is_some());
     assert_eq!(store.reserve_attempt(known, DELAYS, NOW + 10).await.unwrap(), None, "still known");
+}
+
+pub(crate) async fn forgetting_on_all_pods_at_once_takes_nothing_that_counts(world: World) {
+    let pods = world.pods().await;
+    let once = Delays { free: 1, first: FORGET_AFTER, max: FORGET_AFTER };
+    let quota = Quota { burst: 1, refill: Duration::from_secs(3600) };
+    let day_later = NOW + millis_of(FORGET_AFTER) + 1;
+    let invitation = invite(&*pods[0], day_later + 1).await;
+    for account in 0..40 {
+        assert_eq!(pods[0].reserve_attempt(attempt(account, 1), once, NOW).await.unwrap(), None);
+        assert_eq!(pods[0].take(BucketKey([account; 16]), quota, NOW).await.unwrap(), None);
+    }
+    let calls = (100..140).zip(pods.iter().cycle()).map(|(account, pod)| async move {
+        assert_eq!(pod.reserve_attempt(attempt(account, 1), once, day_later).await.unwrap(), None);
+        assert_eq!(pod.take(BucketKey([account; 16]), quota, day_later).await.unwrap(), None);
+        pod.forget(day_later, 100).await.unwrap();
+    });
+    futures_util::future::join_all(calls).await;
+    for account in 0..40 {
+        assert_eq!(pods[1].reserve_attempt(attempt(account, 1), once, NOW + 2).await.unwrap(), None, "forgotten");
+    }
+    for account in 100..140 {
+        assert!(pods[1].reserve_attempt(attempt(account, 1), once, day_later).await.unwrap().is_some());
+        assert!(pods[1].take(BucketKey([account; 16]), quota, day_later).await.unwrap().is_some());
+    }
+    assert!(pods[1].invitation_usable(invitation, day_later).await.unwrap());
+}
+
+fn holder() -> Holder {
+    Holder(Uuid::now_v7())
+}
+
+const LONG: Duration = Duration::from_secs(600);
+
+pub(crate) async fn a_lane_has_one_holder_at_a_time(world: World) {
+    let pods = world.pods().await;
+    let user = UserId(Uuid::now_v7());
+    let holders: Vec<_> = (0..16).map(|_| holder()).collect();
+    let taken = holders.iter().zip(pods.iter().cycle()).map(|(holder, pod)| pod.take_lane(user, *holder, LONG));
+    let taken: Vec<_> = futures_util::future::join_all(taken).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(taken.iter().filter(|taken| **taken).count(), 1);
+    let winner = holders[taken.iter().position(|taken| *taken).unwrap()];
+    let other = holder();
+    assert!(pods[1].take_lane(UserId(Uuid::now_v7()), other, LONG).await.unwrap(), "another person's is free");
+    assert!(pods[1].keep_lane(user, winner, LONG).await.unwrap());
+    assert!(!pods[0].keep_lane(user, other, LONG).await.unwrap());
+    // Only who is in it can leave it.
+    pods[0].leave_lane(user, other).await.unwrap();
+    assert!(!pods[0].take_lane(user, other, LONG).await.unwrap());
+    pods[0].leave_lane(user, winner).await.unwrap();
+    assert!(pods[1].take_lane(user, other, LONG).await.unwrap());
+}
+
+pub(crate) async fn a_lane_whose_time_is_over_is_free(world: World) {
+    let [store, other] = world.pods().await;
+    let user = UserId(Uuid::now_v7());
+    let (frozen, next) = (holder(), holder());
+    assert!(store.take_lane(user, frozen, Duration::ZERO).await.unwrap());
+    // Nobody wanted it meanwhile, so it is still theirs.
+    assert!(store.keep_lane(user, frozen, Duration::ZERO).await.unwrap());
+    assert!(other.take_lane(user, next, LONG).await.unwrap());
+    assert!(!store.keep_lane(user, frozen, LONG).await.unwrap(), "they notice");
+    store.leave_lane(user, frozen).await.unwrap();
+    other.forget(NOW, 100).await.unwrap();
+    assert!(other.keep_lane(user, next, LONG).await.unwrap());
+    let (gone, gone_holder) = (UserId(Uuid::now_v7()), holder());
+    assert!(store.take_lane(gone, gone_holder, Duration::ZERO).await.unwrap());
+    store.forget(NOW, 100).await.unwrap();
+    assert!(!store.keep_lane(gone, gone_holder, LONG).await.unwrap());
+}
+
+fn millis_of(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap()
 }

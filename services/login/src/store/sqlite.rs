@@ -1,10 +1,12 @@
-//! The store in one SQLite file.
+//! The store in one SQLite file, which one process owns; `flaghoist admin` may have it open beside that one.
 
 mod accounts;
 mod attempts;
+mod memory;
 mod notices;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,10 +15,12 @@ use flaghoist_runtime::sqlite::{self, Database, OpenError};
 use sqlx::migrate::Migrator;
 use sqlx::{Sqlite, Transaction};
 
-use super::{Changed, Created, Notice, Store, StoreError};
+use self::memory::Memory;
+use super::{Changed, Created, Holder, Notice, Store, StoreError};
 use crate::account::{Account, Credentials, DisplayName, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
+use crate::throttle::quota::{BucketKey, Quota};
 use crate::throttle::{AttemptKey, Delays};
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -25,12 +29,13 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 #[derive(Clone, Debug)]
 pub(crate) struct SqliteStore {
     database: Database,
+    memory: Arc<Memory>,
 }
 
 impl SqliteStore {
     /// Opens, or makes, the file at `path`. Another process may have it open, too.
     pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
-        Ok(Self { database: sqlite::open(path, &MIGRATOR).await? })
+        Ok(Self { database: sqlite::open(path, &MIGRATOR).await?, memory: Arc::default() })
     }
 
     /// Closes all connections.
@@ -44,10 +49,9 @@ impl SqliteStore {
     }
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        if sqlite::transient(&error) { Self::Unavailable(Box::new(error)) } else { Self::Failed(Box::new(error)) }
-    }
+fn failed(error: sqlx::Error) -> StoreError {
+    let transient = sqlite::transient(&error);
+    if transient { StoreError::Unavailable(Box::new(error)) } else { StoreError::Failed(Box::new(error)) }
 }
 
 /// The bytes by which a person is kept.
@@ -67,37 +71,37 @@ impl Store for SqliteStore {
         new: &NewAccount,
         invitation: Option<InvitationDigest>,
     ) -> Result<Created, StoreError> {
-        Ok(accounts::create(self, new, invitation).await?)
+        accounts::create(self, new, invitation).await.map_err(failed)
     }
 
     async fn account(&self, user: UserId) -> Result<Option<Account>, StoreError> {
-        let found = accounts::by_user(&self.database.readers, user).await?;
+        let found = accounts::by_user(&self.database.readers, user).await.map_err(failed)?;
         Ok(found.filter(|found| !found.deleting).map(|found| found.account))
     }
 
     async fn account_by_handle(&self, handle: &Handle) -> Result<Option<Account>, StoreError> {
-        let found = accounts::by_handle(&self.database.readers, handle).await?;
+        let found = accounts::by_handle(&self.database.readers, handle).await.map_err(failed)?;
         Ok(found.filter(|found| !found.deleting).map(|found| found.account))
     }
 
     async fn users(&self, users: &[UserId]) -> Result<Vec<(UserId, Handle)>, StoreError> {
-        Ok(accounts::users(self, users).await?)
+        accounts::users(self, users).await.map_err(failed)
     }
 
     async fn credentials(&self, handle: &Handle) -> Result<Option<Credentials>, StoreError> {
-        Ok(accounts::by_handle(&self.database.readers, handle).await?)
+        accounts::by_handle(&self.database.readers, handle).await.map_err(failed)
     }
 
     async fn credentials_of(&self, user: UserId) -> Result<Option<Credentials>, StoreError> {
-        Ok(accounts::by_user(&self.database.readers, user).await?)
+        accounts::by_user(&self.database.readers, user).await.map_err(failed)
     }
 
     async fn set_display_name(&self, user: UserId, name: &DisplayName) -> Result<Option<Account>, StoreError> {
-        Ok(accounts::set_display_name(self, user, name).await?)
+        accounts::set_display_name(self, user, name).await.map_err(failed)
     }
 
     async fn renew_password_hash(&self, user: UserId, old: &str, new: &str) -> Result<(), StoreError> {
-        Ok(accounts::renew_password_hash(self, user, old, new).await?)
+        accounts::renew_password_hash(self, user, old, new).await.map_err(failed)
     }
 
     async fn change_password(
@@ -108,23 +112,23 @@ impl Store for SqliteStore {
         kept_session: &str,
         now: i64,
     ) -> Result<bool, StoreError> {
-        Ok(accounts::change_password(self, user, version, hash, kept_session, now).await?)
+        accounts::change_password(self, user, version, hash, kept_session, now).await.map_err(failed)
     }
 
     async fn set_disabled(&self, user: UserId, disabled: bool, now: i64) -> Result<Changed, StoreError> {
-        Ok(accounts::change(self, user, accounts::Change::Disabled(disabled), now).await?)
+        accounts::change(self, user, accounts::Change::Disabled(disabled), now).await.map_err(failed)
     }
 
     async fn set_admin(&self, user: UserId, admin: bool, now: i64) -> Result<Changed, StoreError> {
-        Ok(accounts::change(self, user, accounts::Change::Admin(admin), now).await?)
+        accounts::change(self, user, accounts::Change::Admin(admin), now).await.map_err(failed)
     }
 
     async fn begin_deletion(&self, user: UserId, now: i64) -> Result<Changed, StoreError> {
-        Ok(accounts::change(self, user, accounts::Change::Deleting, now).await?)
+        accounts::change(self, user, accounts::Change::Deleting, now).await.map_err(failed)
     }
 
     async fn finish_deletion(&self, user: UserId, attempts_at: [u8; 16]) -> Result<(), StoreError> {
-        Ok(accounts::finish_deletion(self, user, attempts_at).await?)
+        accounts::finish_deletion(self, user, attempts_at).await.map_err(failed)
     }
 
     async fn create_invitation(
@@ -134,44 +138,73 @@ impl Store for SqliteStore {
         expires_at: i64,
         outstanding_max: u32,
     ) -> Result<bool, StoreError> {
-        Ok(accounts::create_invitation(self, digest, now, expires_at, outstanding_max).await?)
+        accounts::create_invitation(self, digest, now, expires_at, outstanding_max).await.map_err(failed)
     }
 
     async fn invitation_usable(&self, digest: InvitationDigest, now: i64) -> Result<bool, StoreError> {
-        Ok(accounts::invitation_usable(self, digest, now).await?)
+        accounts::invitation_usable(self, digest, now).await.map_err(failed)
     }
 
     async fn reserve_attempt(&self, key: AttemptKey, delays: Delays, now: i64) -> Result<Option<Duration>, StoreError> {
-        Ok(attempts::reserve(self, key, delays, now).await?)
+        attempts::reserve(self, key, delays, now).await.map_err(failed)
     }
 
     async fn attempt_succeeded(&self, key: AttemptKey, known_max: u32, now: i64) -> Result<(), StoreError> {
-        Ok(attempts::succeeded(self, key, known_max, now).await?)
+        attempts::succeeded(self, key, known_max, now).await.map_err(failed)
     }
 
-    async fn forget_attempts(&self, now: i64, rows_max: u32) -> Result<(), StoreError> {
-        Ok(attempts::forget(self, now, rows_max).await?)
+    async fn take(&self, bucket: BucketKey, quota: Quota, now: i64) -> Result<Option<Duration>, StoreError> {
+        Ok(self.memory.take(bucket, quota, now))
+    }
+
+    async fn forget(&self, now: i64, rows_max: u32) -> Result<(), StoreError> {
+        self.memory.forget(now);
+        accounts::forget_invitations(self, now).await.map_err(failed)?;
+        attempts::forget(self, now, rows_max).await.map_err(failed)
+    }
+
+    async fn take_lane(&self, user: UserId, holder: Holder, hold: Duration) -> Result<bool, StoreError> {
+        Ok(self.memory.take_lane(user, holder, hold))
+    }
+
+    async fn keep_lane(&self, user: UserId, holder: Holder, hold: Duration) -> Result<bool, StoreError> {
+        Ok(self.memory.keep_lane(user, holder, hold))
+    }
+
+    async fn leave_lane(&self, user: UserId, holder: Holder) -> Result<(), StoreError> {
+        self.memory.leave_lane(user, holder);
+        Ok(())
+    }
+
+    async fn note_state(&self, user: UserId, now: i64) -> Result<(), StoreError> {
+        notices::note_state(self, user, now).await.map_err(failed)
     }
 
     async fn notices(&self, user: UserId) -> Result<Vec<(i64, Notice)>, StoreError> {
-        Ok(notices::of(self, user).await?)
+        notices::of(self, user).await.map_err(failed)
     }
 
     async fn users_with_notices(&self, max: u32) -> Result<Vec<UserId>, StoreError> {
-        Ok(notices::users(self, max).await?)
+        notices::users(self, max).await.map_err(failed)
     }
 
     async fn told(&self, id: i64) -> Result<(), StoreError> {
-        Ok(notices::told(self, id).await?)
+        notices::told(self, id).await.map_err(failed)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::conformance::World;
 
-    crate::store::conformance::suite!(|folder: &Path| {
-        let path = folder.join("login.db");
-        async move { SqliteStore::open(&path).await.unwrap() }
+    crate::store::conformance::suite!(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("login.db");
+        // One process owns the file, so its pods are one.
+        Some(World::of_one(folder, move || {
+            let path = path.clone();
+            async move { SqliteStore::open(&path).await.unwrap() }
+        }))
     });
 }

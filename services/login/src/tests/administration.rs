@@ -1,5 +1,6 @@
 //! What admins do.
 
+use flaghoist_runtime::StoreAddress;
 use flaghoist_runtime::fault::Reason;
 use tonic::Code;
 
@@ -10,18 +11,18 @@ use crate::{GrantError, Granted, grant_admin};
 async fn the_first_admin_is_made_on_the_machine_while_the_server_runs() {
     let world = World::new().await;
     let alice = world.person("alice").await;
-    let granted = grant_admin(&world.place(), "@ALICE").await.unwrap();
+    let granted = grant_admin(&world.address(), &world.place(), "@ALICE").await.unwrap();
     assert_eq!(granted, Granted { handle: "alice".into(), already: false });
-    let again = grant_admin(&world.place(), "alice").await.unwrap();
+    let again = grant_admin(&world.address(), &world.place(), "alice").await.unwrap();
     assert!(again.already);
     let welcome = world.at("192.0.2.1").login("alice", PASSWORD).await.unwrap();
     assert!(welcome.account.unwrap().admin);
     assert_eq!(welcome.tokens.unwrap().scope, "chat.send chat.read admin");
     assert_eq!(world.issuer.state(&alice.name()), Some((true, true)), "the issuer was told before");
-    assert!(matches!(grant_admin(&world.place(), "bob").await, Err(GrantError::Unknown(_))));
-    assert!(matches!(grant_admin(&world.place(), "b b").await, Err(GrantError::Handle(_))));
+    assert!(matches!(grant_admin(&world.address(), &world.place(), "bob").await, Err(GrantError::Unknown(_))));
+    assert!(matches!(grant_admin(&world.address(), &world.place(), "b b").await, Err(GrantError::Handle(_))));
     let elsewhere = flaghoist_runtime::Place::new("/nonexistent");
-    assert!(matches!(grant_admin(&elsewhere, "alice").await, Err(GrantError::NoStore(_))));
+    assert!(matches!(grant_admin(&StoreAddress::Folder, &elsewhere, "alice").await, Err(GrantError::NoStore(_))));
 }
 
 #[tokio::test]

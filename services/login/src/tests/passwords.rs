@@ -9,7 +9,6 @@ use tonic_types::StatusExt as _;
 use super::world::*;
 use crate::handle::Handle;
 use crate::hashing::Cost;
-use crate::store::Store as _;
 
 #[tokio::test]
 async fn case_77_any_text_is_a_password_in_one_spelling() {
@@ -101,7 +100,7 @@ async fn no_session_outlives_the_password_that_opened_it() {
     let user = flaghoist_runtime::names::UserId::parse(&alice.name()).unwrap();
     let begun = world.accounts.pool().begun();
     // A sign-in is held up after its password was checked, and meanwhile the password changes.
-    let held = world.accounts.lane(user).lock().await;
+    let held = world.accounts.lanes().enter(user).await.unwrap();
     let late = tokio::spawn({
         let alice = alice.clone();
         async move { alice.login("alice", PASSWORD).await }
@@ -111,7 +110,7 @@ async fn no_session_outlives_the_password_that_opened_it() {
         let alice = alice.clone();
         async move { alice.change_password(PASSWORD, "other flowers in the sun").await }
     });
-    let store = world.store().await;
+    let store = world.store();
     eventually("the change", async || store.credentials_of(user).await.unwrap().unwrap().version == 2).await;
     drop(held);
     change.await.unwrap().unwrap();
@@ -146,7 +145,7 @@ async fn hashes_are_renewed_at_sign_in_when_the_cost_rises() {
     world.person("alice").await;
     let dear = Cost { memory_kib: 128, passes: 2, lanes: 1 };
     let world = world.restart(|settings| settings.hash_cost = dear).await;
-    let (store, handle) = (world.store().await, Handle::read("alice").unwrap());
+    let (store, handle) = (world.store(), Handle::read("alice").unwrap());
     let stored = async || store.credentials(&handle).await.unwrap().unwrap().password_hash;
     assert_eq!(reason(world.at("192.0.2.1").login("alice", "not the password").await), Reason::CredentialsInvalid);
     assert!(stored().await.contains("m=64,t=1"));

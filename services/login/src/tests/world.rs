@@ -14,7 +14,7 @@ use flaghoist_runtime::fault::{Reason, reason_of};
 use flaghoist_runtime::local::Slot;
 use flaghoist_runtime::names::{SessionId, UserId, parse_session};
 use flaghoist_runtime::server::ClientAddress;
-use flaghoist_runtime::{Caller, Drain, DrainTrigger, Peer, Place};
+use flaghoist_runtime::{Caller, Drain, DrainTrigger, Peer, Place, StoreAddress};
 use tempfile::TempDir;
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
@@ -26,15 +26,28 @@ use crate::hashing::Cost;
 use crate::issuer::Issuer;
 use crate::rpc::Rpc;
 use crate::settings::Settings;
+use crate::store::Store;
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 
 pub(super) const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
 pub(super) const PASSWORD: &str = "tulips in the rain";
 
-pub(super) struct World {
+/// What is there whatever becomes of the pods.
+#[derive(Clone)]
+struct Ground {
     folder: Arc<TempDir>,
+    address: StoreAddress,
+    issuer: FakeIssuer,
+}
+
+/// One pod of login and what is around it.
+pub(super) struct World {
+    ground: Ground,
     pub(super) issuer: FakeIssuer,
     pub(super) accounts: Arc<Accounts>,
+    settings: Settings,
+    store: Arc<dyn Store>,
     public: Peer,
     internal: Peer,
     _drain: DrainTrigger,
@@ -47,17 +60,19 @@ impl World {
     }
 
     pub(super) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        Self::begin(Arc::new(tempfile::tempdir().unwrap()), FakeIssuer::default(), change).await
+        Self::on(StoreAddress::Folder, change).await
     }
 
-    /// The same store and issuer after a restart.
-    pub(super) async fn restart(self, change: impl FnOnce(&mut Settings)) -> Self {
-        let (folder, issuer) = (Arc::clone(&self.folder), self.issuer.clone());
-        drop(self);
-        Self::begin(folder, issuer, change).await
+    /// Two pods on one database; nothing on a machine without PostgreSQL.
+    pub(super) async fn pods(change: impl FnOnce(&mut Settings)) -> Option<[Self; 2]> {
+        let url = flaghoist_backends::Postgres::shared().await?.database().await;
+        let address = StoreAddress::Postgres(Box::new(url.parse().unwrap()));
+        let first = Self::on(address, change).await;
+        let second = first.beside().await;
+        Some([first, second])
     }
 
-    async fn begin(folder: Arc<TempDir>, issuer: FakeIssuer, change: impl FnOnce(&mut Settings)) -> Self {
+    async fn on(address: StoreAddress, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             hash_cost: CHEAP,
             hash_threads: 2,
@@ -67,25 +82,55 @@ impl World {
             ..Settings::default()
         };
         change(&mut settings);
-        let store = SqliteStore::open(&folder.path().join(crate::STORE_FILE)).await.unwrap();
-        let accounts = Accounts::start(settings, Arc::new(store), Issuer::new(issuer.peer()), b"secret").unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::begin(Ground { folder, address, issuer: FakeIssuer::default() }, settings).await
+    }
+
+    /// Another pod on the same database, with the same issuer.
+    pub(super) async fn beside(&self) -> Self {
+        Self::begin(self.ground.clone(), self.settings.clone()).await
+    }
+
+    /// The same store and issuer after a restart.
+    pub(super) async fn restart(self, change: impl FnOnce(&mut Settings)) -> Self {
+        let (ground, mut settings) = (self.ground.clone(), self.settings.clone());
+        drop(self);
+        change(&mut settings);
+        Self::begin(ground, settings).await
+    }
+
+    async fn begin(ground: Ground, settings: Settings) -> Self {
+        let store: Arc<dyn Store> = match &ground.address {
+            StoreAddress::Folder => {
+                Arc::new(SqliteStore::open(&ground.folder.path().join(crate::STORE_FILE)).await.unwrap())
+            }
+            StoreAddress::Postgres(address) => Arc::new(PostgresStore::open(address, 8).await.unwrap()),
+        };
+        let issuer = Issuer::new(ground.issuer.peer());
+        let accounts = Accounts::start(settings.clone(), Arc::clone(&store), issuer, b"secret").unwrap();
         let accounts = Arc::new(accounts);
         let (drain, drained) = Drain::new();
-        tokio::spawn(Arc::clone(&accounts).keep_telling(drained));
+        tokio::spawn(accounts.teller().keep_telling(drained));
         let rpc = Rpc::new(Arc::clone(&accounts));
         let (public, internal) = (Slot::new("login"), Slot::new("login"));
         public.fill(rpc.public());
         internal.fill(rpc.internal());
-        Self { folder, issuer, accounts, public: public.peer(), internal: internal.peer(), _drain: drain }
+        let (public, internal) = (public.peer(), internal.peer());
+        let issuer = ground.issuer.clone();
+        Self { ground, issuer, accounts, settings, store, public, internal, _drain: drain }
     }
 
     pub(super) fn place(&self) -> Place {
-        Place::new(self.folder.path())
+        Place::new(self.ground.folder.path())
     }
 
-    /// The store, opened beside the server.
-    pub(super) async fn store(&self) -> SqliteStore {
-        SqliteStore::open(&self.folder.path().join(crate::STORE_FILE)).await.unwrap()
+    pub(super) fn address(&self) -> StoreAddress {
+        self.ground.address.clone()
+    }
+
+    /// The store as this pod has it.
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     /// Someone at an address who has not signed in.
@@ -104,7 +149,7 @@ impl World {
     pub(super) async fn admin(&self, handle: &str) -> Person {
         let someone = self.at("192.0.2.1");
         someone.register(handle, PASSWORD).await.unwrap();
-        crate::grant_admin(&self.place(), handle).await.unwrap();
+        crate::grant_admin(&self.ground.address, &self.place(), handle).await.unwrap();
         someone.signed_in(handle, PASSWORD).await
     }
 
@@ -127,6 +172,11 @@ impl Person {
     /// The same person elsewhere.
     pub(super) fn moved_to(&self, address: &str) -> Self {
         Self { address: address.parse().unwrap(), ..self.clone() }
+    }
+
+    /// The same person, whose calls go to another pod.
+    pub(super) fn on(&self, pod: &World) -> Self {
+        Self { public: pod.public.clone(), ..self.clone() }
     }
 
     /// The resource name of the account.

@@ -285,6 +285,11 @@ pub(super) async fn create_invitation(
     Ok(kept.rows_affected() > 0)
 }
 
+pub(super) async fn forget_invitations(store: &SqliteStore, now: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM invitations WHERE expires_at <= ?1").bind(now).execute(&store.database.writer).await?;
+    Ok(())
+}
+
 pub(super) async fn invitation_usable(
     store: &SqliteStore,
     digest: InvitationDigest,

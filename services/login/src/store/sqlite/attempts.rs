@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::SqliteStore;
-use crate::throttle::{AttemptKey, Attempts, Decision, Delays, FORGET_AFTER, KNOWN_FOR, STRANGERS};
+use crate::throttle::{AttemptKey, Attempts, Decision, Delays, FORGET_AFTER, KNOWN_FOR, STRANGERS, millis};
 
 pub(super) async fn reserve(
     store: &SqliteStore,
@@ -116,8 +116,4 @@ pub(super) async fn forget(store: &SqliteStore, now: i64, rows_max: u32) -> Resu
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await
-}
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

@@ -33,6 +33,12 @@ pub(super) async fn note(
     Ok(())
 }
 
+pub(super) async fn note_state(store: &SqliteStore, user: UserId, now: i64) -> Result<(), sqlx::Error> {
+    let mut transaction = store.write().await?;
+    note(&mut transaction, user, &Notice::State, now).await?;
+    transaction.commit().await
+}
+
 pub(super) async fn of(store: &SqliteStore, user: UserId) -> Result<Vec<(i64, Notice)>, sqlx::Error> {
     let rows = sqlx::query("SELECT id, kind, except_session FROM notices WHERE user_id = ?1 ORDER BY id")
         .bind(key(&user))

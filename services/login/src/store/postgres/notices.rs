@@ -1,0 +1,75 @@
+//! The table of what the issuer has yet to be told.
+
+use flaghoist_runtime::names::UserId;
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
+use super::{PostgresStore, key, user};
+use crate::store::Notice;
+
+const STATE: i16 = 1;
+const END_SESSIONS: i16 = 2;
+const ERASE: i16 = 3;
+
+/// Notes something within the transaction of `connection`.
+pub(super) async fn note(
+    connection: &mut PgConnection,
+    user: UserId,
+    notice: &Notice,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let (kind, except) = match notice {
+        Notice::State => (STATE, ""),
+        Notice::EndSessions { except } => (END_SESSIONS, except.as_str()),
+        Notice::Erase => (ERASE, ""),
+    };
+    // A new id, so that whoever tells the older one does not remove this one.
+    sqlx::query(
+        "INSERT INTO notices (user_id, kind, except_session, created_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (user_id, kind) DO UPDATE
+         SET id = DEFAULT, except_session = excluded.except_session, created_at = excluded.created_at",
+    )
+    .bind(key(&user))
+    .bind(kind)
+    .bind(except)
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn note_state(store: &PostgresStore, user: UserId, now: i64) -> Result<(), sqlx::Error> {
+    let mut transaction = store.pool.begin().await?;
+    note(&mut transaction, user, &Notice::State, now).await?;
+    transaction.commit().await
+}
+
+pub(super) async fn of(store: &PostgresStore, user: UserId) -> Result<Vec<(i64, Notice)>, sqlx::Error> {
+    let rows = sqlx::query("SELECT id, kind, except_session FROM notices WHERE user_id = $1 ORDER BY id")
+        .bind(key(&user))
+        .fetch_all(&store.pool)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let notice = match row.try_get("kind")? {
+                STATE => Notice::State,
+                END_SESSIONS => Notice::EndSessions { except: row.try_get("except_session")? },
+                _ => Notice::Erase,
+            };
+            Ok((row.try_get("id")?, notice))
+        })
+        .collect()
+}
+
+pub(super) async fn users(store: &PostgresStore, max: u32) -> Result<Vec<UserId>, sqlx::Error> {
+    let rows = sqlx::query("SELECT user_id FROM notices GROUP BY user_id ORDER BY min(id) LIMIT $1")
+        .bind(i64::from(max))
+        .fetch_all(&store.pool)
+        .await?;
+    rows.iter().map(|row| user(row.try_get("user_id")?)).collect()
+}
+
+pub(super) async fn told(store: &PostgresStore, id: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM notices WHERE id = $1").bind(id).execute(&store.pool).await?;
+    Ok(())
+}

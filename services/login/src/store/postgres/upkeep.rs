@@ -1,0 +1,66 @@
+//! Forgetting what is over, on however many pods: one of them at a time, in pieces, never waiting for a row that a call holds.
+
+use super::{PostgresStore, lock_number};
+use crate::throttle::{FORGET_AFTER, KNOWN_FOR, millis};
+
+/// Whoever forgets does so alone; the other pods leave it to them.
+const FORGETTING: i64 = lock_number(b"forgetti");
+/// How many rows go in one transaction.
+const PIECE_ROWS: i64 = 5000;
+/// How many such transactions a table gets in one round.
+const PIECES_MAX: u32 = 200;
+
+// Of each statement `$1` is how many rows a piece has.
+const OLD_ATTEMPTS: &str = "DELETE FROM attempts WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM attempts WHERE updated_at < $2 AND (known_at IS NULL OR known_at < $3)
+        LIMIT $1 FOR UPDATE SKIP LOCKED))";
+// Addresses that nobody ever signed in from go first.
+const SURPLUS_ATTEMPTS: &str = "DELETE FROM attempts WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM attempts ORDER BY known_at IS NOT NULL, updated_at
+        LIMIT least($1, greatest((SELECT count(*) FROM attempts) - $2, 0)) FOR UPDATE SKIP LOCKED))";
+const FULL_BUCKETS: &str = "DELETE FROM buckets WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM buckets WHERE full_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
+const SURPLUS_BUCKETS: &str = "DELETE FROM buckets WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM buckets ORDER BY full_at
+        LIMIT least($1, greatest((SELECT count(*) FROM buckets) - $2, 0)) FOR UPDATE SKIP LOCKED))";
+const EXPIRED_INVITATIONS: &str = "DELETE FROM invitations WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM invitations WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
+// Whoever froze in such a lane notices that it is gone.
+const LEFT_LANES: &str = "DELETE FROM lanes WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM lanes WHERE held_until <= clock_timestamp() LIMIT $1 FOR UPDATE SKIP LOCKED))";
+
+pub(super) async fn forget(store: &PostgresStore, now: i64, rows_max: u32) -> Result<(), sqlx::Error> {
+    let rows_max = i64::from(rows_max);
+    for (statement, arguments) in [
+        (OLD_ATTEMPTS, &[now - millis(FORGET_AFTER), now - millis(KNOWN_FOR)][..]),
+        (SURPLUS_ATTEMPTS, &[rows_max]),
+        (FULL_BUCKETS, &[now]),
+        (SURPLUS_BUCKETS, &[rows_max]),
+        (EXPIRED_INVITATIONS, &[now]),
+        (LEFT_LANES, &[]),
+    ] {
+        for _ in 0..PIECES_MAX {
+            if piece(store, statement, arguments).await? < PIECE_ROWS.unsigned_abs() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One transaction; answers how many rows went. None go while another pod is at it.
+async fn piece(store: &PostgresStore, statement: &'static str, arguments: &[i64]) -> Result<u64, sqlx::Error> {
+    let mut transaction = store.pool.begin().await?;
+    let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
+        .bind(FORGETTING)
+        .fetch_one(&mut *transaction)
+        .await?;
+    if !alone {
+        transaction.rollback().await?;
+        return Ok(0);
+    }
+    let query = arguments.iter().fold(sqlx::query(statement).bind(PIECE_ROWS), |query, argument| query.bind(*argument));
+    let gone = query.execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(gone.rows_affected())
+}
