@@ -8,3 +8,4 @@ mod accounts;
 mod administration;
 mod guessing;
 mod passwords;
+mod pods;

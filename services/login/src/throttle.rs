@@ -154,6 +154,10 @@ impl Delays {
 
     /// How many milliseconds are left to wait.
     fn wait(&self, attempts: Attempts, now: i64) -> i64 {
+        // The last one was free: its time is that of another call, maybe by another clock.
+        if attempts.count < self.free {
+            return 0;
+        }
         let wait = attempts.next_at - now;
         // Further off than any delay: the clock was set back, and nobody shall wait for that.
         let set_back = wait > millis(self.max).saturating_add(millis(CLOCKS_APART_MAX));

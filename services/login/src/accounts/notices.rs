@@ -119,7 +119,7 @@ impl Teller {
 
     /// One round. A person whose notice fails does not hold up the others, and one in whose lane someone is, maybe on another pod,
     /// is theirs to tell about.
-    pub(super) async fn tell_all(&self) -> Result<(), Error> {
+    pub(crate) async fn tell_all(&self) -> Result<(), Error> {
         let mut failed = None;
         for user in self.store.users_with_notices(ROUND_MAX).await? {
             let Some(mut lane) = self.lanes.try_enter(user).await? else { continue };

@@ -41,8 +41,8 @@ impl Accounts {
             typed => DisplayName::read(typed)?,
         };
         let password = wanted.password.map_err(|source| Error::Password { field: "password", source })?;
-        self.take_from(Limit::Registrations, wanted.address).await?;
         let place = self.pool.place()?;
+        self.take_from(Limit::Registrations, wanted.address).await?;
         // Milliseconds are what is kept, so that the answer and every later one agree.
         let created_at = from_millis(millis(SystemTime::now()));
         let invitation = match self.settings.registration {

@@ -105,8 +105,8 @@ impl Accounts {
         password: Password,
         address: IpAddr,
     ) -> Result<(Credentials, Place), Error> {
-        self.take_from(Limit::Attempts, address).await?;
         let place = self.pool.place()?;
+        self.take_from(Limit::Attempts, address).await?;
         let key = self.attempt_keys.of(handle, address);
         if let Some(wait) = self.store.reserve_attempt(key, self.delays, now()).await? {
             metrics::counter!("flaghoist_login_refused_total", "limit" => "account").increment(1);

@@ -102,6 +102,26 @@ async fn what_breaks_the_rules_is_refused_before_hashing() {
 }
 
 #[tokio::test]
+async fn a_person_changes_what_is_shown_of_them_so_often_only() {
+    let world = World::with(|settings| settings.update_burst = 3).await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    assert_eq!(
+        reason(alice.rename("two\nlines").await),
+        Reason::FieldViolation,
+        "what is refused anyway does not count"
+    );
+    for number in 0..3 {
+        alice.rename(&format!("Alice {number}")).await.unwrap();
+    }
+    let refused = alice.moved_to("192.0.2.99").rename("Alice 3").await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(retry_delay(&refused) > Duration::from_secs(20));
+    assert_eq!(reason::<()>(Err(refused)), Reason::RateLimited);
+    assert_eq!(alice.get("").await.unwrap().display_name, "Alice 2");
+    assert_eq!(bob.rename("Bob B.").await.unwrap().display_name, "Bob B.", "each has their own");
+}
+
+#[tokio::test]
 async fn an_unknown_client_is_named() {
     let world = World::new().await;
     world.person("alice").await;

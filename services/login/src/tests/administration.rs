@@ -54,6 +54,15 @@ async fn an_issuer_that_is_down_is_told_later() {
 }
 
 #[tokio::test]
+async fn an_issuer_that_believes_otherwise_is_told_again() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    world.issuer.believe(&alice.name(), (false, false));
+    alice.login("alice", PASSWORD).await.unwrap();
+    assert_eq!(world.issuer.state(&alice.name()), Some((true, false)));
+}
+
+#[tokio::test]
 async fn admins_make_and_unmake_admins_but_never_the_last() {
     let world = World::new().await;
     let root = world.admin("root").await;

@@ -9,12 +9,17 @@ use flaghoist_runtime::Peer;
 use flaghoist_runtime::fault::{Fault, Reason};
 use flaghoist_runtime::local::Slot;
 use parking_lot::Mutex;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
 /// What the issuer knows, shared with the test.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FakeIssuer(Arc<Mutex<Kept>>);
+pub(crate) struct FakeIssuer {
+    kept: Arc<Mutex<Kept>>,
+    /// Closed while a test holds it for writing.
+    gate: Arc<RwLock<()>>,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -22,6 +27,8 @@ struct Kept {
     /// Session ids and scopes by the name of the person.
     sessions: HashMap<String, Vec<(String, String)>>,
     states: HashMap<String, (bool, bool)>,
+    /// How often it was told something, by the name of the person.
+    told: HashMap<String, u32>,
     erased: Vec<String>,
     last_request: Option<auth::CreateSessionRequest>,
 }
@@ -35,30 +42,45 @@ impl FakeIssuer {
 
     /// From now on calls are answered, or not.
     pub(crate) fn set_down(&self, down: bool) {
-        self.0.lock().down = down;
+        self.kept.lock().down = down;
     }
 
     /// The ids of a person's sessions.
     pub(crate) fn sessions(&self, user: &str) -> Vec<String> {
-        let kept = self.0.lock();
+        let kept = self.kept.lock();
         kept.sessions.get(user).into_iter().flatten().map(|(id, _)| id.clone()).collect()
     }
 
     /// Enabled and admin, as it was told last.
     pub(crate) fn state(&self, user: &str) -> Option<(bool, bool)> {
-        self.0.lock().states.get(user).copied()
+        self.kept.lock().states.get(user).copied()
+    }
+
+    /// How often it was told the state of a person.
+    pub(crate) fn told(&self, user: &str) -> u32 {
+        self.kept.lock().told.get(user).copied().unwrap_or_default()
+    }
+
+    /// What the issuer believes of a person from now on, whatever it was told.
+    pub(crate) fn believe(&self, user: &str, state: (bool, bool)) {
+        self.kept.lock().states.insert(user.to_owned(), state);
+    }
+
+    /// Until the guard is dropped no session is opened; whoever asks for one waits.
+    pub(crate) async fn open_no_sessions(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.gate).write_owned().await
     }
 
     pub(crate) fn erased(&self, user: &str) -> bool {
-        self.0.lock().erased.iter().any(|erased| erased == user)
+        self.kept.lock().erased.iter().any(|erased| erased == user)
     }
 
     pub(crate) fn last_request(&self) -> auth::CreateSessionRequest {
-        self.0.lock().last_request.clone().expect("a session was asked for")
+        self.kept.lock().last_request.clone().expect("a session was asked for")
     }
 
     fn kept(&self) -> Result<parking_lot::MutexGuard<'_, Kept>, Status> {
-        let kept = self.0.lock();
+        let kept = self.kept.lock();
         if kept.down { Err(Fault::unavailable("down").into_status("auth.flaghoist")) } else { Ok(kept) }
     }
 }
@@ -70,6 +92,7 @@ impl SubjectService for FakeIssuer {
         request: Request<auth::CreateSessionRequest>,
     ) -> Result<Response<auth::CreateSessionResponse>, Status> {
         let request = request.into_inner();
+        let _open = self.gate.read().await;
         let mut kept = self.kept()?;
         if request.client_id != "flaghoist-cli" {
             let fault = Fault::new(Code::Unauthenticated, Reason::ClientInvalid, "unknown client");
@@ -102,6 +125,7 @@ impl SubjectService for FakeIssuer {
     ) -> Result<Response<auth::SetSubjectStateResponse>, Status> {
         let request = request.into_inner();
         let mut kept = self.kept()?;
+        *kept.told.entry(request.user.clone()).or_default() += 1;
         let before = kept.states.insert(request.user.clone(), (request.enabled, request.admin));
         if !request.enabled || before.is_some_and(|(_, admin)| admin && !request.admin) {
             kept.sessions.remove(&request.user);

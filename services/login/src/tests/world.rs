@@ -38,6 +38,8 @@ pub(super) const PASSWORD: &str = "tulips in the rain";
 struct Ground {
     folder: Arc<TempDir>,
     address: StoreAddress,
+    /// The database, if it is one of the shared cluster.
+    url: String,
     issuer: FakeIssuer,
 }
 
@@ -60,19 +62,22 @@ impl World {
     }
 
     pub(super) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        Self::on(StoreAddress::Folder, change).await
+        Self::on(StoreAddress::Folder, String::new(), change).await
     }
 
     /// Two pods on one database; nothing on a machine without PostgreSQL.
     pub(super) async fn pods(change: impl FnOnce(&mut Settings)) -> Option<[Self; 2]> {
         let url = flaghoist_backends::Postgres::shared().await?.database().await;
-        let address = StoreAddress::Postgres(Box::new(url.parse().unwrap()));
-        let first = Self::on(address, change).await;
+        let first = Self::on_database(url, change).await;
         let second = first.beside().await;
         Some([first, second])
     }
 
-    async fn on(address: StoreAddress, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) async fn on_database(url: String, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::on(StoreAddress::Postgres(Box::new(url.parse().unwrap())), url, change).await
+    }
+
+    async fn on(address: StoreAddress, url: String, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             hash_cost: CHEAP,
             hash_threads: 2,
@@ -83,7 +88,7 @@ impl World {
         };
         change(&mut settings);
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self::begin(Ground { folder, address, issuer: FakeIssuer::default() }, settings).await
+        Self::begin(Ground { folder, address, url, issuer: FakeIssuer::default() }, settings).await
     }
 
     /// Another pod on the same database, with the same issuer.
@@ -126,6 +131,11 @@ impl World {
 
     pub(super) fn address(&self) -> StoreAddress {
         self.ground.address.clone()
+    }
+
+    /// Does something in the shared database behind login's back.
+    pub(super) async fn sql(&self, text: &str) -> String {
+        flaghoist_backends::Postgres::shared().await.unwrap().sql(&self.ground.url, text).await
     }
 
     /// The store as this pod has it.
@@ -177,6 +187,11 @@ impl Person {
     /// The same person, whose calls go to another pod.
     pub(super) fn on(&self, pod: &World) -> Self {
         Self { public: pod.public.clone(), ..self.clone() }
+    }
+
+    /// The same person, whose calls go where those of `other` go.
+    pub(super) fn through(&self, other: &Self) -> Self {
+        Self { public: other.public.clone(), ..self.clone() }
     }
 
     /// The resource name of the account.

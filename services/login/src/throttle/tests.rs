@@ -28,6 +28,12 @@ fn a_hundred_guesses_at_once_are_as_many_as_are_free() {
 }
 
 #[test]
+fn free_attempts_wait_for_nobody_whose_clock_is_ahead() {
+    // Of calls at once the later one may have looked at the clock earlier.
+    assert_eq!(waits(DELAYS, [1_000_005, 1_000_000, 1_000_003]), [0, 0, 0]);
+}
+
+#[test]
 fn delays_double_up_to_the_longest() {
     let mut here = None;
     let mut now = 1_000_000;
