@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Stream as Requests, StreamExt as _};
 use tokio::time::Instant;
 
+use crate::bus::State;
 use crate::error::Error;
 use crate::live::{End, Live};
 use crate::log::{HeadsOf, LogError};
@@ -87,6 +88,10 @@ struct Task {
     committing: Work<(Vec<Position>, Result<(), Error>)>,
     reading: Work<(Read, Answered)>,
     asking_receipts: Work<Result<(), Error>>,
+    asking_credit: Work<Result<Vec<Position>, Error>>,
+    /// When the positions are read again because there is no credit, and the wait after that.
+    credit_at: Option<Instant>,
+    credit_backoff: Duration,
     backoff: Duration,
     /// When what failed is tried again.
     retry_at: Option<Instant>,
@@ -101,6 +106,9 @@ impl Task {
             committing: None,
             reading: None,
             asking_receipts: None,
+            asking_credit: None,
+            credit_at: None,
+            credit_backoff: BACKOFF,
             backoff: BACKOFF,
             retry_at: None,
         }
@@ -126,6 +134,10 @@ impl Task {
                         self.try_later();
                     }
                 }
+                result = work(&mut self.asking_credit) => match result {
+                    Ok(positions) => self.live.tend(|state| state.stream.acked_elsewhere(&positions)),
+                    Err(error) => tracing::debug!(error = %error, "positions not read again yet"),
+                },
                 () = self.live.work() => {}
                 () = &mut sleep => {}
             }
@@ -140,11 +152,20 @@ impl Task {
             self.retry_at = None;
         }
         let (committing, retry_at) = (self.committing.is_some(), self.retry_at);
+        let credit_at = self.keep_credit(now);
+        let hears_calls = self.incoming.is_none() && self.receiver.bus.shared();
+        let bus = hears_calls.then(|| *self.receiver.bus.state().borrow());
         self.live.tend(|state| {
             if state.ended() {
                 return None;
             }
-            if now >= state.heard_at + silence {
+            // Its calls may go to other pods, and while the bus is away nothing is heard of them.
+            let heard_at = match bus {
+                Some(State::Down) => now,
+                Some(State::Up(since)) => state.heard_at.max(since),
+                None => state.heard_at,
+            };
+            if now >= heard_at + silence {
                 state.end(End::Failed(Error::Silent(silence)));
                 return None;
             }
@@ -165,9 +186,27 @@ impl Task {
             // While something waits for the transport, a sign of life would only wait behind it.
             let say_at = if speaks { now + heartbeat } else { state.said_at + heartbeat };
             let drained_at = state.drained_at.map(|at| at.max(now + Duration::from_millis(50)));
-            let due = [Some(say_at), Some(state.heard_at + silence), Some(now + lives), drained_at, retry_at];
+            let due = [Some(say_at), Some(heard_at + silence), Some(now + lives), drained_at, retry_at, credit_at];
             due.into_iter().flatten().min()
         })
+    }
+
+    /// Without credit, and with pods that may take acknowledgements in this one's place, the positions are read again after a while.
+    /// Answers when.
+    fn keep_credit(&mut self, now: Instant) -> Option<Instant> {
+        if !self.receiver.bus.shared() || !self.live.look(|state| state.stream.out_of_credit()) {
+            (self.credit_at, self.credit_backoff) = (None, BACKOFF);
+            return None;
+        }
+        let credit_at = *self.credit_at.get_or_insert(now + self.credit_backoff);
+        if credit_at > now || self.asking_credit.is_some() {
+            return Some(credit_at.max(now + BACKOFF));
+        }
+        let (receiver, key) = (Arc::clone(&self.receiver), self.live.key.clone());
+        self.asking_credit = Some(async move { Ok(receiver.store.positions(&key).await?) }.boxed());
+        self.credit_backoff = (self.credit_backoff * 2).min(BACKOFF_MAX);
+        self.credit_at = Some(now + self.credit_backoff);
+        self.credit_at
     }
 
     /// Begins whatever can be done now.

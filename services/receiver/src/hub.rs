@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use rand::Rng as _;
 use uuid::Uuid;
 
+use crate::bus::{Bus, Subject};
 use crate::error::Error;
 use crate::live::Live;
 use crate::log::{Change, Receipt};
@@ -56,6 +57,7 @@ pub(crate) struct Hub {
     people: Shards<UserId>,
     count: AtomicUsize,
     told: Mutex<Told>,
+    pub(crate) bus: Arc<dyn Bus>,
     streams_open: metrics::Gauge,
     delivery_seconds: metrics::Histogram,
 }
@@ -67,13 +69,14 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// No streams.
-    pub(crate) fn new() -> Self {
+    /// No streams. The bus is told what these become interested in.
+    pub(crate) fn new(bus: Arc<dyn Bus>) -> Self {
         Self {
             conversations: std::array::from_fn(|_| RwLock::default()),
             people: std::array::from_fn(|_| RwLock::default()),
             count: AtomicUsize::new(0),
             told: Mutex::default(),
+            bus,
             streams_open: metrics::gauge!("flaghoist_streams_open"),
             delivery_seconds: metrics::histogram!("flaghoist_delivery_seconds"),
         }
@@ -95,6 +98,8 @@ impl Hub {
             }
             return Err(Error::StreamsLimit);
         }
+        let first = older.is_none() && streams.is_empty();
+        let older = streams.iter_mut().find(|older| older.key == live.key);
         let replaced = match older {
             Some(older) => Some(std::mem::replace(older, Arc::clone(live))),
             None => {
@@ -105,6 +110,9 @@ impl Hub {
             }
         };
         drop(people);
+        if first {
+            self.bus.interest_changed(Subject::User(live.user()));
+        }
         if let Some(replaced) = replaced {
             replaced.fail(Error::Replaced);
         }
@@ -123,6 +131,7 @@ impl Hub {
             }
             if streams.is_empty() {
                 people.remove(&live.user());
+                self.bus.interest_changed(Subject::User(live.user()));
             }
         }
         drop(people);
@@ -137,6 +146,9 @@ impl Hub {
         // Under the lock: a stream is closed before its conversations are left.
         if !live.closed() {
             let streams = conversations.entry(conversation).or_default();
+            if streams.is_empty() {
+                self.bus.interest_changed(Subject::Conversation(conversation));
+            }
             if !streams.iter().any(|other| Arc::ptr_eq(other, live)) {
                 streams.push(Arc::clone(live));
             }
@@ -151,6 +163,25 @@ impl Hub {
     /// Whether any stream wants to hear of the conversation.
     pub(crate) fn interested(&self, conversation: ConversationId) -> bool {
         shard(&self.conversations, conversation.0).read().contains_key(&conversation)
+    }
+
+    /// Whether a person has a stream here.
+    pub(crate) fn has(&self, user: UserId) -> bool {
+        shard(&self.people, user.0).read().contains_key(&user)
+    }
+
+    /// A conversation goes at least up to `seq`.
+    pub(crate) fn note_head(&self, conversation: ConversationId, seq: u64) {
+        for live in self.streams(conversation) {
+            live.change(|state| state.stream.note_head(conversation, seq));
+        }
+    }
+
+    /// Something of a conversation may have been missed: its streams look into the log.
+    pub(crate) fn suspect(&self, conversation: ConversationId) {
+        for live in self.streams(conversation) {
+            live.change(|state| state.stream.suspect(conversation));
+        }
     }
 
     /// The streams of a person.
@@ -299,6 +330,7 @@ impl Hub {
             streams.retain(|live| !leaves(live));
             if streams.is_empty() {
                 conversations.remove(&conversation);
+                self.bus.interest_changed(Subject::Conversation(conversation));
             }
         }
     }

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod bus;
 mod drive;
 mod error;
+mod hearing;
 mod hub;
 mod live;
 mod log;
@@ -13,6 +15,7 @@ mod settings;
 mod store;
 mod stream;
 mod sweep;
+mod telling;
 mod unread;
 
 #[cfg(test)]
@@ -22,9 +25,12 @@ use std::sync::Arc;
 
 use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::place::SecretError;
-use flaghoist_runtime::sqlite::OpenError;
-use flaghoist_runtime::{Context, Parts, Peer, Place};
+use flaghoist_runtime::{Context, Parts, Peer, Place, StoreAddress, postgres, sqlite};
 
+use bus::Bus;
+use store::Store;
+
+pub use bus::BusAddress;
 pub use settings::{SETTINGS, Settings};
 
 /// Whom the receiver calls.
@@ -37,9 +43,12 @@ pub struct Peers {
 /// Why the receiver did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store cannot be used.
+    /// The file of the store cannot be used.
     #[error("the store of devices cannot be used")]
-    Store(#[from] OpenError),
+    Sqlite(#[from] sqlite::OpenError),
+    /// The database of the store cannot be used.
+    #[error("the store of devices cannot be used")]
+    Postgres(#[from] postgres::OpenError),
     /// There is no key for page tokens.
     #[error("there is no key for page tokens")]
     Secret(#[from] SecretError),
@@ -47,14 +56,38 @@ pub enum StartError {
 
 /// Starts the receiver: opens its store and begins the work that goes on beside calls, until the drain of `context` is over.
 pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Context) -> Result<Parts, StartError> {
-    let store = store::sqlite::SqliteStore::open(&place.data.join("receiver.db"), settings.devices_max).await?;
-    let receiver = service::Receiver::start(
+    Ok(rpc::parts(assemble(settings, place, peers, context).await?))
+}
+
+/// Puts the receiver together and has it work.
+async fn assemble(
+    settings: Settings,
+    place: &Place,
+    peers: Peers,
+    context: &Context,
+) -> Result<Arc<service::Receiver>, StartError> {
+    let store: Arc<dyn Store> = match &settings.store {
+        StoreAddress::Folder => {
+            let path = place.data.join("receiver.db");
+            Arc::new(store::sqlite::SqliteStore::open(&path, settings.devices_max).await?)
+        }
+        StoreAddress::Postgres(address) => {
+            let (connections_max, devices_max) = (settings.store_connections, settings.devices_max);
+            let store = store::postgres::PostgresStore::open(address, connections_max, devices_max).await?;
+            store.watch(context.readiness.dependency("receiver: PostgreSQL"));
+            Arc::new(store)
+        }
+    };
+    // The bus is a hint: without it the receiver is ready all the same.
+    let bus: Arc<dyn Bus> = match &settings.bus {
+        BusAddress::Local => Arc::new(bus::LocalBus::new()),
+        BusAddress::Nats(servers) => Arc::new(bus::NatsBus::new(servers.clone())),
+    };
+    Ok(service::Receiver::start(
         settings,
-        Arc::new(store),
-        log::Log::new(peers.send),
+        service::Parts { store, bus, log: log::Log::new(peers.send) },
         Arc::clone(&context.verifier),
         context.drain.clone(),
         PageKey::new(&place.secret()?.derive("receiver/pages")),
-    );
-    Ok(rpc::parts(receiver))
+    ))
 }

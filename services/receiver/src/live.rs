@@ -76,6 +76,7 @@ pub(crate) struct Live {
     pub(crate) key: DeviceKey,
     state: Mutex<State>,
     closed: AtomicBool,
+    named: AtomicBool,
     reader: AtomicWaker,
     task: Notify,
 }
@@ -90,6 +91,7 @@ impl Live {
             key,
             state: Mutex::new(State { stream, caller, heard_at: now, said_at: now, drained_at: None, end: None }),
             closed: AtomicBool::new(false),
+            named: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             task: Notify::new(),
         })
@@ -116,9 +118,11 @@ impl Live {
 
     fn apply<T>(&self, change: impl FnOnce(&mut State) -> T) -> (T, bool) {
         let mut state = self.state.lock();
+        let had_credit = !state.stream.out_of_credit();
         let answer = change(&mut state);
+        let credit_ended = had_credit && state.stream.out_of_credit();
         let (ended, speaks) = (state.ended(), !state.stream.outbox.is_empty());
-        let works = ended || state.stream.wants_read() || state.stream.has_acks();
+        let works = ended || credit_ended || state.stream.wants_read() || state.stream.has_acks();
         drop(state);
         if ended || speaks {
             self.reader.wake();
@@ -154,6 +158,16 @@ impl Live {
         let conversations = state.stream.close();
         state.stream.outbox = outbox;
         conversations
+    }
+
+    /// From now on the row of the device has named this stream.
+    pub(crate) fn name(&self) {
+        self.named.store(true, Ordering::Release);
+    }
+
+    /// Whether the row of the device names this stream, or did.
+    pub(crate) fn named(&self) -> bool {
+        self.named.load(Ordering::Acquire)
     }
 
     /// Whether [`Self::close`] was called.

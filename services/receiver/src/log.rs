@@ -198,7 +198,8 @@ impl Receipt {
         }
     }
 
-    fn read(receipt: &wire::Receipt) -> Result<Self, BadName> {
+    /// Reads a receipt as it is on the wire.
+    pub(crate) fn read(receipt: &wire::Receipt) -> Result<Self, BadName> {
         let (conversation, member) = (ConversationId::parse(&receipt.conversation)?, UserId::parse(&receipt.member)?);
         Ok(Self { conversation, member, watermarks: watermarks(receipt) })
     }

@@ -43,6 +43,8 @@ pub(crate) async fn open(receiver: &Receiver, live: &Arc<Live>, from: From) -> R
         Written::LimitReached => return Err(Error::DevicesLimit(receiver.settings.devices_max)),
         Written::Done | Written::NoDevice | Written::Replaced => return Err(Error::Replaced),
     };
+    live.name();
+    receiver.device_changed(&live.key);
     let stored = match (from, seen_at) {
         (_, None) => Vec::new(),
         (From::Stored, Some(_)) => receiver.store.positions(&live.key).await?,
@@ -61,6 +63,8 @@ pub(crate) async fn open(receiver: &Receiver, live: &Arc<Live>, from: From) -> R
         live.change(|state| state.stream.note_head(position.conversation, 0));
         receiver.hub.join(position.conversation, live);
     }
+    // What is said on other pods too.
+    receiver.bus.settled().await;
     let known = stored.iter().map(|position| position.conversation).collect::<HashSet<_>>();
     let (epoch, heads) = heads(receiver, live, &known, receipts_since).await?;
 
@@ -117,6 +121,7 @@ async fn heads(
                 live.change(|state| state.stream.note_head(*conversation, 0));
                 receiver.hub.join(*conversation, live);
             }
+            receiver.bus.settled().await;
             let of =
                 HeadsOf { conversations, receipts_since: Some(receipts_since), page_size: 1000, page: String::new() };
             let again = receiver.log.heads(live.user(), of).await?;

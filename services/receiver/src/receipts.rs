@@ -88,7 +88,7 @@ impl Receipts {
                 match log.record(&batch).await {
                     Ok(raised) => {
                         backoff = COLLECTED;
-                        raised.iter().for_each(|receipt| hub.receipt(receipt));
+                        hub.raised(&raised);
                     }
                     // Trying the same again would not help, and the next acknowledgement says more anyway.
                     Err(LogError::NotFound) => {}

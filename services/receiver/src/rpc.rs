@@ -27,6 +27,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::error::DOMAIN;
 use crate::service::Receiver;
 use crate::unread::conversation;
+pub(crate) use deliver::deliver;
+pub(crate) use receive::heard;
 
 /// The longest request of a device: an acknowledgement of 256 positions needs 20 KiB.
 const REQUEST_MAX_BYTES: usize = 128 * 1024;
@@ -81,8 +83,8 @@ impl ReceiverService for Public {
         check(&request, DOMAIN)?;
         let key = devices::key(&request.device, "device", me)?;
         let asked = positions::read(&request.positions, "positions")?;
-        receive::heard(&self.0, &key, caller)?;
-        let durable = self.0.acknowledge(&key, asked).await?;
+        receive::heard(&self.0, &key, Arc::clone(&caller));
+        let durable = self.0.acknowledge(&key, asked, caller).await?;
         Ok(Response::new(AcknowledgeResponse { positions: durable.iter().map(positions::write).collect() }))
     }
 
@@ -127,6 +129,8 @@ impl DeliveryService for Internal {
     async fn deliver(&self, request: Request<DeliverRequest>) -> Result<Response<DeliverResponse>, Status> {
         let request = request.into_inner();
         check(&request, DOMAIN)?;
+        // The others first: they are further away.
+        self.0.hub.tell_events(&request.deliveries);
         let deliveries = request.deliveries.into_iter().map(|delivery| deliver::deliver(&self.0.hub, delivery));
         Ok(Response::new(DeliverResponse { handed_over: deliveries.collect::<Result<_, _>>()? }))
     }

@@ -8,13 +8,16 @@ use flaghoist_runtime::batch::{Batcher, Refused};
 use flaghoist_runtime::names::{ConversationId, UserId};
 use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::token::TokenError;
-use flaghoist_runtime::{Drain, Verifier};
+use flaghoist_runtime::{Caller, Drain, Verifier};
 use governor::{Quota, RateLimiter};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::bus::{Bus, State, Subject, Word};
 use crate::error::Error;
+use crate::hearing::Hearing;
 use crate::hub::{Hub, LINGER, jitter};
+use crate::live::Live;
 use crate::log::Log;
 use crate::receipts::Receipts;
 use crate::settings::Settings;
@@ -22,8 +25,20 @@ use crate::store::{DeviceKey, Store, StoreError, Write, Written};
 use crate::stream::{AckRefused, Position};
 use crate::sweep::Sweep;
 
-/// How many changes of devices may wait to be written.
+/// How many changes of devices may wait to be written, in each lane.
 const WRITES_WAITING_MAX: usize = 65_536;
+
+/// The queues of the lanes, as the figures name them.
+const LANE_NAMES: [&str; 8] = [
+    "receiver_writes",
+    "receiver_writes_1",
+    "receiver_writes_2",
+    "receiver_writes_3",
+    "receiver_writes_4",
+    "receiver_writes_5",
+    "receiver_writes_6",
+    "receiver_writes_7",
+];
 
 /// How many of them are written at once.
 const WRITES_BATCH_MAX: usize = 512;
@@ -50,6 +65,15 @@ const REVOCATIONS_COLLECTED: Duration = Duration::from_millis(100);
 /// How often all streams are looked through for revoked tokens in any case.
 const REVOCATIONS_SWEPT_EVERY: Duration = Duration::from_secs(2);
 
+type Writer = Batcher<Write, Result<Written, StoreError>>;
+
+/// What the receiver works with.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) log: Log,
+}
+
 type Typists = governor::DefaultKeyedRateLimiter<UserId>;
 
 /// The receiver.
@@ -58,13 +82,15 @@ pub(crate) struct Receiver {
     pub(crate) hub: Arc<Hub>,
     pub(crate) log: Log,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn Bus>,
     pub(crate) receipts: Arc<Receipts>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) drain: Drain,
     pub(crate) page_key: PageKey,
     pub(crate) reads: Semaphore,
     pub(crate) openings: Semaphore,
-    writes: Batcher<Write, Result<Written, StoreError>>,
+    /// One for each lane of the store.
+    writes: Vec<Writer>,
     typists: Typists,
 }
 
@@ -78,29 +104,20 @@ impl Receiver {
     /// A receiver with its work going on beside it until the drain is over.
     pub(crate) fn start(
         settings: Settings,
-        store: Arc<dyn Store>,
-        log: Log,
+        parts: Parts,
         verifier: Arc<Verifier>,
         drain: Drain,
         page_key: PageKey,
     ) -> Arc<Self> {
-        let to_write = Arc::clone(&store);
-        let writes =
-            Batcher::start("receiver_writes", WRITES_WAITING_MAX, WRITES_BATCH_MAX, move |batch: Vec<Write>| {
-                let store = Arc::clone(&to_write);
-                async move {
-                    match store.write(&batch, SystemTime::now()).await {
-                        Ok(answers) => answers.into_iter().map(Ok).collect(),
-                        Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
-                    }
-                }
-            });
+        let Parts { store, bus, log } = parts;
+        let writes = LANE_NAMES.iter().take(store.lanes()).map(|name| writer(name, &store)).collect();
         let per_minute = NonZeroU32::new(settings.typing_per_minute).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(per_minute.get().min(10)).unwrap_or(NonZeroU32::MIN);
         let receiver = Arc::new(Self {
-            hub: Arc::new(Hub::new()),
+            hub: Arc::new(Hub::new(Arc::clone(&bus))),
             log,
             store,
+            bus,
             receipts: Arc::default(),
             verifier,
             drain,
@@ -111,22 +128,46 @@ impl Receiver {
             typists: RateLimiter::keyed(Quota::per_minute(per_minute).allow_burst(burst)),
             settings,
         });
+        receiver.bus.start(Arc::new(Hearing(Arc::clone(&receiver))), receiver.drain.clone());
         let receipts = Arc::clone(&receiver.receipts);
         tokio::spawn(receipts.run(receiver.log.clone(), Arc::clone(&receiver.hub), receiver.drain.clone()));
         tokio::spawn(Sweep::default().run(Arc::clone(&receiver)));
         tokio::spawn(Arc::clone(&receiver).watch_revocations());
         tokio::spawn(Arc::clone(&receiver).watch_drain());
         tokio::spawn(Arc::clone(&receiver).keep_devices());
+        if receiver.bus.shared() {
+            tokio::spawn(Arc::clone(&receiver).watch_replaced());
+        }
         receiver
     }
 
     /// Makes one change durable, together with whatever else is to be written.
     pub(crate) async fn write(&self, write: Write) -> Result<Written, Error> {
-        Ok(self.writes.submit(write).await??)
+        let lane = match &write {
+            Write::Open { key, .. }
+            | Write::Acknowledge { key, .. }
+            | Write::Forget { key, .. }
+            | Write::Delete { key } => self.store.lane(key.user),
+            Write::Touch { keys } => keys.first().map_or(0, |key| self.store.lane(key.user)),
+        };
+        // A store has no more lanes than there are names.
+        Ok(self.writes[lane % self.writes.len()].submit(write).await??)
+    }
+
+    /// Tells the other pods that the row of a device has become another one.
+    pub(crate) fn device_changed(&self, key: &DeviceKey) {
+        if self.bus.shared() {
+            self.bus.tell(Subject::User(key.user), &Word::Device(key.device.clone()));
+        }
     }
 
     /// Moves positions of a device, by a call that is not on its stream. Answers what is durable then.
-    pub(crate) async fn acknowledge(&self, key: &DeviceKey, positions: Vec<Position>) -> Result<Vec<Position>, Error> {
+    pub(crate) async fn acknowledge(
+        &self,
+        key: &DeviceKey,
+        positions: Vec<Position>,
+        caller: Arc<Caller>,
+    ) -> Result<Vec<Position>, Error> {
         let live = self.hub.of_device(key);
         if positions.is_empty() && live.is_some() {
             // A heartbeat.
@@ -146,11 +187,10 @@ impl Receiver {
         }
         // Asked again: the stream may have been opened meanwhile, and read its positions before they were written.
         if let Some(live) = self.hub.of_device(key) {
-            live.change(|state| {
-                for position in &positions {
-                    state.stream.acked_elsewhere(position.conversation, position.seq);
-                }
-            });
+            live.change(|state| state.stream.acked_elsewhere(&positions));
+        } else if self.bus.shared() {
+            let word = Word::Acknowledged(key.device.clone(), positions.clone(), caller);
+            self.bus.tell(Subject::User(key.user), &word);
         }
         self.receipts.note(key.user, &positions);
         Ok(positions)
@@ -191,7 +231,7 @@ impl Receiver {
         if !known && !self.log.head(user, conversation).await?.1.is_some_and(|head| head.member) {
             return Err(Error::ConversationNotFound(conversation.name()));
         }
-        self.hub.typing(conversation, user);
+        self.hub.typing_here(conversation, user);
         Ok(())
     }
 
@@ -203,6 +243,7 @@ impl Receiver {
             tokio::select! {
                 revocation = revocations.recv() => match revocation {
                     Ok(_) | Err(RecvError::Lagged(_)) => {
+                        // Every pod learns of revocations from auth by itself.
                         tokio::time::sleep(REVOCATIONS_COLLECTED).await;
                         // All streams are looked through below, whatever was revoked.
                         while !matches!(revocations.try_recv(), Err(tokio::sync::broadcast::error::TryRecvError::Empty | tokio::sync::broadcast::error::TryRecvError::Closed)) {}
@@ -219,7 +260,7 @@ impl Receiver {
     }
 
     /// Ends a stream if its token was revoked.
-    pub(crate) fn end_if_revoked(&self, live: &crate::live::Live) {
+    pub(crate) fn end_if_revoked(&self, live: &Live) {
         let caller = live.look(|state| Arc::clone(&state.caller));
         if self.verifier.revoked(&caller) {
             live.fail(TokenError::Revoked.into());
@@ -235,7 +276,7 @@ impl Receiver {
     }
 
     /// Tells one stream to come back elsewhere.
-    pub(crate) fn drain_stream(&self, live: &crate::live::Live) {
+    pub(crate) fn drain_stream(&self, live: &Live) {
         live.change(|state| state.drain(jitter(self.settings.reconnect_spread), LINGER));
         live.nudge();
     }
@@ -258,10 +299,52 @@ impl Receiver {
         let all = self.hub.all();
         // Only those that have heard everything: what they are told when they come back begins at their last sight.
         let up_to_date = all.iter().filter(|live| live.look(|state| state.stream.outbox.is_empty()));
-        let keys = up_to_date.map(|live| live.key.clone()).collect::<Vec<_>>();
-        for keys in keys.chunks(TOUCHED_MAX) {
-            if let Err(error) = self.write(Write::Touch { keys: keys.to_vec() }).await {
-                tracing::warn!(error = %error, "devices not noted as seen");
+        let mut keys = up_to_date.map(|live| live.key.clone()).collect::<Vec<_>>();
+        keys.sort_by_key(|key| self.store.lane(key.user));
+        for keys in keys.chunk_by(|left, right| self.store.lane(left.user) == self.store.lane(right.user)) {
+            for keys in keys.chunks(TOUCHED_MAX) {
+                if let Err(error) = self.write(Write::Touch { keys: keys.to_vec() }).await {
+                    tracing::warn!(error = %error, "devices not noted as seen");
+                }
+            }
+        }
+    }
+
+    /// Ends the streams here whose device names another one now: it listens on another pod, or is gone. Otherwise they notice when they
+    /// acknowledge.
+    pub(crate) async fn end_replaced(&self, lives: &[Arc<Live>]) -> Result<(), Error> {
+        for lives in lives.chunks(TOUCHED_MAX) {
+            let keys = lives.iter().map(|live| live.key.clone()).collect::<Vec<_>>();
+            let named = self.store.streams(&keys).await?;
+            for (live, named) in lives.iter().zip(named) {
+                match named {
+                    Some(named) if named == live.id => {}
+                    // One that is being opened is not named yet.
+                    _ if !live.named() => {}
+                    Some(_) => live.fail(Error::Replaced),
+                    None => live.fail(Error::DeviceNotFound(device_name(&live.key))),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for replaced streams: every minute, and when the bus is back, for what it said meanwhile was lost.
+    async fn watch_replaced(self: Arc<Self>) {
+        let mut looks = tokio::time::interval(TOUCHED_EVERY);
+        let mut bus = self.bus.state();
+        loop {
+            tokio::select! {
+                _ = looks.tick() => {}
+                Ok(()) = bus.changed() => {
+                    if *bus.borrow_and_update() == State::Down {
+                        continue;
+                    }
+                }
+                () = self.drain.started() => return,
+            }
+            if let Err(error) = self.end_replaced(&self.hub.all()).await {
+                tracing::warn!(error = %error, "replaced streams not looked for");
             }
         }
     }
@@ -279,6 +362,20 @@ impl Receiver {
             }
         }
     }
+}
+
+/// The writer of one lane.
+fn writer(name: &'static str, store: &Arc<dyn Store>) -> Writer {
+    let store = Arc::clone(store);
+    Batcher::start(name, WRITES_WAITING_MAX, WRITES_BATCH_MAX, move |batch: Vec<Write>| {
+        let store = Arc::clone(&store);
+        async move {
+            match store.write(&batch, SystemTime::now()).await {
+                Ok(answers) => answers.into_iter().map(Ok).collect(),
+                Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
+            }
+        }
+    })
 }
 
 /// The resource name of a device.

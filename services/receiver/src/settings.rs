@@ -2,8 +2,26 @@
 
 use std::time::Duration;
 
+use flaghoist_runtime::StoreAddress;
 use flaghoist_runtime::settings::{Reader, Setting};
 
+use crate::bus::BusAddress;
+
+const STORE: Setting = Setting {
+    name: "FLAGHOIST_RECEIVER_STORE",
+    default: "sqlite",
+    doc: "where devices and positions are kept: `sqlite`, or postgres://USER:PASSWORD@HOST:5432/DATABASE",
+};
+const STORE_CONNECTIONS: Setting = Setting {
+    name: "FLAGHOIST_RECEIVER_STORE_CONNECTIONS",
+    default: "16",
+    doc: "how many connections to PostgreSQL this process opens at most",
+};
+const BUS: Setting = Setting {
+    name: "FLAGHOIST_RECEIVER_BUS",
+    default: "local",
+    doc: "how the pods of the receiver tell one another what is new: `local` if there is one, or nats://USER:PASSWORD@HOST:4222, several separated by commas",
+};
 const STREAMS_MAX: Setting = Setting {
     name: "FLAGHOIST_RECEIVER_STREAMS_MAX",
     default: "100000",
@@ -29,7 +47,7 @@ const SILENCE: Setting = Setting {
 const SWEEP: Setting = Setting {
     name: "FLAGHOIST_RECEIVER_SWEEP",
     default: "5s",
-    doc: "how often the log is asked for what hints may have been lost",
+    doc: "how often the log is asked for what hints may have been lost; at least every 2 s while the bus is away",
 };
 const RECONNECT_SPREAD: Setting = Setting {
     name: "FLAGHOIST_RECEIVER_RECONNECT_SPREAD",
@@ -43,12 +61,29 @@ const TYPING_PER_MINUTE: Setting = Setting {
 };
 
 /// Every setting of the receiver.
-pub const SETTINGS: &[Setting] =
-    &[STREAMS_MAX, DEVICES_MAX, DEVICE_EXPIRY, HEARTBEAT, SILENCE, SWEEP, RECONNECT_SPREAD, TYPING_PER_MINUTE];
+pub const SETTINGS: &[Setting] = &[
+    STORE,
+    STORE_CONNECTIONS,
+    BUS,
+    STREAMS_MAX,
+    DEVICES_MAX,
+    DEVICE_EXPIRY,
+    HEARTBEAT,
+    SILENCE,
+    SWEEP,
+    RECONNECT_SPREAD,
+    TYPING_PER_MINUTE,
+];
 
 /// The settings of the receiver.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where devices and positions are kept.
+    pub store: StoreAddress,
+    /// How many connections to PostgreSQL this process opens at most.
+    pub store_connections: u32,
+    /// How the pods tell one another what is new.
+    pub bus: BusAddress,
     /// How many streams may be open at once in this process.
     pub streams_max: usize,
     /// How many devices a person may have.
@@ -72,6 +107,9 @@ impl Settings {
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let seconds = Duration::from_secs;
         Self {
+            store: StoreAddress::read(reader, &STORE),
+            store_connections: reader.number(&STORE_CONNECTIONS, 1..=256),
+            bus: BusAddress::read(reader, &BUS),
             streams_max: reader.number(&STREAMS_MAX, 1..=10_000_000),
             devices_max: reader.number(&DEVICES_MAX, 1..=1000),
             device_expiry: reader.duration(&DEVICE_EXPIRY, seconds(3600)..=seconds(10 * 365 * 86_400)),

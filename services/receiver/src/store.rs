@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use std::sync::Arc;
@@ -94,14 +95,28 @@ pub(crate) struct StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(source: sqlx::Error) -> Self {
-        Self { transient: flaghoist_runtime::sqlite::transient(&source), source: Arc::new(source) }
+        use sqlx::postgres::PgDatabaseError;
+        let postgres =
+            source.as_database_error().is_some_and(|error| error.try_downcast_ref::<PgDatabaseError>().is_some());
+        let transient = match postgres {
+            true => flaghoist_runtime::postgres::transient(&source),
+            false => flaghoist_runtime::sqlite::transient(&source),
+        };
+        Self { transient, source: Arc::new(source) }
     }
 }
 
 /// Where devices and positions are kept.
 #[async_trait::async_trait]
 pub(crate) trait Store: Send + Sync + 'static {
-    /// Makes all changes, in their order, in one transaction that is on disk when this answers. Each is answered in its place.
+    /// Into how many lanes people are divided. Lanes are written beside one another.
+    fn lanes(&self) -> usize;
+
+    /// The lane of a person: below [`Store::lanes`], and always the same.
+    fn lane(&self, user: UserId) -> usize;
+
+    /// Makes all changes, which are of one lane, in their order, in one transaction that is on disk when this answers. Each is answered
+    /// in its place. What others write to the same devices meanwhile, in this process or another, comes before all of it or after.
     async fn write(&self, writes: &[Write], now: SystemTime) -> Result<Vec<Written>, StoreError>;
 
     /// What the device has acknowledged; sees every write that has been answered.
@@ -109,6 +124,9 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// The devices of a person in the order of their ids; sees every write that has been answered.
     async fn devices(&self, user: UserId) -> Result<Vec<Device>, StoreError>;
+
+    /// The streams that the rows of the devices name, each in its place; nothing for a device that is not there.
+    async fn streams(&self, keys: &[DeviceKey]) -> Result<Vec<Option<Uuid>>, StoreError>;
 
     /// Removes devices, with their positions, that were last seen before `before`: `count_max` at most. Answers which ones.
     async fn expire(&self, before: SystemTime, count_max: u32) -> Result<Vec<DeviceKey>, StoreError>;

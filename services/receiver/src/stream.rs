@@ -89,7 +89,8 @@ pub(crate) struct ReadAnswer {
 #[derive(Clone, Copy, Debug, Default)]
 struct Early {
     head_seq: u64,
-    acked_seq: u64,
+    /// The epoch that the acknowledgement belongs to, and how far it goes.
+    acked: (u64, u64),
     joined: bool,
 }
 
@@ -170,9 +171,8 @@ impl Stream {
                 self.places.entry(conversation).or_default().member = true;
             }
             self.note_head(conversation, early.head_seq);
-            if early.acked_seq > 0 {
-                self.acked_elsewhere(conversation, early.acked_seq);
-            }
+            let (epoch, seq) = early.acked;
+            self.acked_elsewhere(&[Position { conversation, epoch, seq }]);
         }
         let places = &self.places;
         self.outbox.keep_receipts(|conversation| places.get(&conversation).is_some_and(|place| place.member));
@@ -371,19 +371,44 @@ impl Stream {
     /// Acknowledgements of this stream are durable; the device is told so.
     pub(crate) fn acked(&mut self, positions: &[Position]) {
         for position in positions {
-            self.acked_elsewhere(position.conversation, position.seq);
+            self.durable(position.conversation, position.seq);
             self.outbox.acknowledged(position.conversation, position.seq);
         }
     }
 
-    /// An acknowledgement that did not come on this stream is durable.
-    pub(crate) fn acked_elsewhere(&mut self, conversation: ConversationId, seq: u64) {
-        if let Phase::Opening(early) = &mut self.phase {
-            let early = early.entry(conversation).or_default();
-            early.acked_seq = early.acked_seq.max(seq);
-        } else if let Some(place) = self.places.get_mut(&conversation) {
+    /// Acknowledgements that did not come on this stream are durable. Those of another epoch say nothing here.
+    pub(crate) fn acked_elsewhere(&mut self, positions: &[Position]) {
+        for position in positions {
+            if let Phase::Opening(early) = &mut self.phase {
+                let acked = &mut early.entry(position.conversation).or_default().acked;
+                *acked = if acked.0 == position.epoch {
+                    (acked.0, acked.1.max(position.seq))
+                } else {
+                    (position.epoch, position.seq)
+                };
+            } else if position.epoch == self.epoch && position.seq > 0 {
+                self.durable(position.conversation, position.seq);
+            }
+        }
+    }
+
+    fn durable(&mut self, conversation: ConversationId, seq: u64) {
+        if let Some(place) = self.places.get_mut(&conversation) {
             self.unacked -= place.acked(seq);
             self.reached(conversation, false);
+        }
+    }
+
+    /// Whether nothing more may be sent until the device acknowledges.
+    pub(crate) fn out_of_credit(&self) -> bool {
+        self.unacked >= self.window
+    }
+
+    /// Something may have been said of a conversation that was not heard: its log is looked into.
+    pub(crate) fn suspect(&mut self, conversation: ConversationId) {
+        if let Some(place) = self.places.get(&conversation) {
+            let next = place.through_seq + 1;
+            self.note_head(conversation, next);
         }
     }
 

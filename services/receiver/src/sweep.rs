@@ -1,12 +1,13 @@
 //! The store is the truth: every few seconds the log is asked what changed lately, and whatever a lost hint should have told the
-//! streams here is told to them now.
+//! streams here is told to them now. With the bus gone altogether this alone is how pods hear of one another's events.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flaghoist_runtime::names::ConversationId;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
+use crate::bus::State;
 use crate::hub::{LINGER, jitter};
 use crate::live::Live;
 use crate::log::{LogError, Receipt};
@@ -14,6 +15,9 @@ use crate::service::Receiver;
 
 /// How far back each sweep looks: longer than a transaction of the log may live.
 const LOOKS_BACK: Duration = Duration::from_secs(15);
+
+/// How often at least while the pods cannot tell one another what is new.
+const ALONE_EVERY: Duration = Duration::from_secs(2);
 
 /// What the sweeps remember.
 #[derive(Debug, Default)]
@@ -27,11 +31,16 @@ pub(crate) struct Sweep {
 impl Sweep {
     /// Sweeps until the drain has started.
     pub(crate) async fn run(mut self, receiver: Arc<Receiver>) {
-        let mut ticks = tokio::time::interval(receiver.settings.sweep);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut bus = receiver.bus.state();
         loop {
+            let interval = match *bus.borrow_and_update() {
+                State::Up(_) => receiver.settings.sweep,
+                State::Down => receiver.settings.sweep.min(ALONE_EVERY),
+            };
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = tokio::time::sleep(interval) => {}
+                // The bus has gone, or is back: what it lost meanwhile is looked for at once.
+                Ok(()) = bus.changed() => {}
                 () = receiver.drain.started() => return,
             }
             if receiver.hub.count() == 0 {

@@ -41,8 +41,8 @@ impl Receiver {
         };
         // Two devices may read at once; each raises to the higher of both.
         receipt.watermarks.raise(Watermarks { epoch, delivered_seq: position.seq, read_seq: position.seq });
+        self.hub.raised(&raised);
         for risen in &raised {
-            self.hub.receipt(risen);
             if (risen.conversation, risen.member) == (receipt.conversation, me) {
                 receipt.watermarks.raise(risen.watermarks);
             }

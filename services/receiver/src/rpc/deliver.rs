@@ -8,7 +8,7 @@ use crate::hub::{Delivery, Hub};
 use crate::unread::conversation;
 
 /// Takes one event to the streams it concerns.
-pub(super) fn deliver(hub: &Hub, delivery: Wire) -> Result<bool, Error> {
+pub(crate) fn deliver(hub: &Hub, delivery: Wire) -> Result<bool, Error> {
     let Some(event) = delivery.event else { return Err(bad("deliveries.event", "is required")) };
     let conversation = conversation(&event.conversation, || "deliveries.event.conversation".into())?;
     if delivery.added_members.is_empty() && !hub.interested(conversation) {

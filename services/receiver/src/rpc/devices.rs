@@ -52,6 +52,7 @@ pub(super) async fn delete_device(
     if let Some(live) = receiver.hub.of_device(&key) {
         live.fail(not_found.clone());
     }
+    receiver.device_changed(&key);
     if written == Written::NoDevice {
         return Err(not_found.into());
     }

@@ -57,7 +57,7 @@ pub(super) fn subscribe(
 }
 
 /// The device has called: its stream is alive, and lives by the call's token if that holds longer.
-pub(super) fn heard(receiver: &Receiver, key: &DeviceKey, caller: Arc<Caller>) -> Result<(), Error> {
+pub(crate) fn heard(receiver: &Receiver, key: &DeviceKey, caller: Arc<Caller>) {
     if let Some(live) = receiver.hub.of_device(key) {
         live.change(|state| {
             state.heard_at = Instant::now();
@@ -66,7 +66,6 @@ pub(super) fn heard(receiver: &Receiver, key: &DeviceKey, caller: Arc<Caller>) -
             }
         });
     }
-    Ok(())
 }
 
 /// Registers a stream and has it driven.

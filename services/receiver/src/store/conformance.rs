@@ -1,15 +1,17 @@
 //! What every backend must hold, one function per promise. A promise that is missing from the list below is an unused function.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flaghoist_runtime::names::{ConversationId, DeviceId, UserId};
+use rand::{Rng as _, SeedableRng as _};
 use uuid::Uuid;
 
 use super::{DeviceKey, Store, Write, Written};
 use crate::stream::Position;
 
 /// Makes the tests of one backend: `$store` opens an empty one in which a person may have 3 devices, and answers it with what keeps
-/// it alive.
+/// it alive, or nothing where this machine does not have the backend.
 macro_rules! suite {
     ($store:ident) => {
         crate::store::conformance::suite!($store:
@@ -26,12 +28,15 @@ macro_rules! suite {
             unused_devices_expire,
             epochs_use_all_their_bits,
             people_do_not_see_one_another,
+            the_streams_of_devices_are_told,
+            lanes_are_bounds_of_a_batch,
+            random_batches_do_what_the_book_says,
         );
     };
     ($store:ident: $($promise:ident),* $(,)?) => {$(
         #[tokio::test]
         async fn $promise() {
-            let (_place, store) = $store().await;
+            let Some((_place, store)) = $store().await else { return };
             crate::store::conformance::$promise(&store).await;
         }
     )*};
@@ -69,6 +74,13 @@ async fn one(store: &impl Store, write: Write) -> Written {
     let answers = store.write(&[write], NOW).await.unwrap();
     assert_eq!(answers.len(), 1);
     answers[0]
+}
+
+/// Makes changes of several lanes, each in a batch of its lane.
+async fn all(store: &impl Store, writes: &[Write], now: SystemTime) {
+    for write in writes {
+        store.write(std::slice::from_ref(write), now).await.unwrap();
+    }
 }
 
 async fn positions(store: &impl Store, key: &DeviceKey) -> Vec<(ConversationId, u64, u64)> {
@@ -201,7 +213,7 @@ pub(crate) async fn unused_devices_expire(store: &impl Store) {
     store.write(&[open(&old, stream), open(&used, stream)], at(100)).await.unwrap();
     store.write(&[open(&newer, stream)], at(300)).await.unwrap();
     one(store, ack(&old, None, &[(conversation(), 1, 1)])).await;
-    store.write(&[Write::Touch { keys: vec![used.clone(), phone()] }], at(250)).await.unwrap();
+    store.write(&[Write::Touch { keys: vec![used.clone(), device(user, "never")] }], at(250)).await.unwrap();
     store.write(&[Write::Touch { keys: vec![used.clone()] }], at(150)).await.unwrap();
     assert_eq!(store.expire(at(200), 0).await.unwrap(), []);
     assert_eq!(store.expire(at(200), 10).await.unwrap(), std::slice::from_ref(&old));
@@ -220,9 +232,122 @@ pub(crate) async fn epochs_use_all_their_bits(store: &impl Store) {
 
 pub(crate) async fn people_do_not_see_one_another(store: &impl Store) {
     let (alice, bob, hall, stream) = (phone(), phone(), conversation(), Uuid::now_v7());
-    store.write(&[open(&alice, stream), open(&bob, stream)], NOW).await.unwrap();
+    all(store, &[open(&alice, stream), open(&bob, stream)], NOW).await;
     one(store, ack(&alice, Some(stream), &[(hall, 1, 4)])).await;
     assert_eq!(positions(store, &bob).await, []);
     one(store, Write::Delete { key: bob.clone() }).await;
     assert_eq!(positions(store, &alice).await, [(hall, 1, 4)]);
+}
+
+pub(crate) async fn the_streams_of_devices_are_told(store: &impl Store) {
+    let (alice, bob, old, new) = (phone(), phone(), Uuid::now_v7(), Uuid::now_v7());
+    all(store, &[open(&alice, old), open(&alice, new), open(&bob, old)], NOW).await;
+    let asked = [bob.clone(), phone(), alice.clone(), bob];
+    assert_eq!(store.streams(&asked).await.unwrap(), [Some(old), None, Some(new), Some(old)]);
+    assert_eq!(store.streams(&[]).await.unwrap(), []);
+}
+
+pub(crate) async fn lanes_are_bounds_of_a_batch(store: &impl Store) {
+    assert_eq!(store.write(&[], NOW).await.unwrap(), []);
+    let mut people = (0..200).map(|_| phone()).collect::<Vec<_>>();
+    people.sort_by_key(|key| store.lane(key.user));
+    for keys in people.chunk_by(|left, right| store.lane(left.user) == store.lane(right.user)) {
+        assert!(store.lane(keys[0].user) < store.lanes());
+        let batch = keys.iter().map(|key| open(key, Uuid::now_v7())).collect::<Vec<_>>();
+        assert_eq!(store.write(&batch, NOW).await.unwrap(), vec![Written::Opened(None); keys.len()]);
+    }
+}
+
+/// The devices of one person as the promises have them.
+#[derive(Default)]
+struct Book(BTreeMap<DeviceKey, (Uuid, BTreeMap<ConversationId, (u64, u64)>)>);
+
+impl Book {
+    fn make(&mut self, write: &Write) -> Written {
+        let (Write::Open { key, .. }
+        | Write::Acknowledge { key, .. }
+        | Write::Forget { key, .. }
+        | Write::Delete { key }) = write
+        else {
+            return Written::Done;
+        };
+        let count = self.0.len();
+        if let Write::Open { stream, .. } = write {
+            return match self.0.get_mut(key) {
+                Some((named, _)) => {
+                    *named = *stream;
+                    Written::Opened(Some(NOW))
+                }
+                None if count >= 3 => Written::LimitReached,
+                None => {
+                    self.0.insert(key.clone(), (*stream, BTreeMap::new()));
+                    Written::Opened(None)
+                }
+            };
+        }
+        let Some((named, kept)) = self.0.get_mut(key) else { return Written::NoDevice };
+        match write {
+            Write::Acknowledge { stream, positions, .. } => {
+                if stream.is_some_and(|stream| stream != *named) {
+                    return Written::Replaced;
+                }
+                for position in positions {
+                    let (epoch, seq) = kept.entry(position.conversation).or_insert((position.epoch, 0));
+                    *seq = if *epoch == position.epoch { position.seq.max(*seq) } else { position.seq };
+                    *epoch = position.epoch;
+                }
+            }
+            Write::Forget { stream, .. } if stream != named => return Written::Replaced,
+            Write::Forget { conversations: Some(some), .. } => {
+                kept.retain(|conversation, _| !some.contains(conversation))
+            }
+            Write::Forget { conversations: None, .. } => kept.clear(),
+            _ => drop(self.0.remove(key)),
+        }
+        Written::Done
+    }
+}
+
+pub(crate) async fn random_batches_do_what_the_book_says(store: &impl Store) {
+    let (user, mut book) = (UserId(Uuid::now_v7()), Book::default());
+    let conversations: [_; 4] = std::array::from_fn(|_| conversation());
+    let streams: [_; 3] = std::array::from_fn(|_| Uuid::now_v7());
+    let seed = rand::random::<u64>();
+    let mut dice = rand::rngs::StdRng::seed_from_u64(seed);
+    for number in 0..60 {
+        let mut batch = Vec::new();
+        for _ in 0..dice.random_range(1..20) {
+            let key = device(user, ["a", "b", "c", "d"][dice.random_range(0..4)]);
+            let stream = streams[dice.random_range(0..3)];
+            batch.push(match dice.random_range(0..20) {
+                0..3 => open(&key, stream),
+                3 => Write::Delete { key },
+                4 => Write::Forget { key, stream, conversations: None },
+                5 => Write::Forget { key, stream, conversations: Some(vec![conversations[dice.random_range(0..4)]]) },
+                6 => Write::Touch { keys: vec![key] },
+                _ => {
+                    let stream = Some(stream).filter(|_| dice.random_bool(0.5));
+                    let mut random = || {
+                        let epoch = if dice.random_bool(0.9) { 7 } else { 8 };
+                        (conversations[dice.random_range(0..4)], epoch, dice.random_range(1..50))
+                    };
+                    let mut positions = vec![random(), random()];
+                    positions.dedup_by_key(|position| position.0);
+                    ack(&key, stream, &positions)
+                }
+            });
+        }
+        let expected = batch.iter().map(|write| book.make(write)).collect::<Vec<_>>();
+        assert_eq!(store.write(&batch, NOW).await.unwrap(), expected, "seed {seed}, batch {number}: {batch:?}");
+        for id in ["a", "b", "c", "d"] {
+            let key = device(user, id);
+            let kept = book.0.get(&key).map(|(_, kept)| kept.clone()).unwrap_or_default();
+            let kept = kept.into_iter().map(|(conversation, (epoch, seq))| (conversation, epoch, seq));
+            assert_eq!(
+                positions(store, &key).await,
+                kept.collect::<Vec<_>>(),
+                "seed {seed}, batch {number}: {batch:?}"
+            );
+        }
+    }
 }

@@ -68,6 +68,15 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    // The file has one writer.
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    fn lane(&self, _user: UserId) -> usize {
+        0
+    }
+
     async fn write(&self, writes: &[Write], now: SystemTime) -> Result<Vec<Written>, StoreError> {
         let now_ms = millis(now);
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -129,6 +138,28 @@ impl Store for SqliteStore {
             })
         };
         Ok(rows.iter().map(device).collect::<sqlx::Result<_>>()?)
+    }
+
+    async fn streams(&self, keys: &[DeviceKey]) -> Result<Vec<Option<Uuid>>, StoreError> {
+        let mut devices = Json::default();
+        for (index, key) in keys.iter().enumerate() {
+            devices.row(|row| {
+                row.device(key).number(index.cast_signed() as i64);
+            });
+        }
+        let rows = sqlx::query(
+            "SELECT j.value ->> 2, d.stream_id FROM json_each(?) AS j \
+             JOIN devices AS d ON d.user_id = unhex(j.value ->> 0) AND d.device_id = j.value ->> 1",
+        )
+        .bind(devices.finish())
+        .fetch_all(&self.database.readers)
+        .await?;
+        let mut streams = vec![None; keys.len()];
+        for row in &rows {
+            let index = usize::try_from(row.try_get::<i64, _>(0)?).map_err(decode)?;
+            streams[index] = Some(uuid(row.try_get(1)?)?);
+        }
+        Ok(streams)
     }
 
     async fn expire(&self, before: SystemTime, count_max: u32) -> Result<Vec<DeviceKey>, StoreError> {
@@ -349,10 +380,10 @@ fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error 
 mod tests {
     use super::*;
 
-    async fn store() -> (tempfile::TempDir, SqliteStore) {
+    async fn store() -> Option<(tempfile::TempDir, SqliteStore)> {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("receiver.db"), 3).await.unwrap();
-        (folder, store)
+        Some((folder, store))
     }
 
     crate::store::conformance::suite!(store);

@@ -192,7 +192,7 @@ fn what_happens_during_the_opening_is_not_lost() {
     let mut stream = Stream::new(0);
     assert!(!stream.deliver(HALL, &event(5), Sight::Visible));
     assert!(!stream.deliver(other, &event(1), Sight::Joining));
-    stream.acked_elsewhere(HALL, 3);
+    stream.acked_elsewhere(&[position(3), Position { epoch: 2, ..position(2) }, position(3)]);
     let member = UserId(Uuid::from_u128(7));
     for conversation in [HALL, ConversationId(Uuid::from_u128(9))] {
         stream.outbox.receipt(conversation, member, Watermarks { epoch: 1, delivered_seq: 4, read_seq: 0 });
@@ -254,6 +254,10 @@ enum Step {
         conversation: usize,
         back: u64,
     },
+    /// The stream cannot know whether it has heard everything.
+    Suspect {
+        conversation: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -280,6 +284,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..3usize, 0..3u64).prop_map(|(conversation, back)| Step::Acknowledge { conversation, back }),
         3 => Just(Step::AcksDurable),
         1 => (0..3usize, 0..3u64).prop_map(|(conversation, back)| Step::AcknowledgedElsewhere { conversation, back }),
+        1 => (0..3usize).prop_map(|conversation| Step::Suspect { conversation }),
     ]
 }
 
@@ -415,9 +420,12 @@ impl World {
                 self.stream.acked(&positions);
                 positions.iter().for_each(|position| self.durable(position.conversation, position.seq));
             }
+            Step::Suspect { conversation } => self.stream.suspect(room(conversation)),
             Step::AcknowledgedElsewhere { conversation, back } => {
                 let seq = self.newest(room(conversation), back);
-                self.stream.acked_elsewhere(room(conversation), seq);
+                let position = Position { conversation: room(conversation), epoch: 1, seq };
+                // What belongs to another epoch says nothing.
+                self.stream.acked_elsewhere(&[Position { epoch: 2, seq: u64::MAX, ..position }, position]);
                 self.durable(room(conversation), seq);
             }
         }

@@ -22,7 +22,9 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use super::fake_log::FakeLog;
-use crate::{Peers, Settings, start};
+use crate::bus::State;
+use crate::service::Receiver;
+use crate::{Peers, Settings, assemble, rpc};
 
 /// Long enough for anything that does come.
 pub(super) const SOON: Duration = Duration::from_secs(10);
@@ -33,6 +35,7 @@ pub(super) struct World {
     pub(super) log: FakeLog,
     pub(super) verifier: Arc<Verifier>,
     pub(super) drain: DrainTrigger,
+    pub(super) receiver: Arc<Receiver>,
     settings: Settings,
     public: Peer,
     internal: Peer,
@@ -67,6 +70,23 @@ impl World {
         Self::on(Arc::new(tempfile::tempdir().unwrap()), FakeLog::new(), settings).await
     }
 
+    /// A world whose files are in a folder.
+    pub(super) async fn stored_in(folder: Arc<tempfile::TempDir>, settings: Settings) -> Self {
+        Self::on(folder, FakeLog::new(), settings).await
+    }
+
+    /// Another pod of the same receiver.
+    pub(super) async fn beside(&self) -> Self {
+        Self::on(Arc::new(tempfile::tempdir().unwrap()), self.log.clone(), self.settings.clone()).await
+    }
+
+    /// Waits until the pods can tell one another what is new, or cannot any more.
+    pub(super) async fn bus(&self, up: bool) {
+        let mut state = self.receiver.bus.state();
+        let waited = state.wait_for(|state| matches!(state, State::Up(_)) == up);
+        timeout(SOON, waited).await.expect("the bus changes its state").unwrap();
+    }
+
     async fn on(folder: Arc<tempfile::TempDir>, log: FakeLog, settings: Settings) -> Self {
         let send = Slot::new("send");
         send.fill(Routes::new(LogServiceServer::new(log.clone())));
@@ -80,12 +100,13 @@ impl World {
             trusted_hops: 0,
         };
         let place = Place::new(folder.path());
-        let parts = start(settings.clone(), &place, Peers { send: send.peer() }, &context).await.unwrap();
+        let receiver = assemble(settings.clone(), &place, Peers { send: send.peer() }, &context).await.unwrap();
+        let parts = rpc::parts(Arc::clone(&receiver));
         let (public, internal) = (Slot::new("public"), Slot::new("internal"));
         public.fill(parts.public);
         internal.fill(parts.internal);
         let (public, internal) = (signed_in(public.peer()), internal.peer());
-        Self { log, verifier, drain: trigger, settings, public, internal, folder }
+        Self { log, verifier, drain: trigger, receiver, settings, public, internal, folder }
     }
 
     /// The process dies and a new one starts with the same files.
@@ -151,7 +172,10 @@ impl World {
 
     /// Opens a stream that cannot speak.
     pub(super) async fn subscribes(&self, person: &Person) -> Ear {
-        let request = SubscribeRequest { open: Some(open("phone")) };
+        self.subscribed(person, SubscribeRequest { open: Some(open("phone")) }).await
+    }
+
+    pub(super) async fn subscribed(&self, person: &Person, request: SubscribeRequest) -> Ear {
         let stream = self.client().subscribe(person.asks(request)).await.unwrap().into_inner();
         Ear { say: None, stream: Either::Subscribe(stream), epoch: self.log.epoch() }
     }

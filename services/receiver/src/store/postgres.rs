@@ -1,0 +1,419 @@
+//! Devices and positions in a PostgreSQL database that several pods share.
+//!
+//! People are divided over a few lanes, the same on every pod. A batch belongs to one lane and holds its lock, an advisory one, from
+//! before it looks until it is committed: so two pods never wait for each other, what was decided by looking still holds when it is
+//! written, and a stream that opens sees every acknowledgement that was answered before. A batch is four round trips and one commit,
+//! whatever its size.
+
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use flaghoist_runtime::Dependency;
+use flaghoist_runtime::names::{ConversationId, DeviceId, UserId};
+use flaghoist_runtime::postgres::{self, OpenError};
+use flaghoist_runtime::time::{from_millis, millis};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgRow};
+use sqlx::{AssertSqlSafe, Error, Postgres, Row as _};
+use uuid::Uuid;
+
+use super::{Device, DeviceKey, Store, StoreError, Write, Written};
+use crate::stream::Position;
+use plan::{Fate, Plan, Row};
+
+static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How many lanes there are. Pods of every version must agree.
+pub(super) const LANES: usize = 8;
+
+/// The first half of the advisory locks of this service, `recv` in ASCII. Those of other services in the same database differ.
+const LOCKS: i32 = 0x7265_6376;
+
+/// How long a transaction may take in all. The server ends a statement sooner; this is for a server that is not heard of.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// How often a transaction is tried that was in another's way.
+const TRIES_MAX: usize = 5;
+
+/// How many connections in a row may turn out to be broken: a restart of the server breaks all of the pool.
+const BROKEN_MAX: usize = 300;
+
+type Transaction = sqlx::Transaction<'static, Postgres>;
+
+/// Devices and positions in a PostgreSQL database.
+#[derive(Clone, Debug)]
+pub(crate) struct PostgresStore {
+    pool: PgPool,
+    devices_max: u32,
+}
+
+impl PostgresStore {
+    /// Opens the database and brings its tables up to date; a person may have `devices_max` devices. Waits for a server that is not
+    /// there yet.
+    pub(crate) async fn open(
+        address: &PgConnectOptions,
+        connections_max: u32,
+        devices_max: u32,
+    ) -> Result<Self, OpenError> {
+        Ok(Self { pool: postgres::open(address, "receiver", connections_max, &MIGRATOR).await?, devices_max })
+    }
+
+    /// Says from now on whether the database is there.
+    pub(crate) fn watch(&self, dependency: Dependency) {
+        postgres::watch(&self.pool, dependency);
+    }
+
+    /// Begins a transaction that holds a lane.
+    async fn begin(&self, lane: usize) -> sqlx::Result<Transaction> {
+        // One round trip. Each statement after it sees what was committed before the lock was had.
+        let statement = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCKS}, {lane})");
+        self.unbroken(|| self.pool.begin_with(AssertSqlSafe(statement.clone()))).await
+    }
+
+    /// Does something that may simply be done again on another connection when the first turns out to be broken.
+    async fn unbroken<T, Done: Future<Output = sqlx::Result<T>>>(&self, work: impl Fn() -> Done) -> sqlx::Result<T> {
+        for _ in 0..BROKEN_MAX {
+            match tokio::time::timeout(ANSWER_MAX, work()).await {
+                Ok(Err(error)) if broken(&error) => {}
+                Ok(done) => return done,
+                Err(_) => return Err(not_heard_of()),
+            }
+        }
+        work().await
+    }
+
+    async fn write_once(&self, writes: &[Write], now_ms: i64) -> sqlx::Result<Vec<Written>> {
+        let people = writes.iter().flat_map(people).collect::<BTreeSet<_>>();
+        let Some(first) = people.first() else { return Ok(vec![Written::Done; writes.len()]) };
+        let lane = lane(*first);
+        debug_assert!(people.iter().all(|user| super::postgres::lane(*user) == lane), "a batch is of one lane");
+        let mut transaction = self.begin(lane).await?;
+        let found = devices_of(&mut transaction, &people).await?;
+        let mut plan = Plan::new(found, self.devices_max, now_ms);
+        let answers = writes.iter().map(|write| plan.make(write)).collect();
+        carry_out(&mut transaction, &plan).await?;
+        transaction.commit().await?;
+        Ok(answers)
+    }
+
+    async fn expire_lane(&self, lane: usize, keys: &[&DeviceKey], before_ms: i64) -> sqlx::Result<Vec<DeviceKey>> {
+        let mut transaction = self.begin(lane).await?;
+        let (users, devices) = columns(keys.iter().copied());
+        // Looked at again: it may have been used since it was found.
+        let rows = sqlx::query(
+            "DELETE FROM devices AS d USING unnest($1::bytea[], $2::text[]) AS k (user_id, device_id) \
+             WHERE d.user_id = k.user_id AND d.device_id = k.device_id AND d.last_seen_at < $3 \
+             RETURNING d.user_id, d.device_id",
+        )
+        .bind(users)
+        .bind(devices)
+        .bind(before_ms)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let expired = rows.iter().map(key).collect::<sqlx::Result<Vec<_>>>()?;
+        wipe(&mut transaction, expired.iter()).await?;
+        transaction.commit().await?;
+        Ok(expired)
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn lanes(&self) -> usize {
+        LANES
+    }
+
+    fn lane(&self, user: UserId) -> usize {
+        lane(user)
+    }
+
+    async fn write(&self, writes: &[Write], now: SystemTime) -> Result<Vec<Written>, StoreError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let written = tokio::time::timeout(ANSWER_MAX, self.write_once(writes, millis(now))).await;
+            match written.unwrap_or_else(|_| Err(not_heard_of())) {
+                Err(error) if postgres::conflicted(&error) && tries < TRIES_MAX => {}
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    async fn positions(&self, key: &DeviceKey) -> Result<Vec<Position>, StoreError> {
+        let rows = self.unbroken(|| {
+            sqlx::query("SELECT conversation_id, epoch, acked_seq FROM positions WHERE user_id = $1 AND device_id = $2")
+                .bind(bytes(&key.user.0))
+                .bind(key.device.as_str())
+                .fetch_all(&self.pool)
+        });
+        let position = |row: &PgRow| {
+            Ok(Position {
+                conversation: ConversationId(uuid(row.try_get(0)?)?),
+                epoch: row.try_get::<i64, _>(1)?.cast_unsigned(),
+                seq: row.try_get::<i64, _>(2)?.cast_unsigned(),
+            })
+        };
+        Ok(rows.await?.iter().map(position).collect::<sqlx::Result<_>>()?)
+    }
+
+    async fn devices(&self, user: UserId) -> Result<Vec<Device>, StoreError> {
+        let rows = self.unbroken(|| {
+            // The order of the bytes, as everywhere else, not that of a language.
+            sqlx::query(
+                "SELECT device_id, created_at, last_seen_at FROM devices WHERE user_id = $1 ORDER BY device_id COLLATE \"C\"",
+            )
+            .bind(bytes(&user.0))
+            .fetch_all(&self.pool)
+        });
+        let device = |row: &PgRow| {
+            Ok(Device {
+                device: device_id(row.try_get(0)?)?,
+                created_at: from_millis(row.try_get(1)?),
+                last_seen_at: from_millis(row.try_get(2)?),
+            })
+        };
+        Ok(rows.await?.iter().map(device).collect::<sqlx::Result<_>>()?)
+    }
+
+    async fn streams(&self, keys: &[DeviceKey]) -> Result<Vec<Option<Uuid>>, StoreError> {
+        let (users, devices) = columns(keys.iter());
+        let rows = self.unbroken(|| {
+            sqlx::query(
+                "SELECT k.place, d.stream_id FROM unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS k (user_id, device_id, place) \
+                 JOIN devices AS d ON d.user_id = k.user_id AND d.device_id = k.device_id",
+            )
+            .bind(&users)
+            .bind(&devices)
+            .fetch_all(&self.pool)
+        });
+        let mut streams = vec![None; keys.len()];
+        for row in &rows.await? {
+            let place = usize::try_from(row.try_get::<i64, _>(0)?).map_err(decode)?;
+            if let Some(stream) = place.checked_sub(1).and_then(|index| streams.get_mut(index)) {
+                *stream = Some(uuid(row.try_get(1)?)?);
+            }
+        }
+        Ok(streams)
+    }
+
+    async fn expire(&self, before: SystemTime, count_max: u32) -> Result<Vec<DeviceKey>, StoreError> {
+        let before_ms = millis(before);
+        let rows = self.unbroken(|| {
+            // Once an hour: the one question here that does not name the person.
+            sqlx::query("SELECT user_id, device_id FROM devices WHERE last_seen_at < $1 ORDER BY last_seen_at LIMIT $2")
+                .bind(before_ms)
+                .bind(i64::from(count_max))
+                .fetch_all(&self.pool)
+        });
+        let keys = rows.await?.iter().map(key).collect::<sqlx::Result<Vec<_>>>()?;
+        let mut expired = Vec::with_capacity(keys.len());
+        for number in 0..LANES {
+            let of_lane = keys.iter().filter(|key| lane(key.user) == number).collect::<Vec<_>>();
+            if !of_lane.is_empty() {
+                let done = tokio::time::timeout(ANSWER_MAX, self.expire_lane(number, &of_lane, before_ms)).await;
+                expired.extend(done.unwrap_or_else(|_| Err(not_heard_of()))?);
+            }
+        }
+        Ok(expired)
+    }
+}
+
+/// The lane of a person.
+fn lane(user: UserId) -> usize {
+    // The last byte of our ids is random.
+    usize::from(user.0.as_bytes()[15]) % LANES
+}
+
+/// Whom a change is about.
+fn people(write: &Write) -> Vec<UserId> {
+    match write {
+        Write::Open { key, .. }
+        | Write::Acknowledge { key, .. }
+        | Write::Forget { key, .. }
+        | Write::Delete { key } => {
+            vec![key.user]
+        }
+        Write::Touch { keys } => keys.iter().map(|key| key.user).collect(),
+    }
+}
+
+async fn devices_of(transaction: &mut Transaction, people: &BTreeSet<UserId>) -> sqlx::Result<Vec<(DeviceKey, Row)>> {
+    let rows = sqlx::query(
+        "SELECT user_id, device_id, stream_id, created_at, last_seen_at FROM devices WHERE user_id = ANY($1::bytea[])",
+    )
+    .bind(people.iter().map(|user| bytes(&user.0)).collect::<Vec<_>>())
+    .fetch_all(&mut **transaction)
+    .await?;
+    let device = |row: &PgRow| {
+        let found =
+            Row { stream: uuid(row.try_get(2)?)?, created_at_ms: row.try_get(3)?, last_seen_at_ms: row.try_get(4)? };
+        Ok((key(row)?, found))
+    };
+    rows.iter().map(device).collect()
+}
+
+/// Writes what a plan says, each kind of row by one statement, if there are any.
+async fn carry_out(transaction: &mut Transaction, plan: &Plan) -> sqlx::Result<()> {
+    let those = |kind: fn(&Fate) -> bool| plan.fates.iter().filter(move |(_, fate)| kind(fate)).map(|(key, _)| key);
+    wipe(transaction, those(|fate| fate.wiped)).await?;
+    forget(transaction, plan).await?;
+    delete(transaction, those(Fate::deleted)).await?;
+    write_devices(transaction, plan).await?;
+    raise(transaction, plan).await
+}
+
+async fn wipe(transaction: &mut Transaction, keys: impl Iterator<Item = &DeviceKey>) -> sqlx::Result<()> {
+    let (users, devices) = columns(keys);
+    if !users.is_empty() {
+        sqlx::query(
+            "DELETE FROM positions AS p USING unnest($1::bytea[], $2::text[]) AS k (user_id, device_id) \
+             WHERE p.user_id = k.user_id AND p.device_id = k.device_id",
+        )
+        .bind(users)
+        .bind(devices)
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn delete(transaction: &mut Transaction, keys: impl Iterator<Item = &DeviceKey>) -> sqlx::Result<()> {
+    let (users, devices) = columns(keys);
+    if !users.is_empty() {
+        sqlx::query(
+            "DELETE FROM devices AS d USING unnest($1::bytea[], $2::text[]) AS k (user_id, device_id) \
+             WHERE d.user_id = k.user_id AND d.device_id = k.device_id",
+        )
+        .bind(users)
+        .bind(devices)
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn forget(transaction: &mut Transaction, plan: &Plan) -> sqlx::Result<()> {
+    let (mut users, mut devices, mut conversations) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, fate) in plan.fates.iter().filter(|(_, fate)| !fate.wiped) {
+        for conversation in &fate.forgotten {
+            users.push(bytes(&key.user.0));
+            devices.push(key.device.as_str());
+            conversations.push(bytes(&conversation.0));
+        }
+    }
+    if !users.is_empty() {
+        sqlx::query(
+            "DELETE FROM positions AS p USING unnest($1::bytea[], $2::text[], $3::bytea[]) AS k (user_id, device_id, conversation_id) \
+             WHERE p.user_id = k.user_id AND p.device_id = k.device_id AND p.conversation_id = k.conversation_id",
+        )
+        .bind(users)
+        .bind(devices)
+        .bind(conversations)
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn write_devices(transaction: &mut Transaction, plan: &Plan) -> sqlx::Result<()> {
+    let (mut users, mut devices, mut streams, mut created, mut seen) =
+        <(Vec<_>, Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
+    for (key, row) in plan.fates.iter().filter_map(|(key, fate)| Some((key, fate.written()?))) {
+        users.push(bytes(&key.user.0));
+        devices.push(key.device.as_str());
+        streams.push(bytes(&row.stream));
+        created.push(row.created_at_ms);
+        seen.push(row.last_seen_at_ms);
+    }
+    if !users.is_empty() {
+        sqlx::query(
+            "INSERT INTO devices (user_id, device_id, stream_id, created_at, last_seen_at) \
+             SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[]) \
+             ON CONFLICT (user_id, device_id) DO UPDATE SET stream_id = excluded.stream_id, \
+             created_at = excluded.created_at, last_seen_at = excluded.last_seen_at",
+        )
+        .bind(users)
+        .bind(devices)
+        .bind(streams)
+        .bind(created)
+        .bind(seen)
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn raise(transaction: &mut Transaction, plan: &Plan) -> sqlx::Result<()> {
+    let (mut users, mut devices, mut conversations, mut epochs, mut seqs) =
+        <(Vec<_>, Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
+    for (key, fate) in &plan.fates {
+        for position in fate.raised.values() {
+            users.push(bytes(&key.user.0));
+            devices.push(key.device.as_str());
+            conversations.push(bytes(&position.conversation.0));
+            epochs.push(position.epoch.cast_signed());
+            seqs.push(position.seq.cast_signed());
+        }
+    }
+    if !users.is_empty() {
+        // What is stored already is not written again: a device that repeats itself costs no disk.
+        sqlx::query(
+            "INSERT INTO positions AS p (user_id, device_id, conversation_id, epoch, acked_seq) \
+             SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[]) \
+             ON CONFLICT (user_id, device_id, conversation_id) DO UPDATE SET epoch = excluded.epoch, acked_seq = excluded.acked_seq \
+             WHERE p.epoch <> excluded.epoch OR p.acked_seq < excluded.acked_seq",
+        )
+        .bind(users)
+        .bind(devices)
+        .bind(conversations)
+        .bind(epochs)
+        .bind(seqs)
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(())
+}
+
+/// The keys as two columns.
+fn columns<'a>(keys: impl Iterator<Item = &'a DeviceKey>) -> (Vec<&'a [u8]>, Vec<&'a str>) {
+    keys.map(|key| (bytes(&key.user.0), key.device.as_str())).unzip()
+}
+
+fn key(row: &PgRow) -> sqlx::Result<DeviceKey> {
+    Ok(DeviceKey { user: UserId(uuid(row.try_get(0)?)?), device: device_id(row.try_get(1)?)? })
+}
+
+fn bytes(id: &Uuid) -> &[u8] {
+    id.as_bytes()
+}
+
+fn uuid(bytes: &[u8]) -> sqlx::Result<Uuid> {
+    Uuid::from_slice(bytes).map_err(decode)
+}
+
+fn device_id(text: &str) -> sqlx::Result<DeviceId> {
+    DeviceId::from_id(text).map_err(decode)
+}
+
+fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Decode(Box::new(error))
+}
+
+/// Was the connection broken before anything was done on it?
+fn broken(error: &Error) -> bool {
+    match error {
+        Error::Io(_) => true,
+        // The server has ended it, or has crashed.
+        Error::Database(error) => error.code().is_some_and(|code| matches!(&*code, "57P01" | "57P02")),
+        _ => false,
+    }
+}
+
+fn not_heard_of() -> Error {
+    Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing was heard of PostgreSQL"))
+}

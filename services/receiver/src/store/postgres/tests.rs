@@ -1,0 +1,147 @@
+//! The suite that every backend passes, on a real PostgreSQL, and what holds between two pods that share one.
+
+use flaghoist_backends::{Postgres as Server, Stop};
+use sqlx::postgres::PgConnectOptions;
+
+use super::*;
+
+async fn pods(count: usize) -> Option<(&'static Server, String, Vec<PostgresStore>)> {
+    let server = Server::shared().await?;
+    let url = server.database().await;
+    let address = url.parse::<PgConnectOptions>().unwrap();
+    let opened = (0..count).map(|_| PostgresStore::open(&address, 10, 3));
+    let pods = futures_util::future::try_join_all(opened).await.unwrap();
+    Some((server, url, pods))
+}
+
+async fn store() -> Option<((), PostgresStore)> {
+    pods(1).await.map(|(_, _, mut pods)| ((), pods.remove(0)))
+}
+
+crate::store::conformance::suite!(store);
+
+fn phone() -> DeviceKey {
+    DeviceKey { user: UserId(Uuid::now_v7()), device: DeviceId::from_id("phone").unwrap() }
+}
+
+fn ack(key: &DeviceKey, stream: Uuid, conversation: ConversationId, seq: u64) -> Write {
+    let positions = vec![Position { conversation, epoch: 1, seq }];
+    Write::Acknowledge { key: key.clone(), stream: Some(stream), positions }
+}
+
+async fn one(store: &PostgresStore, write: Write) -> Written {
+    store.write(&[write], SystemTime::now()).await.unwrap()[0]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_pods_that_write_the_same_devices_never_deadlock_and_lose_nothing() {
+    let Some((_, _, pods)) = pods(2).await else { return };
+    let hall = ConversationId(Uuid::now_v7());
+    let mut keys = (0..400).map(|_| phone()).collect::<Vec<_>>();
+    let lane = pods[0].lane(keys[0].user);
+    keys.retain(|key| pods[0].lane(key.user) == lane);
+    let stream = Uuid::now_v7();
+    let opens = keys.iter().map(|key| Write::Open { key: key.clone(), stream }).collect::<Vec<_>>();
+    pods[0].write(&opens, SystemTime::now()).await.unwrap();
+    let writers = (0..6_u64).map(|number| {
+        let (store, mut keys) = (pods[usize::from(number % 2 == 1)].clone(), keys.clone());
+        tokio::spawn(async move {
+            for round in 0..20 {
+                // Each in another order.
+                keys.rotate_left(7);
+                if number % 3 == 0 {
+                    keys.reverse();
+                }
+                let batch = keys.iter().map(|key| ack(key, stream, hall, round * 6 + number + 1)).collect::<Vec<_>>();
+                let answers = store.write(&batch, SystemTime::now()).await.unwrap();
+                assert!(answers.iter().all(|answer| *answer == Written::Done));
+            }
+        })
+    });
+    futures_util::future::try_join_all(writers).await.unwrap();
+    for key in &keys {
+        let positions = pods[1].positions(key).await.unwrap();
+        assert_eq!(positions, [Position { conversation: hall, epoch: 1, seq: 120 }]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_streams_that_open_at_once_on_two_pods_one_is_named_and_the_other_notices() {
+    let Some((_, _, pods)) = pods(2).await else { return };
+    let hall = ConversationId(Uuid::now_v7());
+    for _ in 0..20 {
+        let (key, streams) = (phone(), [Uuid::now_v7(), Uuid::now_v7()]);
+        let opens = streams.map(|stream| Write::Open { key: key.clone(), stream });
+        let [left, right] = opens;
+        let (left, right) = tokio::join!(one(&pods[0], left), one(&pods[1], right));
+        let first = [left, right].into_iter().filter(|opened| *opened == Written::Opened(None)).count();
+        assert_eq!(first, 1, "one has made the device: {left:?}, {right:?}");
+        let named = pods[0].streams(std::slice::from_ref(&key)).await.unwrap()[0].unwrap();
+        for (pod, stream) in pods.iter().zip(streams) {
+            let expected = if stream == named { Written::Done } else { Written::Replaced };
+            assert_eq!(one(pod, ack(&key, stream, hall, 1)).await, expected);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_4_a_stream_that_opens_sees_every_acknowledgement_that_was_answered() {
+    let Some((_, _, pods)) = pods(2).await else { return };
+    let (key, hall, mut stream) = (phone(), ConversationId(Uuid::now_v7()), Uuid::now_v7());
+    one(&pods[0], Write::Open { key: key.clone(), stream }).await;
+    let mut seq = 0;
+    for round in 0..30 {
+        let (old, new) = (&pods[round % 2], &pods[(round + 1) % 2]);
+        let newer = Uuid::now_v7();
+        let opening = async {
+            one(new, Write::Open { key: key.clone(), stream: newer }).await;
+            new.positions(&key).await.unwrap()
+        };
+        seq += 1;
+        let (answer, seen) = tokio::join!(one(old, ack(&key, stream, hall, seq)), opening);
+        let seen = seen.first().map_or(0, |position| position.seq);
+        match answer {
+            Written::Done => assert_eq!(seen, seq, "answered, and not seen by the opening"),
+            Written::Replaced => seq = seen,
+            other => panic!("{other:?}"),
+        }
+        stream = newer;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_have_no_more_devices_than_they_may_whichever_pod_they_ask() {
+    let Some((_, _, pods)) = pods(2).await else { return };
+    let user = UserId(Uuid::now_v7());
+    let opens = (0..12).map(|number| {
+        let key = DeviceKey { user, device: DeviceId::from_id(&format!("d{number}")).unwrap() };
+        one(&pods[number % 2], Write::Open { key, stream: Uuid::now_v7() })
+    });
+    let answers = futures_util::future::join_all(opens).await;
+    assert_eq!(answers.iter().filter(|answer| **answer == Written::Opened(None)).count(), 3);
+    assert_eq!(pods[0].devices(user).await.unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_1_a_crash_of_the_server_loses_nothing_answered_and_is_survived() {
+    // A server of its own: the others go on.
+    let Some(server) = Server::start().await else { return };
+    let url = server.database().await;
+    let store = PostgresStore::open(&url.parse().unwrap(), 4, 3).await.unwrap();
+    let (key, stream, hall) = (phone(), Uuid::now_v7(), ConversationId(Uuid::now_v7()));
+    one(&store, Write::Open { key: key.clone(), stream }).await;
+    let mut answered = 0;
+    for seq in 1..=40 {
+        if seq == 20 {
+            server.crash().await;
+            let error = store.write(&[ack(&key, stream, hall, seq)], SystemTime::now()).await.unwrap_err();
+            assert!(error.transient, "{error:?}");
+            server.start_again().await;
+        }
+        assert_eq!(one(&store, ack(&key, stream, hall, seq)).await, Written::Done);
+        answered = seq;
+    }
+    server.stop(Stop::Fast).await;
+    server.start_again().await;
+    assert_eq!(store.positions(&key).await.unwrap(), [Position { conversation: hall, epoch: 1, seq: answered }]);
+}
