@@ -206,6 +206,13 @@ pub(crate) fn group_id(creator: UserId, request_id: &str) -> ConversationId {
     derived(b"group", &[creator.0.as_bytes(), request_id.as_bytes()])
 }
 
+/// The part of the conversations that one belongs to, the same everywhere: it comes from the id alone, whose bytes are as good as
+/// random.
+pub(crate) fn lane(id: ConversationId, lanes: usize) -> usize {
+    let [.., a, b, c, d] = *id.0.as_bytes();
+    u32::from_be_bytes([a, b, c, d]) as usize % lanes
+}
+
 fn derived(purpose: &[u8], parts: &[&[u8]]) -> ConversationId {
     let mut text = purpose.to_vec();
     for part in parts {

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::event::Event;
 use crate::render;
+use crate::store::Store;
 
 /// How many hints may wait.
 const QUEUE_MAX: usize = 16_384;
@@ -79,10 +80,10 @@ impl Patience {
 
 impl Dispatch {
     /// Starts telling `receiver`.
-    pub(crate) fn start(receiver: Peer, epoch: u64) -> Self {
+    pub(crate) fn start(receiver: Peer, store: Arc<dyn Store>) -> Self {
         let (queue, hints) = mpsc::channel(QUEUE_MAX);
         let patience = Arc::new(Patience::new());
-        tokio::spawn(run(receiver, epoch, hints, patience.clone()));
+        tokio::spawn(run(receiver, store, hints, patience.clone()));
         Self { queue, patience, dropped: metrics::counter!("flaghoist_send_hints_dropped_total") }
     }
 
@@ -104,7 +105,7 @@ impl Dispatch {
     }
 }
 
-async fn run(receiver: Peer, epoch: u64, mut hints: mpsc::Receiver<Hint>, patience: Arc<Patience>) {
+async fn run(receiver: Peer, store: Arc<dyn Store>, mut hints: mpsc::Receiver<Hint>, patience: Arc<Patience>) {
     let mut client = DeliveryServiceClient::new(receiver);
     let depth = metrics::gauge!("flaghoist_queue_depth", "queue" => "send_dispatch");
     let mut batch = Vec::with_capacity(256);
@@ -112,6 +113,7 @@ async fn run(receiver: Peer, epoch: u64, mut hints: mpsc::Receiver<Hint>, patien
     while hints.recv_many(&mut batch, CALL_EVENTS).await > 0 {
         #[expect(clippy::cast_precision_loss, reason = "a queue is far shorter than 2^52")]
         depth.set((hints.len() + batch.len()) as f64);
+        let epoch = store.epoch();
         let mut waiting = batch.drain(..).peekable();
         while waiting.peek().is_some() {
             let (mut deliveries, mut takers, mut bytes) = (Vec::new(), Vec::new(), 0);

@@ -10,7 +10,7 @@ use flaghoist_proto::send::v1::log_service_server::LogServiceServer;
 use flaghoist_proto::send::v1::message_service_server::{MessageServiceServer, SERVICE_NAME as MESSAGES};
 use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::place::SecretError;
-use flaghoist_runtime::{Context, Parts, Peer, Place};
+use flaghoist_runtime::{Context, Parts, Peer, Place, StoreAddress};
 use tonic::service::Routes;
 
 mod conversation;
@@ -27,9 +27,11 @@ mod store;
 mod writer;
 
 pub use settings::{SETTINGS, Settings};
+pub use store::postgres::StartError as DatabaseError;
 pub use store::sqlite::StartError as StoreError;
 
 use store::Store;
+use store::postgres::PostgresStore;
 use store::sqlite::SqliteStore;
 
 /// The services that send asks.
@@ -44,21 +46,23 @@ pub struct Peers {
 /// Why send does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store does not open.
+    /// The file of the store does not open.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database of the store cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// The secret of the place cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
 
-/// Starts send on the store in `place`.
-pub async fn start(settings: Settings, place: &Place, peers: Peers, _context: &Context) -> Result<Parts, StartError> {
+/// Starts send on the store that the settings name. Waits for a database that is not there yet; while one is away later the
+/// service is not ready.
+pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Context) -> Result<Parts, StartError> {
     let secret = place.secret()?;
-    let limits =
-        plan::Limits { group_members_max: settings.group_members_max, conversations_max: settings.conversations_max };
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&file(place), limits).await?);
-    let dispatch = dispatch::Dispatch::start(peers.receiver, store.epoch());
+    let store = open(&settings, place, context).await?;
+    let dispatch = dispatch::Dispatch::start(peers.receiver, store.clone());
     let rpc = Arc::new(rpc::Rpc {
         writer: writer::Writer::start(&store, &dispatch, &settings),
         directory: directory::Directory::new(peers.login),
@@ -74,10 +78,26 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, _context: &C
     Ok(Parts { public, internal, http: None, services: vec![CONVERSATIONS, MESSAGES] })
 }
 
-/// Gives the store in `place` a new epoch, after a backup was put in its place: devices then start from what it holds. Answers
-/// the epoch. No process may have the store open.
-pub async fn renew_epoch(place: &Place) -> Result<u64, StartError> {
-    Ok(SqliteStore::renew_epoch(&file(place)).await?)
+async fn open(settings: &Settings, place: &Place, context: &Context) -> Result<Arc<dyn Store>, StartError> {
+    let limits =
+        plan::Limits { group_members_max: settings.group_members_max, conversations_max: settings.conversations_max };
+    match &settings.store {
+        StoreAddress::Folder => Ok(Arc::new(SqliteStore::open(&file(place), limits).await?)),
+        StoreAddress::Postgres(options) => {
+            let store = PostgresStore::open(options, settings.store_connections, limits).await?;
+            store.watch(context.readiness.dependency("send: PostgreSQL"));
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+/// Gives a store a new epoch, after a backup was put in its place: devices then start from what it holds. Answers the epoch. No
+/// process may have a file open; pods that have a database open notice.
+pub async fn renew_epoch(store: &StoreAddress, place: &Place) -> Result<u64, StartError> {
+    match store {
+        StoreAddress::Folder => Ok(SqliteStore::renew_epoch(&file(place)).await?),
+        StoreAddress::Postgres(options) => Ok(PostgresStore::renew_epoch(options).await?),
+    }
 }
 
 fn file(place: &Place) -> PathBuf {

@@ -2,8 +2,19 @@
 
 use std::time::Duration;
 
+use flaghoist_runtime::StoreAddress;
 use flaghoist_runtime::settings::{Reader, Setting};
 
+const STORE: Setting = Setting {
+    name: "FLAGHOIST_SEND_STORE",
+    default: "sqlite",
+    doc: "where conversations are kept: `sqlite` is a file in the data folder; postgres://USER:PASSWORD@HOST:PORT/DATABASE is shared by any number of pods",
+};
+const STORE_CONNECTIONS: Setting = Setting {
+    name: "FLAGHOIST_SEND_STORE_CONNECTIONS",
+    default: "16",
+    doc: "connections to PostgreSQL, per pod; a quarter of them write",
+};
 const QUEUE_MAX: Setting = Setting {
     name: "FLAGHOIST_SEND_QUEUE_MAX",
     default: "8192",
@@ -40,6 +51,8 @@ const HANDOVER_WAIT: Setting = Setting {
 
 /// All settings of send.
 pub const SETTINGS: &[Setting] = &[
+    STORE,
+    STORE_CONNECTIONS,
     QUEUE_MAX,
     BATCH_MAX,
     RATE_PER_SECOND,
@@ -54,6 +67,10 @@ pub const SETTINGS: &[Setting] = &[
 /// The settings of send as read.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where conversations are kept.
+    pub store: StoreAddress,
+    /// Connections to PostgreSQL.
+    pub store_connections: u32,
     /// Calls that may wait for the store.
     pub queue_max: usize,
     /// Calls that are committed together.
@@ -79,6 +96,8 @@ impl Settings {
     pub fn read(reader: &mut Reader<'_>) -> Self {
         reader.know(SETTINGS);
         Self {
+            store: StoreAddress::read(reader, &STORE),
+            store_connections: reader.number(&STORE_CONNECTIONS, 1..=256),
             queue_max: reader.number(&QUEUE_MAX, 1..=1_000_000),
             batch_max: reader.number(&BATCH_MAX, 1..=4096),
             rate_per_second: reader.number(&RATE_PER_SECOND, 1..=1_000_000),

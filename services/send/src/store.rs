@@ -1,13 +1,18 @@
 //! What send asks of a store. A store is whatever passes `store/conformance.rs`: one test for each promise made here.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use flaghoist_runtime::names::{ConversationId, UserId};
+use flaghoist_runtime::time::millis;
 
 use crate::conversation::{Head, Member, View};
 use crate::error::Error;
 use crate::event::{Answer, Event, Message, Op, Watermark};
 
+pub(crate) mod postgres;
 pub(crate) mod sqlite;
+mod walk;
 
 #[cfg(test)]
 mod conformance;
@@ -83,11 +88,17 @@ pub(crate) struct Page<T> {
 /// Keeps conversations, their members and their logs.
 #[async_trait]
 pub(crate) trait Store: Send + Sync + std::fmt::Debug + 'static {
-    /// The store's life: never 0; another one after a restore, or when the file is another.
+    /// The store's life: never 0; another one after a restore, or when the file or the database is another.
     fn epoch(&self) -> u64;
 
     /// How many batches may be committed side by side. The calls of one conversation all go the same lane.
     fn lanes(&self) -> usize;
+
+    /// The time that [`Store::recent_changes`] goes by, in milliseconds: of all that is committed later, nothing is missed by who
+    /// asks for changes since then and a little before. A store that pods share has a clock of its own.
+    async fn now(&self) -> Result<i64, Error> {
+        Ok(millis(SystemTime::now()))
+    }
 
     /// Commits a batch; one answer for each call, in order.
     ///
@@ -95,8 +106,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// - `seq` is dense in each conversation, in commit order, also when calls of the batch are refused.
     /// - One request (sender, conversation, `request_id`) becomes one event, whoever else writes, in one batch or in many,
     ///   before and after a restart. The same request with another digest is refused.
-    /// - Either the whole batch is kept or nothing of it: then every call is answered with an error, and the store works
-    ///   again by itself once the reason has gone.
+    /// - A call that is answered with an error left nothing, but for `Unavailable`: then it is unknown, and the same call made
+    ///   again finds what it did or does it. The store works again by itself once the reason has gone.
     /// - The cost of a call depends neither on the length of the log nor on the size of the group.
     /// - Watermarks only rise, and not beyond the end of what the person may see.
     /// - An erased message's bytes, and those of its edits, are gone from the store.
@@ -152,7 +163,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug + 'static {
         limit: usize,
     ) -> Result<Page<HeadView>, Error>;
 
-    /// The conversations in which anything was committed since a time in milliseconds, a minute ago at most; none is missed.
+    /// The conversations in which anything was committed since a time in milliseconds, a minute ago at most; none is missed by
+    /// who looks back 15 seconds each time: what is committed is never older than that.
     async fn recent_changes(&self, since: i64, after: i64, limit: usize) -> Result<Page<Change>, Error>;
 
     /// How far a message has come, if the person may see it.

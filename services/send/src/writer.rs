@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use flaghoist_runtime::Batcher;
 use flaghoist_runtime::names::ConversationId;
+use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 
+use crate::conversation::lane;
 use crate::dispatch::{Dispatch, Hint};
 use crate::error::Error;
 use crate::event::{Answer, EventKind, Op, Watermark, Write, Written};
@@ -94,9 +96,12 @@ impl Writer {
         for watermark in watermarks {
             lanes[self.lane(watermark.conversation)].push(watermark);
         }
+        let called = self.lanes.iter().zip(lanes).filter(|(_, watermarks)| !watermarks.is_empty());
+        // At once: a store that has many lanes commits them together.
+        let done = try_join_all(called.map(|(lane, watermarks)| lane.raises.submit(Op::Raise(watermarks)))).await?;
         let mut raised = Vec::new();
-        for (lane, watermarks) in self.lanes.iter().zip(lanes).filter(|(_, watermarks)| !watermarks.is_empty()) {
-            match lane.raises.submit(Op::Raise(watermarks)).await?.answer {
+        for done in done {
+            match done.answer {
                 Answer::Raised(risen) => raised.extend(risen?),
                 Answer::Written(_) => return Err(Error::Internal),
             }
@@ -110,9 +115,7 @@ impl Writer {
     }
 
     fn lane(&self, conversation: ConversationId) -> usize {
-        // The same everywhere: it comes from the id alone, whose bytes are as good as random.
-        let [.., a, b, c, d] = *conversation.0.as_bytes();
-        u32::from_be_bytes([a, b, c, d]) as usize % self.lanes.len()
+        lane(conversation, self.lanes.len())
     }
 }
 

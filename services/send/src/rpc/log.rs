@@ -1,13 +1,11 @@
 //! `LogService`, for the receivers.
 
-use std::time::SystemTime;
-
 use flaghoist_proto::check::Check;
 use flaghoist_proto::send::v1 as pb;
 use flaghoist_proto::send::v1::log_service_server::LogService;
 use flaghoist_runtime::fault::check;
 use flaghoist_runtime::page::page_size;
-use flaghoist_runtime::time::{from_timestamp, millis, timestamp};
+use flaghoist_runtime::time::{from_millis, from_timestamp, millis, timestamp};
 use tonic::{Request, Response, Status};
 
 use super::{Rpc, conversation_id, user_id};
@@ -56,7 +54,7 @@ impl LogService for Rpc {
     ) -> Result<Response<pb::ListRecentChangesResponse>, Status> {
         let request = open(request)?;
         // Taken first: what is committed during the reading is new to the next one.
-        let read_time = Some(timestamp(SystemTime::now()));
+        let read_time = Some(timestamp(from_millis(self.store.now().await?)));
         let since = request.since_time.as_ref().map_or(0, |since| millis(from_timestamp(since)));
         let scope = format!("ListRecentChanges {since}");
         let after = self.cursor(&scope, &request.page_token, 0)?;

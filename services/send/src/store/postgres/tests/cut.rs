@@ -1,0 +1,153 @@
+//! Connections that are cut at the worst moment, and servers that go away.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU8;
+
+use flaghoist_backends::Stop;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+const PASSES: u8 = 0;
+/// The next COMMIT reaches the server, its answer does not come back.
+const CUTS_ANSWER: u8 = 1;
+/// The next COMMIT does not reach the server.
+const CUTS_COMMIT: u8 = 2;
+
+/// Stands between a pod and its server.
+struct Wire {
+    address: SocketAddr,
+    mood: Arc<AtomicU8>,
+}
+
+impl Wire {
+    async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mood = Arc::new(AtomicU8::new(PASSES));
+        let moods = mood.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(client, port, moods.clone()));
+            }
+        });
+        Self { address, mood }
+    }
+
+    fn will(&self, mood: u8) {
+        self.mood.store(mood, Ordering::SeqCst);
+    }
+}
+
+/// Carries bytes both ways until one side closes or the wire is cut.
+async fn carry(mut client: TcpStream, port: u16, mood: Arc<AtomicU8>) {
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+    let (mut asked, mut told) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        tokio::select! {
+            count = client.read(&mut asked) => {
+                let Ok(count @ 1..) = count else { return };
+                let commits = asked[..count].windows(7).any(|word| word == b"COMMIT\0");
+                let cut = if commits { mood.swap(PASSES, Ordering::SeqCst) } else { PASSES };
+                if cut == CUTS_COMMIT || server.write_all(&asked[..count]).await.is_err() {
+                    return;
+                }
+                if cut == CUTS_ANSWER {
+                    // It is committed when the server says so; nobody hears it.
+                    let _answer = server.read(&mut told).await;
+                    return;
+                }
+            }
+            count = server.read(&mut told) => {
+                let Ok(count @ 1..) = count else { return };
+                if client.write_all(&told[..count]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn promise_2_a_commit_whose_answer_was_lost_is_unavailable_and_its_repetition_has_the_one_effect() {
+    let Some(place) = Place::fresh().await else { return };
+    let wire = Wire::to(place.postgres.port()).await;
+    let options = place.options().host("127.0.0.1").port(wire.address.port());
+    let world = on(&pod(&options).await).await;
+    let (alice, bob) = (person(1), person(2));
+    let id = world.direct(alice, bob).await;
+    for (round, (mood, happened)) in
+        [(CUTS_ANSWER, true), (CUTS_COMMIT, false), (CUTS_ANSWER, true)].into_iter().enumerate()
+    {
+        let ops = || (0..5).map(|call| world.op(alice, id, &format!("{round} {call}"), send("x"))).collect();
+        wire.will(mood);
+        let lost = world.commit(ops()).await;
+        assert!(lost.iter().all(|answer| matches!(answer, Err(Error::Unavailable(_)))), "{lost:?}");
+        let again = world.commit(ops()).await;
+        for (call, answer) in again.iter().enumerate() {
+            let written = answer.as_ref().unwrap();
+            assert_eq!(written.deduplicated, happened, "round {round}");
+            assert_eq!(written.event.as_ref().unwrap().seq, (round * 5 + call + 2) as u64);
+        }
+    }
+    assert_eq!(world.log(bob, id, 100).await.len(), 16, "each request had one effect");
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_crash_of_the_server_and_the_pod_goes_on_by_itself() {
+    let Some(postgres) = Postgres::start().await else { return };
+    let options: PgConnectOptions = postgres.database().await.parse().unwrap();
+    let world = Arc::new(on(&pod(&options).await).await);
+    let (alice, bob) = (person(1), person(2));
+    let id = world.direct(alice, bob).await;
+    let sender = {
+        let world = world.clone();
+        tokio::spawn(async move {
+            let mut answered = Vec::new();
+            for number in 0..150 {
+                // As a client does: the same request until it is answered.
+                for attempt in 0.. {
+                    match world.one(alice, id, &number.to_string(), send("x")).await {
+                        Ok(written) => {
+                            answered.push(written.event.unwrap().seq);
+                            break;
+                        }
+                        Err(Error::Unavailable(_)) if attempt < 500 => {
+                            tokio::time::sleep(Duration::from_millis(20)).await
+                        }
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            answered
+        })
+    };
+    for mode in [Stop::Immediate, Stop::Fast] {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        postgres.stop(mode).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        postgres.start_again().await;
+    }
+    let answered = sender.await.unwrap();
+    assert_eq!(answered, (2..=151).collect::<Vec<_>>(), "one effect each, in order");
+    assert_eq!(world.log(bob, id, 50).await.len(), 151);
+}
+
+#[tokio::test]
+async fn a_pod_that_freezes_within_a_transaction_holds_up_others_for_five_seconds_at_most() {
+    let Some(place) = Place::fresh().await else { return };
+    let pod = place.pod().await;
+    let world = on(&pod).await;
+    let (alice, bob) = (person(1), person(2));
+    let id = world.direct(alice, bob).await;
+    let frozen = place.pod().await;
+    let mut connection = frozen.gate.connection().await.unwrap();
+    let begun = commit::begin_text(&[world.op(alice, id, "frozen", send("x"))]);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(begun)).execute(&mut *connection).await.unwrap();
+    let waited = std::time::Instant::now();
+    world.sends(alice, id, "through").await;
+    assert!(waited.elapsed() < Duration::from_secs(12), "{:?}", waited.elapsed());
+    assert!(waited.elapsed() > Duration::from_secs(3), "the lane was locked");
+}
