@@ -2,7 +2,7 @@
 
 # Incremental builds fill disks and help only while one file changes; `make test CARGO_INCREMENTAL=1` has them.
 export CARGO_INCREMENTAL ?= 0
-# What `make run`, `make bench` and `make test-clients` pass on.
+# What `make run`, `make bench` and other verbs pass on.
 ARGS ?=
 # How many rounds `make crash-test` runs, and for how long `make fuzz` does.
 ROUNDS ?= 10
@@ -22,7 +22,7 @@ RELEASE := $(shell git tag --list 'v*' --sort=-v:refname 2>/dev/null | head -n 1
 .PHONY: help run test lint fmt proto bench crash-test test-clients fault-test fuzz citus-plan
 
 help: # lists the verbs
-	@sed -n 's/^\([a-z-]*\):.* # /\1\t/p' $(MAKEFILE_LIST) | grep -v '^help' | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.* # /\1\t/p' $(MAKEFILE_LIST) | grep -v '^help' | expand -t 14
 
 run: # builds and starts the server in ./data; ARGS="--data DIR …" for more
 	cargo run --release --package flaghoist -- serve $(ARGS)
@@ -91,6 +91,15 @@ citus-plan: # prints what distributes the tables over Citus, and checks that eve
 fault-test: # kills, freezes and cuts off parts of a cluster for MINUTES=5 and checks the promises; SEED=… makes the same decisions
 	@tests/backends/install
 	cargo run --package flaghoist-tests --bin fault_test -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+image: # the image of all services, flaghoist:local; ARGS="--build-arg BUILD_IMAGE=…" where no public registry is reached
+	docker build --tag flaghoist:local $(ARGS) .
+
+compose-test: # brings compose.yaml up, talks, kills a pod of every service, and takes it down
+	tests/compose/test
+
+net: # who talks to whom among what runs here, per process and peer; ARGS="--seconds 30"
+	@tests/compose/net $(ARGS)
 
 fuzz: # feeds bytes to what parses them, for SECONDS=60
 	cargo run --release --package flaghoist-tests --bin fuzz -- --seconds $(SECONDS)
