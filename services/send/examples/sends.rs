@@ -1,5 +1,6 @@
 //! How many durable sends a second the whole of send does, called in process: `cargo run --release -p flaghoist-send --example
-//! sends -- [seconds] [callers] [conversations]`. Not a load test of a server: it shows what the store and the writer cost.
+//! sends -- [seconds] [callers] [conversations]`. Not a load test of a server: it shows what the store and the writer cost. On
+//! SQLite in a temporary folder, or where `FLAGHOIST_SEND_STORE` says.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use flaghoist_proto::send::v1::conversation_service_client::ConversationServiceC
 use flaghoist_proto::send::v1::message_service_client::MessageServiceClient;
 use flaghoist_runtime::local::Slot;
 use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::settings::{Environment, Reader};
 use flaghoist_runtime::{Caller, Context, Drain, Place, Readiness, Verifier};
 use flaghoist_send::{Peers, Settings};
 use tonic::service::Routes;
@@ -85,7 +87,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         issuer: "http://localhost".into(),
         trusted_hops: 0,
     };
-    let settings = Settings { rate_per_second: 1_000_000, rate_burst: 1_000_000, ..Settings::default() };
+    let settings = Settings::read(&mut Reader::new(&Environment));
+    let settings = Settings { rate_per_second: 1_000_000, rate_burst: 1_000_000, ..settings };
     let place = Place::new(&folder);
     let peers = Peers { login: login.peer(), receiver: receiver.peer() };
     let parts = flaghoist_send::start(settings, &place, peers, &context).await?;

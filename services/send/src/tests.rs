@@ -22,6 +22,8 @@ use uuid::Uuid;
 
 use super::*;
 
+mod pods;
+
 /// What the stand-in for a receiver does instead of taking events.
 const REFUSES: u8 = 1;
 const HANGS: u8 = 2;

@@ -62,12 +62,18 @@ impl From<sqlx::Error> for Failure {
 
 impl PostgresStore {
     pub(super) async fn commit_batch(&self, ops: Vec<Op>) -> Vec<Answer> {
-        let lost = refuse(&ops, &Error::Unavailable("the store did not answer"));
+        let kinds: Vec<bool> = ops.iter().map(|op| matches!(op, Op::Write(_))).collect();
+        let lost = |_| {
+            let error = || Error::Unavailable("the store did not answer");
+            let answer =
+                |write: &bool| if *write { Answer::Written(Err(error())) } else { Answer::Raised(Err(error())) };
+            kinds.iter().map(answer).collect()
+        };
         let mut answered = self.gate.wait(ops);
         loop {
             tokio::select! {
                 biased;
-                answers = &mut answered => return answers.unwrap_or(lost),
+                answers = &mut answered => return answers.unwrap_or_else(lost),
                 Some(_permit) = self.gate.enter() => {
                     let together = self.gate.take();
                     if !together.is_empty() {
@@ -77,7 +83,7 @@ impl PostgresStore {
                 }
             }
             // Another one has taken it along.
-            return answered.await.unwrap_or(lost);
+            return answered.await.unwrap_or_else(lost);
         }
     }
 

@@ -95,7 +95,7 @@ pub(super) fn kind(row: &PgRow, column: usize) -> Result<EventKind, sqlx::Error>
 }
 
 /// A text that is kept as bytes.
-fn text<'r>(row: &'r PgRow, column: usize) -> Result<&'r str, sqlx::Error> {
+fn text(row: &PgRow, column: usize) -> Result<&str, sqlx::Error> {
     std::str::from_utf8(row.try_get(column)?).map_err(|error| broken(column, error))
 }
 

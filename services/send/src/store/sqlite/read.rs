@@ -16,19 +16,28 @@ use super::rows::{self, json, select_events, signed};
 use crate::conversation::{Kind, Known, Member, View};
 use crate::event::{EventKind, Message};
 use crate::plan::{RECEIPT_MEMBERS_MAX, watermark};
+use crate::store::walk::{self, Rows};
 use crate::store::{Messages, Progress, Slice};
-
-/// How many events one call looks through for messages.
-const SCAN_EVENTS: u64 = 1000;
-
-/// How many events are read at once where it is not known how many are needed.
-const STEP_EVENTS: u64 = 256;
 
 /// What a reader took from memory.
 pub(super) struct Sight {
     pub(super) view: View,
     /// `seq` and row of the events that the indexes do not know yet.
     tail: Vec<(u64, i64)>,
+}
+
+/// The log of one conversation.
+struct Log<'s> {
+    store: &'s SqliteStore,
+    sight: &'s Sight,
+}
+
+impl Rows for Log<'_> {
+    type Error = sqlx::Error;
+
+    async fn range(&self, low: u64, high: u64, limit: u64, newest_first: bool) -> Result<Vec<Message>, sqlx::Error> {
+        self.store.range(self.sight, low, high, limit, newest_first).await
+    }
 }
 
 /// A conversation as a person sees it.
@@ -96,39 +105,8 @@ impl SqliteStore {
         limit: usize,
     ) -> Result<Option<Messages>, sqlx::Error> {
         let Some(sight) = self.sight(person, id).await? else { return Ok(None) };
-        let last_seq = sight.view.member.last_seq(&sight.view.head);
-        let mut stretches: Vec<(u64, u64)> = sight.view.member.stretches(last_seq).collect();
-        if !oldest_first {
-            stretches.reverse();
-        }
-        let mut messages = Vec::new();
-        let mut scanned = 0;
-        for (low, high) in stretches {
-            let (mut low, mut high) =
-                if oldest_first { (low.max(from + 1), high) } else { (low, high.min(from.saturating_sub(1))) };
-            while low <= high {
-                if messages.len() >= limit || scanned >= SCAN_EVENTS {
-                    let next = if oldest_first { low - 1 } else { high + 1 };
-                    return Ok(Some(Messages { messages, next: Some(next) }));
-                }
-                let step = STEP_EVENTS.min(high - low + 1).min((limit - messages.len()) as u64 * 2);
-                let (first, last) = if oldest_first { (low, low + step - 1) } else { (high - (step - 1), high) };
-                let missing = limit - messages.len();
-                let read = self.range(&sight, first, last, step, !oldest_first).await?;
-                let all = read.into_iter().filter(|message| message.event.kind == EventKind::MessageCreated);
-                messages.extend(all.take(missing));
-                scanned += step;
-                // A page that is full ends at its last message, else at the end of what was read.
-                let full = messages.len() >= limit;
-                let end = messages.last().filter(|_| full).map(|message: &Message| message.event.seq);
-                if oldest_first {
-                    low = end.unwrap_or(last) + 1;
-                } else {
-                    high = end.unwrap_or(first) - 1;
-                }
-            }
-        }
-        Ok(Some(Messages { messages, next: None }))
+        let log = Log { store: self, sight: &sight };
+        walk::messages(&log, &sight.view, from, oldest_first, limit).await.map(Some)
     }
 
     pub(super) async fn read_events(
@@ -140,64 +118,8 @@ impl SqliteStore {
         bytes_max: usize,
     ) -> Result<Option<Slice>, sqlx::Error> {
         let Some(sight) = self.sight(person, id).await? else { return Ok(None) };
-        let last_seq = sight.view.member.last_seq(&sight.view.head);
-        let visible = |message: &Message| message.event.only_for.is_none_or(|only| only == person);
-        let mut slice = Slice { events: Vec::new(), read_through_seq: after_seq.min(last_seq), last_seq };
-        let mut previous = None;
-        let mut bytes = 0;
-        for (low, high) in sight.view.member.stretches(last_seq) {
-            // The event at the position itself is read along: most often it is the one before the first.
-            let mut at = low.max(after_seq);
-            while at <= high && high > after_seq {
-                if slice.events.len() >= limit {
-                    return Ok(Some(slice));
-                }
-                let step = (limit - slice.events.len()) as u64 + 1;
-                let read = self.range(&sight, at, high, step, false).await?;
-                let Some(end) = read.last().map(|message| message.event.seq) else { break };
-                for message in read {
-                    let seq = message.event.seq;
-                    if seq <= after_seq {
-                        previous = visible(&message).then_some(seq).or(previous);
-                        continue;
-                    }
-                    if visible(&message) {
-                        bytes += message.event.body.len();
-                        if slice.events.len() >= limit || (bytes > bytes_max && !slice.events.is_empty()) {
-                            return Ok(Some(slice));
-                        }
-                        let before = match previous {
-                            Some(before) => before,
-                            None => self.seen_before(&sight, person, seq).await?,
-                        };
-                        previous = Some(seq);
-                        slice.events.push((message.event, before));
-                    }
-                    slice.read_through_seq = seq;
-                }
-                at = end + 1;
-            }
-        }
-        slice.read_through_seq = last_seq;
-        Ok(Some(slice))
-    }
-
-    /// The newest event before `seq` that the person may see, or 0.
-    async fn seen_before(&self, sight: &Sight, person: UserId, seq: u64) -> Result<u64, sqlx::Error> {
-        let stretches = sight.view.member.stretches(seq - 1).filter(|(low, _)| *low < seq);
-        for (low, high) in stretches.rev() {
-            let mut high = high.min(seq - 1);
-            while low <= high {
-                let first = low.max(high.saturating_sub(7));
-                let read = self.range(sight, first, high, 8, true).await?;
-                let seen = read.iter().find(|message| message.event.only_for.is_none_or(|only| only == person));
-                if let Some(seen) = seen {
-                    return Ok(seen.event.seq);
-                }
-                high = first - 1;
-            }
-        }
-        Ok(0)
+        let log = Log { store: self, sight: &sight };
+        walk::events(&log, &sight.view, person, after_seq, limit, bytes_max).await.map(Some)
     }
 
     pub(super) async fn read_progress(
