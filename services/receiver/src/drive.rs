@@ -66,6 +66,10 @@ pub(crate) async fn drive(receiver: Arc<Receiver>, live: Arc<Live>, from: From, 
     }
     let seen = live.look(|state| state.stream.outbox.is_empty());
     receiver.hub.remove(&live);
+    if receiver.store.shared() {
+        let streams = vec![(live.key.clone(), live.id)];
+        let _lost = receiver.write(Write::Present { streams, open: false }).await;
+    }
     if seen {
         // Only a note; the next minute's would have said the same.
         let _lost = receiver.write(Write::Touch { keys: vec![live.key.clone()] }).await;
@@ -153,7 +157,7 @@ impl Task {
         }
         let (committing, retry_at) = (self.committing.is_some(), self.retry_at);
         let credit_at = self.keep_credit(now);
-        let hears_calls = self.incoming.is_none() && self.receiver.bus.shared();
+        let hears_calls = self.incoming.is_none() && self.receiver.store.shared();
         let bus = hears_calls.then(|| *self.receiver.bus.state().borrow());
         self.live.tend(|state| {
             if state.ended() {
@@ -194,7 +198,7 @@ impl Task {
     /// Without credit, and with pods that may take acknowledgements in this one's place, the positions are read again after a while.
     /// Answers when.
     fn keep_credit(&mut self, now: Instant) -> Option<Instant> {
-        if !self.receiver.bus.shared() || !self.live.look(|state| state.stream.out_of_credit()) {
+        if !self.receiver.store.shared() || !self.live.look(|state| state.stream.out_of_credit()) {
             (self.credit_at, self.credit_backoff) = (None, BACKOFF);
             return None;
         }

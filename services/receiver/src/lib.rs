@@ -80,7 +80,14 @@ async fn assemble(
     };
     // The bus is a hint: without it the receiver is ready all the same.
     let bus: Arc<dyn Bus> = match &settings.bus {
-        BusAddress::Local => Arc::new(bus::LocalBus::new()),
+        BusAddress::Local => {
+            if store.shared() {
+                tracing::warn!(
+                    "no bus: other pods on this store hear of events late; set FLAGHOIST_RECEIVER_BUS if there are any"
+                );
+            }
+            Arc::new(bus::LocalBus::new(!store.shared()))
+        }
         BusAddress::Nats(servers) => Arc::new(bus::NatsBus::new(servers.clone())),
     };
     Ok(service::Receiver::start(

@@ -135,7 +135,7 @@ impl Receiver {
         tokio::spawn(Arc::clone(&receiver).watch_revocations());
         tokio::spawn(Arc::clone(&receiver).watch_drain());
         tokio::spawn(Arc::clone(&receiver).keep_devices());
-        if receiver.bus.shared() {
+        if receiver.store.shared() {
             tokio::spawn(Arc::clone(&receiver).watch_replaced());
         }
         receiver
@@ -149,6 +149,7 @@ impl Receiver {
             | Write::Forget { key, .. }
             | Write::Delete { key } => self.store.lane(key.user),
             Write::Touch { keys } => keys.first().map_or(0, |key| self.store.lane(key.user)),
+            Write::Present { streams, .. } => streams.first().map_or(0, |(key, _)| self.store.lane(key.user)),
         };
         // A store has no more lanes than there are names.
         Ok(self.writes[lane % self.writes.len()].submit(write).await??)
@@ -299,14 +300,33 @@ impl Receiver {
         let all = self.hub.all();
         // Only those that have heard everything: what they are told when they come back begins at their last sight.
         let up_to_date = all.iter().filter(|live| live.look(|state| state.stream.outbox.is_empty()));
-        let mut keys = up_to_date.map(|live| live.key.clone()).collect::<Vec<_>>();
-        keys.sort_by_key(|key| self.store.lane(key.user));
-        for keys in keys.chunk_by(|left, right| self.store.lane(left.user) == self.store.lane(right.user)) {
-            for keys in keys.chunks(TOUCHED_MAX) {
-                if let Err(error) = self.write(Write::Touch { keys: keys.to_vec() }).await {
-                    tracing::warn!(error = %error, "devices not noted as seen");
-                }
+        let touches = up_to_date.map(|live| (live.key.user, live.key.clone())).collect::<Vec<_>>();
+        let mut writes = Vec::new();
+        self.by_lane(touches, |keys| writes.push(Write::Touch { keys }));
+        if self.store.shared() {
+            let streams = all.iter().map(|live| (live.key.user, (live.key.clone(), live.id))).collect::<Vec<_>>();
+            self.by_lane(streams, |streams| writes.push(Write::Present { streams, open: true }));
+        }
+        for write in writes {
+            if let Err(error) = self.write(write).await {
+                tracing::warn!(error = %error, "devices not noted as seen");
             }
+        }
+    }
+
+    /// Divides what is about people into batches of one lane.
+    fn by_lane<T>(&self, mut all: Vec<(UserId, T)>, mut batch: impl FnMut(Vec<T>)) {
+        all.sort_by_key(|(user, _)| self.store.lane(*user));
+        let mut all = all.into_iter().peekable();
+        while let Some((user, first)) = all.next() {
+            let lane = self.store.lane(user);
+            let mut of_lane = vec![first];
+            while of_lane.len() < TOUCHED_MAX
+                && let Some((_, next)) = all.next_if(|(user, _)| self.store.lane(*user) == lane)
+            {
+                of_lane.push(next);
+            }
+            batch(of_lane);
         }
     }
 

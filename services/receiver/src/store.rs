@@ -6,7 +6,7 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use flaghoist_runtime::names::{ConversationId, DeviceId, UserId};
 use uuid::Uuid;
@@ -26,7 +26,12 @@ pub(crate) struct Device {
     pub(crate) device: DeviceId,
     pub(crate) created_at: SystemTime,
     pub(crate) last_seen_at: SystemTime,
+    /// Until when a stream of it counts as open, on whatever pod; nothing where the store has one process, which knows by itself.
+    pub(crate) online_until: Option<SystemTime>,
 }
+
+/// How long a stream counts as open after its pod has said so; it says so every minute.
+const ONLINE_LASTS: Duration = Duration::from_secs(150);
 
 /// One change.
 #[derive(Clone, Debug)]
@@ -60,6 +65,13 @@ pub(crate) enum Write {
     Touch {
         /// The devices.
         keys: Vec<DeviceKey>,
+    },
+    /// Streams are open now, or are not any more; says nothing about devices that name other streams.
+    Present {
+        /// The devices and their streams.
+        streams: Vec<(DeviceKey, Uuid)>,
+        /// Whether they are open.
+        open: bool,
     },
     /// Removes the device with its positions.
     Delete {
@@ -109,6 +121,9 @@ impl From<sqlx::Error> for StoreError {
 /// Where devices and positions are kept.
 #[async_trait::async_trait]
 pub(crate) trait Store: Send + Sync + 'static {
+    /// Whether other processes may use the same devices.
+    fn shared(&self) -> bool;
+
     /// Into how many lanes people are divided. Lanes are written beside one another.
     fn lanes(&self) -> usize;
 

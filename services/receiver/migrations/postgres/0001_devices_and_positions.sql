@@ -11,6 +11,8 @@ CREATE TABLE devices (
     stream_id    BYTEA  NOT NULL CHECK (length(stream_id) = 16),
     created_at   BIGINT NOT NULL,
     last_seen_at BIGINT NOT NULL,
+    -- Until then the stream counts as open, unless its pod says so again.
+    online_until BIGINT NOT NULL,
     PRIMARY KEY (user_id, device_id)
 ) WITH (fillfactor = 80);
 

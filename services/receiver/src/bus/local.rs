@@ -1,4 +1,4 @@
-//! The bus of a receiver that is alone: there is nobody to tell.
+//! No bus: a receiver that is alone has nobody to tell, and pods without one find everything in the store, a little later.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use super::{Bus, Events, Listener, State, Subject, Word};
 
-/// The bus of a receiver that is alone.
+/// No bus.
 #[derive(Debug)]
 pub(crate) struct LocalBus(watch::Sender<State>);
 
 impl LocalBus {
-    /// Nobody to tell.
-    pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(State::Up(Instant::now())))
+    /// Nobody to tell if the receiver is `alone`; else they cannot be told.
+    pub(crate) fn new(alone: bool) -> Self {
+        Self(watch::Sender::new(if alone { State::Up(Instant::now()) } else { State::Down }))
     }
 }
 

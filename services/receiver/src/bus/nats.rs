@@ -1,4 +1,4 @@
-//! The bus over NATS: core subjects, no JetStream, for nothing here needs to be kept.
+//! The bus over NATS: core subjects, not streams, for nothing here needs to be kept.
 //!
 //! `flaghoist.conversation.<id>` and `flaghoist.user.<id>` are what is spoken about. On `flaghoist.pod.<id>` a pod hears only itself: a
 //! word that comes back proves that NATS works, and that it has taken every subscription made before. NATS counts as there while these

@@ -265,3 +265,73 @@ fn id(uuid: Uuid) -> Vec<u8> {
 fn uuid(bytes: &[u8]) -> Option<Uuid> {
     Uuid::from_slice(bytes).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stream::Watermarks;
+
+    const ORIGIN: u64 = 0x0102_0304_0506_0709;
+
+    fn words() -> Vec<Word> {
+        let (conversation, user) = (ConversationId(Uuid::now_v7()), UserId(Uuid::now_v7()));
+        let device = DeviceId::from_id("phone").unwrap();
+        let caller = Caller {
+            user: Some(user),
+            subject: user.to_string(),
+            client_id: "app".into(),
+            session: Some(SessionId(Uuid::now_v7())),
+            scopes: vec!["chat".into()],
+            token_id: Uuid::now_v7(),
+            issued_at: from_millis(1_000),
+            expires_at: from_millis(2_000),
+        };
+        let watermarks = Watermarks { epoch: u64::MAX, delivered_seq: 2, read_seq: 1 };
+        let event = send::Event { conversation: conversation.name(), seq: 7, ..send::Event::default() };
+        let delivery = Delivery { event: Some(event), added_members: vec![user.name()], ..Delivery::default() };
+        vec![
+            Word::Events(vec![delivery.clone(), delivery]),
+            Word::Head(9),
+            Word::Receipts(vec![Receipt { conversation, member: user, watermarks }]),
+            Word::Typing(user, from_millis(5_000)),
+            Word::Added(conversation, 3),
+            Word::Device(device.clone()),
+            Word::Acknowledged(device, vec![Position { conversation, epoch: u64::MAX, seq: 4 }], Arc::new(caller)),
+            Word::Echo(11),
+        ]
+    }
+
+    #[test]
+    fn words_are_read_as_they_were_said_and_a_pod_knows_its_own() {
+        for word in words() {
+            let body = word.encode(ORIGIN);
+            assert_eq!(Word::decode(&body).as_ref(), Some(&word));
+            assert!(said_by(&body, ORIGIN) && !said_by(&body, ORIGIN + 2) && !said_by(&[], ORIGIN));
+            if let Word::Events(deliveries) = &word {
+                let events = Events { deliveries: &deliveries.iter().collect::<Vec<_>>(), last_seq: 7 };
+                assert_eq!(events.encode(ORIGIN), body);
+            }
+        }
+        // Typing is told with the time, so that a late word is not shown.
+        assert!(from_millis(5_000).elapsed().unwrap() > Duration::from_secs(10));
+    }
+
+    proptest! {
+        #[test]
+        fn what_makes_no_sense_is_no_word_and_no_panic(
+            which in 0usize..8, cut in 0usize..200, flips in prop::collection::vec((0usize..200, any::<u8>()), 0..4),
+        ) {
+            let mut body = words().swap_remove(which).encode(ORIGIN);
+            for (at, flip) in flips {
+                let length = body.len();
+                body[at % length] ^= flip;
+            }
+            body.truncate(cut.max(1));
+            let _word = Word::decode(&body);
+        }
+    }
+}

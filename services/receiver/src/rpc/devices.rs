@@ -1,6 +1,7 @@
 //! Devices by name: listing and removing them.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use flaghoist_proto::receiver::v1::{
     DeleteDeviceRequest, DeleteDeviceResponse, Device, ListDevicesRequest, ListDevicesResponse,
@@ -33,7 +34,10 @@ pub(super) async fn list_devices(
             name: device_name(&key),
             create_time: Some(timestamp(device.created_at)),
             last_seen_time: Some(timestamp(device.last_seen_at)),
-            online: receiver.hub.of_device(&key).is_some(),
+            online: match device.online_until {
+                Some(until) => until > SystemTime::now(),
+                None => receiver.hub.of_device(&key).is_some(),
+            },
         }
     });
     Ok(Response::new(ListDevicesResponse { devices: devices.collect() }))

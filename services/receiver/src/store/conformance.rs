@@ -258,9 +258,12 @@ pub(crate) async fn lanes_are_bounds_of_a_batch(store: &impl Store) {
     }
 }
 
-/// The devices of one person as the promises have them.
+/// Epochs and positions.
+type Kept = BTreeMap<ConversationId, (u64, u64)>;
+
+/// The devices of one person as the promises have them, with the streams that they name.
 #[derive(Default)]
-struct Book(BTreeMap<DeviceKey, (Uuid, BTreeMap<ConversationId, (u64, u64)>)>);
+struct Book(BTreeMap<DeviceKey, (Uuid, Kept)>);
 
 impl Book {
     fn make(&mut self, write: &Write) -> Written {

@@ -124,6 +124,10 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
+    fn shared(&self) -> bool {
+        true
+    }
+
     fn lanes(&self) -> usize {
         LANES
     }
@@ -165,7 +169,8 @@ impl Store for PostgresStore {
         let rows = self.unbroken(|| {
             // The order of the bytes, as everywhere else, not that of a language.
             sqlx::query(
-                "SELECT device_id, created_at, last_seen_at FROM devices WHERE user_id = $1 ORDER BY device_id COLLATE \"C\"",
+                "SELECT device_id, created_at, last_seen_at, online_until FROM devices WHERE user_id = $1 \
+                 ORDER BY device_id COLLATE \"C\"",
             )
             .bind(bytes(&user.0))
             .fetch_all(&self.pool)
@@ -175,6 +180,7 @@ impl Store for PostgresStore {
                 device: device_id(row.try_get(0)?)?,
                 created_at: from_millis(row.try_get(1)?),
                 last_seen_at: from_millis(row.try_get(2)?),
+                online_until: Some(from_millis(row.try_get(3)?)),
             })
         };
         Ok(rows.await?.iter().map(device).collect::<sqlx::Result<_>>()?)
@@ -239,19 +245,25 @@ fn people(write: &Write) -> Vec<UserId> {
             vec![key.user]
         }
         Write::Touch { keys } => keys.iter().map(|key| key.user).collect(),
+        Write::Present { streams, .. } => streams.iter().map(|(key, _)| key.user).collect(),
     }
 }
 
 async fn devices_of(transaction: &mut Transaction, people: &BTreeSet<UserId>) -> sqlx::Result<Vec<(DeviceKey, Row)>> {
     let rows = sqlx::query(
-        "SELECT user_id, device_id, stream_id, created_at, last_seen_at FROM devices WHERE user_id = ANY($1::bytea[])",
+        "SELECT user_id, device_id, stream_id, created_at, last_seen_at, online_until FROM devices \
+         WHERE user_id = ANY($1::bytea[])",
     )
     .bind(people.iter().map(|user| bytes(&user.0)).collect::<Vec<_>>())
     .fetch_all(&mut **transaction)
     .await?;
     let device = |row: &PgRow| {
-        let found =
-            Row { stream: uuid(row.try_get(2)?)?, created_at_ms: row.try_get(3)?, last_seen_at_ms: row.try_get(4)? };
+        let found = Row {
+            stream: uuid(row.try_get(2)?)?,
+            created_at_ms: row.try_get(3)?,
+            last_seen_at_ms: row.try_get(4)?,
+            online_until_ms: row.try_get(5)?,
+        };
         Ok((key(row)?, found))
     };
     rows.iter().map(device).collect()
@@ -321,27 +333,29 @@ async fn forget(transaction: &mut Transaction, plan: &Plan) -> sqlx::Result<()> 
 }
 
 async fn write_devices(transaction: &mut Transaction, plan: &Plan) -> sqlx::Result<()> {
-    let (mut users, mut devices, mut streams, mut created, mut seen) =
-        <(Vec<_>, Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
+    let (mut users, mut devices, mut streams) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut created, mut seen, mut online) = (Vec::new(), Vec::new(), Vec::new());
     for (key, row) in plan.fates.iter().filter_map(|(key, fate)| Some((key, fate.written()?))) {
         users.push(bytes(&key.user.0));
         devices.push(key.device.as_str());
         streams.push(bytes(&row.stream));
         created.push(row.created_at_ms);
         seen.push(row.last_seen_at_ms);
+        online.push(row.online_until_ms);
     }
     if !users.is_empty() {
         sqlx::query(
-            "INSERT INTO devices (user_id, device_id, stream_id, created_at, last_seen_at) \
-             SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[]) \
+            "INSERT INTO devices (user_id, device_id, stream_id, created_at, last_seen_at, online_until) \
+             SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[]) \
              ON CONFLICT (user_id, device_id) DO UPDATE SET stream_id = excluded.stream_id, \
-             created_at = excluded.created_at, last_seen_at = excluded.last_seen_at",
+             created_at = excluded.created_at, last_seen_at = excluded.last_seen_at, online_until = excluded.online_until",
         )
         .bind(users)
         .bind(devices)
         .bind(streams)
         .bind(created)
         .bind(seen)
+        .bind(online)
         .execute(&mut **transaction)
         .await?;
     }

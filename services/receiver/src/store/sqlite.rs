@@ -68,6 +68,10 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn shared(&self) -> bool {
+        false
+    }
+
     // The file has one writer.
     fn lanes(&self) -> usize {
         1
@@ -97,6 +101,8 @@ impl Store for SqliteStore {
                     forget(connection, key, *stream, conversations.as_deref()).await?
                 }
                 Write::Touch { keys } => touch(connection, keys, now_ms).await?,
+                // The process knows its streams.
+                Write::Present { .. } => Written::Done,
                 Write::Delete { key } => delete(connection, key).await?,
                 // Taken above, as a run.
                 Write::Acknowledge { .. } => Written::Done,
@@ -135,6 +141,7 @@ impl Store for SqliteStore {
                 device: device_id(row.try_get(0)?)?,
                 created_at: from_millis(row.try_get(1)?),
                 last_seen_at: from_millis(row.try_get(2)?),
+                online_until: None,
             })
         };
         Ok(rows.iter().map(device).collect::<sqlx::Result<_>>()?)

@@ -296,6 +296,35 @@ async fn an_acknowledgement_made_on_another_pod_gives_credit_with_and_without_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_pods_without_any_bus_are_late_and_never_wrong() {
+    let Some(postgres) = Postgres::shared().await else { return };
+    let store = StoreAddress::Postgres(Box::new(postgres.database().await.parse().unwrap()));
+    let here = World::with(Settings { store, ..swept() }).await;
+    let there = here.beside().await;
+    let (alice, bob) = (here.person(), here.person());
+    let hall = here.conversation(&[alice, bob]).await;
+    let mut his = there.listens(&bob).await;
+    his.catches_up().await;
+    let said_at = Instant::now();
+    here.says(&alice, hall, "hi").await;
+    assert_eq!(his.event().await.seq, 2);
+    assert!(said_at.elapsed() < LATE_MAX, "{:?}", said_at.elapsed());
+    // Whichever pod is asked, the device is there, and then not.
+    let online = async || {
+        let devices = here.client().list_devices(bob.asks(ListDevicesRequest {})).await.unwrap().into_inner().devices;
+        devices[0].online
+    };
+    assert!(online().await);
+    drop(his);
+    let gone = async {
+        while online().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, gone).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_hears_only_of_what_its_streams_belong_to() {
     let Some((_nats, here, there)) = pods(by_bus()).await else { return };
     let (alice, bob) = (here.person(), here.person());

@@ -2,6 +2,7 @@
 //! finding out every second whether words come through.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -171,9 +172,9 @@ impl Connection {
                     if let Some(subscription) = subscribed.remove(&subject) {
                         subscription.abort();
                     }
-                } else if !subscribed.contains_key(&subject) {
+                } else if let Entry::Vacant(place) = subscribed.entry(subject) {
                     let Some(subscription) = self.subscribe(About::Subject(subject), &voices).await else { return };
-                    subscribed.insert(subject, subscription);
+                    place.insert(subscription);
                     new.push(subject);
                 }
             }

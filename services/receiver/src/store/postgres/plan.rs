@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flaghoist_runtime::names::{ConversationId, UserId};
-use flaghoist_runtime::time::from_millis;
+use flaghoist_runtime::time::{from_millis, millis};
 use uuid::Uuid;
 
-use crate::store::{DeviceKey, Write, Written};
+use crate::store::{DeviceKey, ONLINE_LASTS, Write, Written};
 use crate::stream::Position;
 
 /// A device as its row says it.
@@ -16,6 +16,7 @@ pub(super) struct Row {
     pub(super) stream: Uuid,
     pub(super) created_at_ms: i64,
     pub(super) last_seen_at_ms: i64,
+    pub(super) online_until_ms: i64,
 }
 
 /// What becomes of one device.
@@ -122,6 +123,16 @@ impl Plan {
                 }
                 Written::Done
             }
+            Write::Present { streams, open } => {
+                let online_until_ms = if *open { self.online_until_ms() } else { self.now_ms };
+                for (key, stream) in streams {
+                    let row = self.fates.get_mut(key).and_then(|fate| fate.after.as_mut());
+                    if let Some(row) = row.filter(|row| row.stream == *stream) {
+                        row.online_until_ms = online_until_ms;
+                    }
+                }
+                Written::Done
+            }
             Write::Delete { key } => match self.named(key, None) {
                 Ok(fate) => {
                     fate.after = None;
@@ -135,10 +146,10 @@ impl Plan {
     }
 
     fn open(&mut self, key: &DeviceKey, stream: Uuid) -> Written {
-        let now_ms = self.now_ms;
+        let (now_ms, online_until_ms) = (self.now_ms, self.online_until_ms());
         if let Some(row) = self.fates.get_mut(key).and_then(|fate| fate.after.as_mut()) {
             let last_seen_at_ms = row.last_seen_at_ms;
-            *row = Row { stream, last_seen_at_ms: last_seen_at_ms.max(now_ms), ..*row };
+            *row = Row { stream, last_seen_at_ms: last_seen_at_ms.max(now_ms), online_until_ms, ..*row };
             return Written::Opened(Some(from_millis(last_seen_at_ms)));
         }
         let count = self.counts.entry(key.user).or_default();
@@ -146,9 +157,13 @@ impl Plan {
             return Written::LimitReached;
         }
         *count += 1;
-        let row = Row { stream, created_at_ms: now_ms, last_seen_at_ms: now_ms };
+        let row = Row { stream, created_at_ms: now_ms, last_seen_at_ms: now_ms, online_until_ms };
         self.fates.entry(key.clone()).or_default().after = Some(row);
         Written::Opened(None)
+    }
+
+    fn online_until_ms(&self) -> i64 {
+        millis(from_millis(self.now_ms) + ONLINE_LASTS)
     }
 
     /// The device, if its row names the stream; without a stream, if it is there.

@@ -122,6 +122,25 @@ async fn people_have_no_more_devices_than_they_may_whichever_pod_they_ask() {
     assert_eq!(pods[0].devices(user).await.unwrap().len(), 3);
 }
 
+#[tokio::test]
+async fn a_device_is_online_while_the_stream_it_names_is_open_on_any_pod() {
+    let Some((_, _, pods)) = pods(2).await else { return };
+    let (key, old, new) = (phone(), Uuid::now_v7(), Uuid::now_v7());
+    let online = async || pods[1].devices(key.user).await.unwrap()[0].online_until.unwrap() > SystemTime::now();
+    one(&pods[0], Write::Open { key: key.clone(), stream: old }).await;
+    assert!(online().await);
+    one(&pods[1], Write::Open { key: key.clone(), stream: new }).await;
+    let of_one = |stream, open| Write::Present { streams: vec![(key.clone(), stream)], open };
+    one(&pods[0], of_one(old, false)).await;
+    assert!(online().await, "the newer one is");
+    one(&pods[1], of_one(new, false)).await;
+    assert!(!online().await);
+    one(&pods[0], of_one(old, true)).await;
+    assert!(!online().await, "it is not the device's any more");
+    one(&pods[0], of_one(new, true)).await;
+    assert!(online().await);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promise_1_a_crash_of_the_server_loses_nothing_answered_and_is_survived() {
     // A server of its own: the others go on.
