@@ -1,17 +1,21 @@
-//! `flaghoist admin`: what is done on the server's machine, by whoever may write to its data folder.
+//! `flaghoist admin`: what is done beside the server, by whoever may write to its data folder or knows the way into its databases.
+//! Where a store is, the services' own settings say (`FLAGHOIST_LOGIN_STORE` and so on).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use flaghoist_runtime::{Place, fault};
+use flaghoist_runtime::{Place, StoreAddress, fault};
 
 use crate::exit::{Exit, Failure};
-use crate::serve::{DataLock, data_folder, require};
+use crate::serve::{DataLock, Process, Service, data_folder, require, store_of};
 
-/// What an administrator does on the machine itself.
+/// What an administrator does beside the server.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Make a person an admin, from their next sign-in on; the server may be running
-    #[command(after_help = "Example:\n  flaghoist admin grant alice --data /var/lib/flaghoist")]
+    #[command(after_help = "\
+Examples:
+  flaghoist admin grant alice --data /var/lib/flaghoist
+  FLAGHOIST_LOGIN_STORE=postgres://login@db/flaghoist flaghoist admin grant alice")]
     Grant {
         /// The person's handle
         handle: String,
@@ -19,9 +23,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
-    /// Say that the data folder was restored from a backup, so that devices start from what it holds; the server must not
-    /// be running
-    #[command(after_help = "Example:\n  flaghoist admin restored --data /var/lib/flaghoist")]
+    /// Say that the store of `send` was restored from a backup, so that devices start from what it holds; no server may be
+    /// running on it
+    #[command(after_help = "\
+Examples:
+  flaghoist admin restored --data /var/lib/flaghoist
+  FLAGHOIST_SEND_STORE=postgres://send@db/flaghoist flaghoist admin restored")]
     Restored {
         /// The server's data folder [default: `$FLAGHOIST_SERVE_DATA`, else ./data]
         #[arg(long, value_name = "DIR")]
@@ -38,8 +45,9 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
 }
 
 async fn grant(handle: &str, data: PathBuf) -> Result<(), Failure> {
-    require(&data)?;
-    let granted = flaghoist_login::grant_admin(&Place::new(data), handle)
+    let store = store_of(Service::Login)?;
+    require_folder(&store, &data)?;
+    let granted = flaghoist_login::grant_admin(&store, &Place::new(data), handle)
         .await
         .map_err(|error| Failure::new(Exit::BadInput, fault::chain(&error)))?;
     if granted.already {
@@ -51,11 +59,18 @@ async fn grant(handle: &str, data: PathBuf) -> Result<(), Failure> {
 }
 
 async fn restored(data: PathBuf) -> Result<(), Failure> {
-    require(&data)?;
-    let _lock = DataLock::take(&data)?;
-    let epoch = flaghoist_send::renew_epoch(&Place::new(data))
+    let store = store_of(Service::Send)?;
+    require_folder(&store, &data)?;
+    // Nobody can lock a database away from its pods; there it is the operator who sees to it that none runs.
+    let _lock = matches!(store, StoreAddress::Folder).then(|| DataLock::take(&data, Process::All)).transpose()?;
+    let epoch = flaghoist_send::renew_epoch(&store, &Place::new(data))
         .await
         .map_err(|error| Failure::new(Exit::Failed, fault::chain(&error)))?;
     println!("the store has the new epoch {epoch}: devices start from what it holds");
     Ok(())
+}
+
+/// A store in the data folder needs the folder.
+fn require_folder(store: &StoreAddress, data: &Path) -> Result<(), Failure> {
+    if matches!(store, StoreAddress::Folder) { require(data) } else { Ok(()) }
 }

@@ -5,6 +5,7 @@ mod client;
 mod exit;
 mod serve;
 
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
@@ -28,8 +29,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server: all services in one process, on SQLite
-    Serve(serve::Arguments),
+    /// Run the server: all services in one process
+    Serve(serve::OfAll),
+    /// Run one service as a process of its own; `flaghoist auth`, `login`, `send` and `receiver` do the same
+    Service(serve::OfOne),
     /// Administer a server on its own machine
     #[command(subcommand)]
     Admin(admin::Command),
@@ -62,7 +65,7 @@ Examples:
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_parse_from(in_full(std::env::args_os())) {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();
@@ -77,9 +80,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// The short form of `flaghoist service send` in full. Two services are called as commands of the client are, who always say more:
+/// to whom, or who.
+fn in_full(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words = words.collect::<Vec<_>>();
+    let texts = words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>();
+    let [_, name, rest @ ..] = texts.as_slice() else { return words };
+    let service = match name.as_str() {
+        "auth" | "receiver" => true,
+        "login" | "send" => serve::only_of_a_service(rest.iter().map(String::as_str)) && !serve::half_said(name, rest),
+        _ => false,
+    };
+    if service {
+        words.insert(1, "service".into());
+    }
+    words
+}
+
 fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
-        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Serve(arguments) => arguments.run(),
+        Command::Service(arguments) => arguments.run(),
         Command::Admin(command) => block_on(admin::run(command)),
         Command::Settings => {
             print!("{}", serve::markdown());

@@ -1,12 +1,17 @@
-//! `flaghoist serve`: the four services in one process, on SQLite, with no network between them. This file is the order of
-//! a start and of a stop: settings, telemetry, the data folder's lock, listeners, services, readiness; then the drain.
+//! The server: `flaghoist serve` runs the four services in one process, with no network between them, `flaghoist
+//! auth|login|send|receiver` one of them by itself. This file is the order of a start and of a stop, the same for all: settings,
+//! telemetry, the data folder's lock, listeners, services, readiness; then the drain.
 
 mod bound;
+mod flags;
+mod keys;
 mod listeners;
 mod lock;
+mod process;
 mod services;
 mod settings;
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +20,11 @@ use flaghoist_runtime::server::prepare_process;
 use flaghoist_runtime::{Context, Drain, DrainTrigger, Place, Readiness, Verifier, sqlite, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub(crate) use self::flags::only_of_a_service;
 pub(crate) use self::lock::DataLock;
-use self::settings::{Flags, Settings};
-pub(crate) use self::settings::{data_folder, help, markdown};
+pub(crate) use self::process::{Process, Service};
+use self::settings::Settings;
+pub(crate) use self::settings::{data_folder, help, help_of_services, markdown, store_of};
 use crate::exit::{Exit, Failure};
 
 /// How long the end of a drain may take: closing what was told to go away at once.
@@ -33,15 +40,51 @@ Examples:
   flaghoist serve --data /var/lib/flaghoist --issuer https://chat.example.com
   flaghoist serve --grpc-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --metrics-addr 127.0.0.1:0
 
-Every setting is an environment variable too; `--help` lists them all.", after_long_help = help())]
-pub(crate) struct Arguments {
+Every setting is an environment variable too; `--help` lists them all.", after_long_help = help(Process::All))]
+pub(crate) struct OfAll {
     #[command(flatten)]
-    flags: Flags,
+    flags: flags::OfAll,
 }
 
-/// Serves until the process is told to stop.
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let settings = Settings::read(&arguments.flags)?;
+/// The arguments of `service`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  flaghoist service auth
+  flaghoist auth                       the same; so for login, send and receiver
+  FLAGHOIST_SEND_LOGIN_ADDR=http://login:9001 flaghoist send --internal-addr 0.0.0.0:9001
+
+Every setting is an environment variable too; `--help` lists them all.", after_long_help = help_of_services())]
+pub(crate) struct OfOne {
+    /// The service
+    service: Service,
+    #[command(flatten)]
+    flags: flags::OfOne,
+}
+
+impl OfAll {
+    /// Serves until the process is told to stop.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        run(Settings::read(Process::All, &self.flags.named())?)
+    }
+}
+
+impl OfOne {
+    /// Serves until the process is told to stop.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        run(Settings::read(Process::One(self.service), &self.flags.named())?)
+    }
+}
+
+/// Whether a person at a terminal said only the name of a service, without anything that would set it up. `flaghoist send` alone is
+/// more likely half a command of the client then.
+pub(crate) fn half_said(service: &str, flags: &[String]) -> bool {
+    let prefix = format!("FLAGHOIST_{}_", service.to_uppercase());
+    let set_up = std::env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with(&prefix));
+    flags.is_empty() && !set_up && std::io::stdin().is_terminal()
+}
+
+fn run(settings: Settings) -> Result<(), Failure> {
     // Before the first thread and the first allocation of size.
     prepare_process();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -57,8 +100,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn serve(settings: Settings) -> Result<(), Failure> {
     // Before anything else, so that no signal is lost.
     let mut signals = Signals::new()?;
-    let telemetry = Arc::new(telemetry::init(settings.log_format, "flaghoist"));
-    let lock = DataLock::take_or_make(&settings.data)?;
+    let telemetry = Arc::new(telemetry::init(settings.log_format, settings.process.telemetry_name()));
+    let lock = settings.uses_folder.then(|| DataLock::take_or_make(&settings.data, settings.process)).transpose()?;
     let bound = bound::Bound::bind(&settings).await?;
 
     let (trigger, drain) = Drain::new();
@@ -70,16 +113,20 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         issuer: settings.issuer.clone(),
         trusted_hops: settings.trusted_hops,
     };
-    let place = Place::new(&settings.data);
-    let started = tokio::select! {
-        started = services::start(settings.services.clone(), &place, &context) => started?,
-        () = signals.next() => return Ok(()),
-    };
+    let place = Place { data: settings.data.clone(), secret_file: settings.secret_file.clone() };
     let addresses = bound.addresses();
-    let mut serving = listeners::serve(bound, started, &context, &settings, &telemetry);
+    // Before anyone can ask, so that nothing is ready too early.
+    let starting = settings.process.services().map(|service| readiness.token(service.name())).collect::<Vec<_>>();
+    let (mut serving, waiting) = listeners::serve(bound, &context, &settings, &telemetry);
+    let start = slowly(&readiness, services::start(&settings, &place, &context));
+    tokio::select! {
+        started = start => waiting.start(started?),
+        () = signals.next() => return Ok(()),
+    }
+    drop(starting);
 
     tokio::select! {
-        () = ready(&readiness) => {}
+        () = slowly(&readiness, readiness.ready()) => {}
         () = signals.next() => return stop(trigger, serving, signals, settings.grace).await,
     }
     addresses.announce(&settings);
@@ -91,15 +138,22 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         }
     }
     let stopped = stop(trigger, serving, signals, settings.grace).await;
-    sqlite::settle(&settings.data).await;
+    if lock.is_some() {
+        let names = settings.process.services().map(Service::name).collect::<Vec<_>>();
+        sqlite::settle(&settings.data, &names).await;
+    }
     drop(lock);
     stopped
 }
 
-/// Waits until every part is ready, and says what is missing if that takes long.
-async fn ready(readiness: &Readiness) {
-    while tokio::time::timeout(SLOW_START, readiness.ready()).await.is_err() {
-        tracing::warn!(waiting_for = ?readiness.waiting_for(), "not ready yet");
+/// Waits for a part of the start, and says what is missing if that takes long.
+async fn slowly<T>(readiness: &Readiness, part: impl Future<Output = T>) -> T {
+    tokio::pin!(part);
+    loop {
+        match tokio::time::timeout(SLOW_START, &mut part).await {
+            Ok(done) => return done,
+            Err(_) => tracing::warn!(waiting_for = ?readiness.waiting_for(), "not ready yet"),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The access rules of the contracts, enforced: who may call which method is looked up in the table that is made from the protos.
-//! What the table does not name is not offered.
+//! What the table does not name is not offered. People call on the public port, services on the internal one.
+
+mod credential;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,16 +18,33 @@ use tower_service::Service;
 use crate::fault::{Fault, Reason};
 use crate::token::{Caller, DOMAIN, SCOPE_ADMIN, TokenError, Verifier};
 
+pub use credential::{Credential, CredentialError};
+
 /// Enforces the access rules around a set of routes.
 #[derive(Clone, Debug)]
 pub struct AccessLayer {
-    verifier: Arc<Verifier>,
+    rules: Rules,
+}
+
+/// The rules of a port.
+#[derive(Clone, Debug)]
+enum Rules {
+    /// People with tokens.
+    Public(Arc<Verifier>),
+    /// Services: with a credential, or vouched for by their mesh.
+    Internal(Option<Credential>),
 }
 
 impl AccessLayer {
     /// The rules of the public port: people with their tokens; what services ask of one another is refused.
     pub fn public(verifier: Arc<Verifier>) -> Self {
-        Self { verifier }
+        Self { rules: Rules::Public(verifier) }
+    }
+
+    /// The rules of the internal port: what services ask of one another, and nothing else. With a credential, the caller must show
+    /// it and be one that the contract of the method names; without, its mesh vouches for it.
+    pub fn internal(credential: Option<Credential>) -> Self {
+        Self { rules: Rules::Internal(credential) }
     }
 }
 
@@ -33,7 +52,7 @@ impl<S> Layer<S> for AccessLayer {
     type Service = Access<S>;
 
     fn layer(&self, inner: S) -> Access<S> {
-        Access { inner, verifier: Arc::clone(&self.verifier) }
+        Access { inner, rules: self.rules.clone() }
     }
 }
 
@@ -41,7 +60,7 @@ impl<S> Layer<S> for AccessLayer {
 #[derive(Clone, Debug)]
 pub struct Access<S> {
     inner: S,
-    verifier: Arc<Verifier>,
+    rules: Rules,
 }
 
 /// What is to become of a call.
@@ -71,11 +90,20 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let method = flaghoist_proto::method(request.uri().path());
-        match judge(method, &request, |token| self.verifier.verify(token)) {
+        let verifier = match &self.rules {
+            Rules::Public(verifier) => verifier,
+            Rules::Internal(credential) => {
+                return match judge_service(method, &request, credential.as_ref()) {
+                    Ok(()) => Either::Left(self.inner.call(request)),
+                    Err(fault) => Either::Right(refused(fault).boxed()),
+                };
+            }
+        };
+        match judge(method, &request, |token| verifier.verify(token)) {
             Verdict::Pass(caller) => Either::Left(self.inner.call(with(request, caller))),
             Verdict::Refuse(fault) => Either::Right(refused(fault).boxed()),
             Verdict::Wait(_) => {
-                let (mut inner, verifier) = (self.inner.clone(), Arc::clone(&self.verifier));
+                let (mut inner, verifier) = (self.inner.clone(), Arc::clone(verifier));
                 Either::Right(
                     async move {
                         let verified = verifier.verify_fresh(bearer(request.headers()).unwrap_or_default()).await;
@@ -110,12 +138,7 @@ fn judge<B>(
     verify: impl Fn(&str) -> Result<Arc<Caller>, TokenError>,
 ) -> Verdict {
     let Some(method) = method else {
-        let path = request.uri().path();
-        // Health and reflection are for everyone; nothing else that the contracts do not name is answered.
-        if path.starts_with("/grpc.health.v1.") || path.starts_with("/grpc.reflection.v1") {
-            return Verdict::Pass(None);
-        }
-        return Verdict::Refuse(Fault::new(Code::Unimplemented, Reason::NotFound, "there is no such method"));
+        return unnamed(request.uri().path()).map_or_else(Verdict::Refuse, |()| Verdict::Pass(None));
     };
     if let Rule::Service(_) = method.access {
         return Verdict::Refuse(Fault::new(
@@ -139,6 +162,30 @@ fn judge<B>(
         )),
         (_, Ok(caller)) => Verdict::Pass(Some(caller)),
     }
+}
+
+/// Applies the rule of the method to the service that calls it.
+fn judge_service<B>(
+    method: Option<&'static Method>,
+    request: &Request<B>,
+    credential: Option<&Credential>,
+) -> Result<(), Fault> {
+    let Some(method) = method else { return unnamed(request.uri().path()) };
+    let denied = |message| Fault::new(Code::PermissionDenied, Reason::CallerNotAllowed, message);
+    let Rule::Service(callers) = method.access else {
+        return Err(denied("the method is for people, on the public port".to_owned()));
+    };
+    let Some(credential) = credential else { return Ok(()) };
+    let caller = credential.caller(request.headers())?;
+    if callers.contains(&caller) { Ok(()) } else { Err(denied(format!("the method is not for {caller}"))) }
+}
+
+/// What becomes of a method that the contracts do not name: health and reflection are for everyone, nothing else is answered.
+fn unnamed(path: &str) -> Result<(), Fault> {
+    if path.starts_with("/grpc.health.v1.") || path.starts_with("/grpc.reflection.v1") {
+        return Ok(());
+    }
+    Err(Fault::new(Code::Unimplemented, Reason::NotFound, "there is no such method"))
 }
 
 /// The token of `authorization: Bearer …`, the only place where one is looked for.

@@ -1,9 +1,10 @@
-//! Readiness: each part that must be there before the process may answer holds a token while it is not; the process is ready once
-//! the last token has been dropped.
+//! Readiness: each part that must be there before the process may answer holds a token while it is not; the process is ready while
+//! no token is held. A name like `send: PostgreSQL` or `send` says whose part it is: only that service is then not ready.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use flaghoist_proto::METHODS;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -31,6 +32,9 @@ pub struct ReadyToken {
 }
 
 /// Something outside that a service cannot work without, such as its store: while it is away the service is not ready.
+///
+/// Another service is none. Two that call one another would each wait for the other, and a mesh that sees no ready pod answers in
+/// the service's place; a peer that does not answer is said in the log, and calls that need it are answered UNAVAILABLE.
 #[derive(Debug)]
 pub struct Dependency {
     readiness: Readiness,
@@ -90,9 +94,23 @@ impl Readiness {
         *self.0.count.borrow() == 0
     }
 
-    /// The parts that still hold a token, in the order in which they took it.
+    /// The parts that hold a token, in the order in which they took it.
     pub fn waiting_for(&self) -> Vec<&'static str> {
         self.0.tokens.lock().held.values().copied().collect()
+    }
+
+    /// Whether a proto service may be called, by its full name: nothing is missing that is its service's or everybody's.
+    pub fn serves(&self, proto_service: &str) -> bool {
+        let owner = owner_of(proto_service);
+        self.0.tokens.lock().held.values().all(|name| match subject(name) {
+            Some(subject) => owner.is_some_and(|owner| owner != subject),
+            None => false,
+        })
+    }
+
+    /// Wakes whenever something went missing or came back.
+    pub fn changes(&self) -> watch::Receiver<usize> {
+        self.0.count.subscribe()
     }
 }
 
@@ -108,6 +126,17 @@ impl Drop for ReadyToken {
         tokens.held.remove(&self.number);
         self.waiting.count.send_replace(tokens.held.len());
     }
+}
+
+/// The service that a proto service belongs to: `send` for `flaghoist.send.v1.LogService`.
+fn owner_of(proto_service: &str) -> Option<&str> {
+    proto_service.strip_prefix("flaghoist.")?.split('.').next()
+}
+
+/// The service whose part `name` is: `send` for `send: PostgreSQL`; none if it is everybody's.
+fn subject(name: &str) -> Option<&str> {
+    let subject = name.split(": ").next().unwrap_or(name);
+    METHODS.iter().any(|method| owner_of(method.service) == Some(subject)).then_some(subject)
 }
 
 #[cfg(test)]
@@ -126,5 +155,30 @@ mod tests {
         drop(keys);
         readiness.ready().await;
         assert!(readiness.is_ready() && readiness.waiting_for().is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_concerns_its_own_service_or_everybody() {
+        let readiness = Readiness::new();
+        let serves = || {
+            ["send.v1.LogService", "login.v1.LoginService"].map(|name| readiness.serves(&format!("flaghoist.{name}")))
+        };
+        assert_eq!(serves(), [true, true]);
+        let store = readiness.dependency("send: PostgreSQL");
+        assert_eq!(serves(), [false, true]);
+        store.up();
+        assert_eq!(serves(), [true, true]);
+        store.down(&"connection refused");
+        store.down(&"connection refused");
+        assert_eq!(serves(), [false, true]);
+        assert_eq!(readiness.waiting_for(), ["send: PostgreSQL"]);
+        store.up();
+        let keys = readiness.token("token keys");
+        assert_eq!(serves(), [false, false]);
+        drop(keys);
+        let starting = readiness.token("login");
+        assert_eq!(serves(), [true, false]);
+        drop(starting);
+        assert!(readiness.is_ready());
     }
 }

@@ -11,7 +11,9 @@ mod health;
 mod process;
 mod web;
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -19,18 +21,34 @@ use tower_layer::Layer as _;
 
 use crate::access::AccessLayer;
 use crate::drain::Drain;
-use crate::ready::Readiness;
-use crate::token::Verifier;
+use crate::ready::{Readiness, ReadyToken};
 
 pub use address::{ClientAddress, client_address, forwarded_address};
 pub use process::prepare_process;
 
 /// How many connections an HTTP listener takes beyond the file limit's share.
-const SPARE_CONNECTIONS: usize = 8;
+const SPARE_HTTP: usize = 8;
+
+/// How many connections an internal listener takes beyond the file limit's share: clients must not keep the services apart.
+const SPARE_INTERNAL: usize = 64;
+
+/// How long a client may say nothing at all, not even that it is there, before its connection is closed.
+pub const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Whom a gRPC listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Everyone: programs and browsers.
+    Public,
+    /// The other services.
+    Internal,
+}
 
 /// How a gRPC listener behaves.
 #[derive(Clone, Debug)]
 pub struct GrpcOptions {
+    /// Whom it is for.
+    pub audience: Audience,
     /// What health answers follow.
     pub readiness: Arc<Readiness>,
     /// The full names of the proto services that are offered.
@@ -39,37 +57,72 @@ pub struct GrpcOptions {
     pub trusted_hops: u8,
     /// How many connections are kept at most; 0 leaves it to the file limit of the process.
     pub connections_max: usize,
+    /// How long a client may say nothing; [`SILENCE_MAX`] but in tests.
+    pub silence_max: Duration,
 }
 
-/// Serves gRPC and gRPC-Web, with health and reflection, until the drain is over. Ends once the drain has started and the last
-/// connection is closed, or the grace period is over.
-pub async fn serve_grpc(
+/// Serves gRPC, with health and reflection, until the drain is over; browsers' gRPC-Web too where everyone may call. Ends once the
+/// drain has started and the last connection is closed, or the grace period is over.
+///
+/// Health is answered at once, everything else when `routes` are there; until then it is UNAVAILABLE, and the process not ready.
+pub fn serve_grpc(
     listener: TcpListener,
-    routes: axum::Router,
-    verifier: Arc<Verifier>,
+    routes: impl Future<Output = axum::Router> + Send + 'static,
+    access: AccessLayer,
+    drain: Drain,
+    options: GrpcOptions,
+) -> impl Future<Output = ()> + Send {
+    let starting = options.readiness.token(match options.audience {
+        Audience::Public => "public port",
+        Audience::Internal => "internal port",
+    });
+    serve_once_started(listener, routes, starting, access, drain, options)
+}
+
+async fn serve_once_started(
+    listener: TcpListener,
+    routes: impl Future<Output = axum::Router> + Send + 'static,
+    starting: ReadyToken,
+    access: AccessLayer,
     drain: Drain,
     options: GrpcOptions,
 ) {
-    let (health, statuses) = health::service(&options.services).await;
-    let routes = Routes::from(routes.reset_fallback().fallback(call::unimplemented)).add_service(health);
-    let routes = health::with_reflection(routes, &options.services).prepare();
-    let calls = call::Calls::new(AccessLayer::public(verifier).layer(routes));
-    let front = web::Front::new(calls, options.trusted_hops);
-    let follow = tokio::spawn(health::follow(statuses, options.services, options.readiness, drain.clone()));
-    let limits = accept::Limits { max: options.connections_max, spare: 0 };
-    accept::run("grpc", listener, drain, limits, move |stream, peer, drain, place| {
-        connection::serve(stream, front.of(peer), drain, place)
+    let GrpcOptions { audience, readiness, services, trusted_hops, connections_max, silence_max } = options;
+    let (name, spare) = match audience {
+        Audience::Public => ("grpc", 0),
+        Audience::Internal => ("internal", SPARE_INTERNAL),
+    };
+    let (health, statuses) = health::service(&services).await;
+    let offer = {
+        let (health, services) = (health.clone(), services.clone());
+        move |routes: axum::Router| {
+            let routes = health::with_reflection(Routes::from(routes).add_service(health.clone()), &services);
+            access.layer(routes.prepare())
+        }
+    };
+    let calls = call::Calls::new(offer(axum::Router::new().fallback(call::starting)));
+    let front = web::Front::new(calls.clone(), audience == Audience::Public, trusted_hops);
+    let start = tokio::spawn(async move {
+        let routes = routes.await.reset_fallback().fallback(call::unimplemented);
+        calls.start(offer(routes));
+        drop(starting);
+    });
+    let follow = tokio::spawn(health::follow(statuses, services, readiness, drain.clone()));
+    let limits = accept::Limits { max: connections_max, spare, silence_max };
+    accept::run(name, listener, drain, limits, move |stream, peer, drain, place| {
+        connection::serve(stream, front.of(peer), silence_max, drain, place)
     })
     .await;
+    start.abort();
     follow.abort();
 }
 
 /// Serves plain HTTP until the drain is over; requests carry the [`ClientAddress`] of the socket's peer.
 pub async fn serve_http(listener: TcpListener, router: axum::Router, drain: Drain) {
     let router = router.with_state(());
-    let limits = accept::Limits { max: 0, spare: SPARE_CONNECTIONS };
+    let limits = accept::Limits { max: 0, spare: SPARE_HTTP, silence_max: SILENCE_MAX };
     accept::run("http", listener, drain, limits, move |stream, peer, drain, place| {
-        connection::serve(stream, web::Pages::new(router.clone(), peer), drain, place)
+        connection::serve(stream, web::Pages::new(router.clone(), peer), SILENCE_MAX, drain, place)
     })
     .await;
 }

@@ -34,8 +34,19 @@ impl Source for Environment {
 
     fn names(&self) -> Vec<String> {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        names.filter(|name| name.starts_with(PREFIX)).collect()
+        names.filter(|name| name.starts_with(PREFIX) && !of_the_cluster(name)).collect()
     }
+}
+
+/// Whether Kubernetes has put the name there for a Service, such as `FLAGHOIST_SEND_PORT_9000_TCP_ADDR` for one that is called
+/// `flaghoist-send`. No setting has such a name.
+fn of_the_cluster(name: &str) -> bool {
+    let port = name.split("_PORT_").nth(1).is_some_and(|rest| {
+        let mut words = rest.split('_');
+        words.next().is_some_and(|number| number.parse::<u16>().is_ok())
+            && words.next().is_some_and(|protocol| matches!(protocol, "TCP" | "UDP" | "SCTP"))
+    });
+    port || name.ends_with("_PORT") || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT")
 }
 
 macro_rules! maps {

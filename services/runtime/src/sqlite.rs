@@ -154,13 +154,13 @@ async fn checkpoint(mover: SqlitePool, closed: impl Future) {
     mover.close().await;
 }
 
-/// Moves the logs of all stores in `folder` into their files, at the end of a process.
+/// Moves the logs of the stores of `services` in `folder` into their files, at the end of a process.
 ///
 /// What is deleted is then in no file any more, and a copy of the `.db` files is whole. A store that cannot be settled keeps
 /// its log, which the next start reads.
-pub async fn settle(folder: &Path) {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    for path in files.filter(|path| path.extension().is_some_and(|extension| extension == "db")) {
+pub async fn settle(folder: &Path, services: &[&str]) {
+    let files = services.iter().map(|service| folder.join(format!("{service}.db")));
+    for path in files.filter(|path| path.is_file()) {
         let options = SqliteConnectOptions::new().filename(&path).busy_timeout(BUSY_TIMEOUT);
         let settled = async {
             let mut connection = SqliteConnection::connect_with(&options).await?;

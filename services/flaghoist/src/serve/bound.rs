@@ -1,4 +1,4 @@
-//! The ports of `serve`, bound before anything is started, and what is printed about them once all is ready.
+//! The ports of a process, bound before anything is started, and what is printed about them once all is ready.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket};
 
+use super::keys::Keys;
+use super::process::Process;
 use super::settings::Settings;
 use crate::exit::{Exit, Failure};
 
@@ -18,32 +20,44 @@ const CLIENT_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) grpc: TcpListener,
-    pub(super) http: TcpListener,
+    pub(super) internal: Option<TcpListener>,
+    pub(super) http: Option<TcpListener>,
+    pub(super) jwks: Option<TcpListener>,
     pub(super) metrics: TcpListener,
     addresses: Addresses,
 }
 
-/// Where the ports are.
-#[derive(Clone, Copy, Debug)]
+/// Where the ports are, by name.
+#[derive(Clone, Debug)]
 pub(super) struct Addresses {
     grpc: SocketAddr,
-    http: SocketAddr,
-    metrics: SocketAddr,
+    others: Vec<(&'static str, SocketAddr)>,
 }
 
 impl Bound {
     /// Binds all ports.
     pub(super) async fn bind(settings: &Settings) -> Result<Self, Failure> {
-        let (grpc, grpc_addr) = listen(settings.grpc_addr, "--grpc-addr")?;
-        let (http, http_addr) = listen(settings.http_addr, "--http-addr")?;
-        let (metrics, metrics_addr) = listen(settings.metrics_addr, "--metrics-addr")?;
-        let addresses = Addresses { grpc: grpc_addr, http: http_addr, metrics: metrics_addr };
-        Ok(Self { grpc, http, metrics, addresses })
+        let (ports, keys) = (settings.ports, Keys::of(settings.process));
+        let mut others = Vec::new();
+        let mut also = |name, port: Option<SocketAddr>, said: &str| {
+            let Some(port) = port else { return Ok(None) };
+            let (listener, address) = listen(port, said)?;
+            others.push((name, address));
+            Ok::<_, Failure>(Some(listener))
+        };
+        let internal = also("internal", ports.internal, "--internal-addr")?;
+        let http = also("http", ports.http, "--http-addr")?;
+        let jwks = also("jwks", ports.jwks, keys.jwks_addr.map_or("", |setting| setting.name))?;
+        let metrics = also("metrics", Some(ports.metrics), "--metrics-addr")?;
+        let (grpc, address) = listen(ports.grpc, "--grpc-addr")?;
+        let addresses = Addresses { grpc: address, others };
+        let metrics = metrics.ok_or_else(|| Failure::new(Exit::Failed, "no port for metrics"))?;
+        Ok(Self { grpc, internal, http, jwks, metrics, addresses })
     }
 
     /// Where they are.
     pub(super) fn addresses(&self) -> Addresses {
-        self.addresses
+        self.addresses.clone()
     }
 }
 
@@ -65,7 +79,7 @@ fn listen(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), 
 }
 
 impl Addresses {
-    /// Prints where everything is, for people and for programs that start the server, and three commands to try.
+    /// Prints where everything is, for people and for programs that start the server, and commands to try.
     pub(super) fn announce(&self, settings: &Settings) {
         let text = self.text(settings, &std::env::args().next().unwrap_or_else(|| "flaghoist".into()));
         // Nobody may be reading; the server serves all the same.
@@ -75,11 +89,20 @@ impl Addresses {
 
     fn text(&self, settings: &Settings, program: &str) -> String {
         let mut text = String::new();
-        let _ = writeln!(text, "grpc    http://{}", self.grpc);
-        let _ = writeln!(text, "http    http://{}", self.http);
-        let _ = writeln!(text, "metrics http://{}", self.metrics);
-        let _ = writeln!(text, "issuer  {}", settings.issuer);
-        let _ = writeln!(text, "data    {}", settings.data.display());
+        let names = self.others.iter().map(|(name, _)| name.len()).chain(["issuer".len()]);
+        let width = names.max().unwrap_or_default();
+        let _ = writeln!(text, "{:width$} http://{}", "grpc", self.grpc);
+        for (name, address) in &self.others {
+            let _ = writeln!(text, "{name:width$} http://{address}");
+        }
+        let _ = writeln!(text, "{:width$} {}", "issuer", settings.issuer);
+        if settings.uses_folder {
+            let _ = writeln!(text, "{:width$} {}", "data", settings.data.display());
+        }
+        if let Process::One(service) = settings.process {
+            let _ = writeln!(text, "{service} is ready");
+            return text;
+        }
         let server = match reachable(self.grpc) {
             CLIENT_DEFAULT => String::new(),
             address => format!(" --server http://{address}"),

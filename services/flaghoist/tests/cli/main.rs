@@ -4,6 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod client;
+mod pods;
 mod server;
+mod services;
 mod stage;
+mod talk;
+mod terminal;
+mod tls;
+mod traces;
 mod usage;

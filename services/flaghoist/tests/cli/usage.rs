@@ -80,6 +80,7 @@ fn every_command_has_help_with_an_example_and_the_exit_codes_are_told() {
     };
     for command in [
         "serve",
+        "service",
         "register",
         "login",
         "whoami",
@@ -93,7 +94,10 @@ fn every_command_has_help_with_an_example_and_the_exit_codes_are_told() {
         "completions",
     ] {
         assert!(help(&[command]).contains(&format!("flaghoist {command}")), "{command}");
-        assert!(help(&[command]).contains("Example") || command == "serve", "{command}");
+        assert!(help(&[command]).contains("Example") || command.starts_with("serv"), "{command}");
+    }
+    for service in ["auth", "receiver"] {
+        assert!(help(&[service]).contains("FLAGHOIST_SEND_LOGIN_ADDR"), "{service}");
     }
     assert!(help(&[]).contains("69  the server cannot be reached"));
     let serve = help(&["serve"]);

@@ -125,3 +125,66 @@ async fn a_verified_call_is_answered_without_waiting() {
     let path = METHODS.iter().find(|method| method.access == Rule::User).unwrap().path;
     assert!(matches!(world.call(path, &[&authorization]).now_or_never(), Some(None)));
 }
+
+/// The internal port, and a service that calls on it.
+fn internal(credential: Option<Credential>) -> World {
+    let world = World::new();
+    let layered = AccessLayer::internal(credential).layer(routes(&world.known, &world.unknown));
+    World { layered, ..world }
+}
+
+fn shared(secret: &str) -> Credential {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), secret).unwrap();
+    Credential::read(file.path()).unwrap()
+}
+
+#[tokio::test]
+async fn the_internal_port_answers_services_only() {
+    let world = internal(None);
+    let admin = format!("Bearer {}", world.issuer.token(claims(json!({"scope": "chat admin"}))));
+    for method in METHODS {
+        let refused = world.call(method.path, &[&admin]).await;
+        match method.access {
+            Rule::Service(_) => assert!(refused.is_none() && world.reached() == (0, 1), "{}", method.path),
+            _ => {
+                assert_eq!(
+                    refusal(refused),
+                    (Code::PermissionDenied, Some(Reason::CallerNotAllowed)),
+                    "{}",
+                    method.path
+                );
+                assert_eq!(world.reached(), (0, 0), "{}", method.path);
+            }
+        }
+    }
+    assert_eq!(refusal(world.call("/other.Service/Method", &[]).await).0, Code::Unimplemented);
+    for path in ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"] {
+        assert!(world.call(path, &[]).await.is_none(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn with_a_credential_every_method_is_open_to_the_callers_that_its_contract_names() {
+    let credential = shared("the secret of this place");
+    let world = internal(Some(credential.clone()));
+    let stranger = shared("the secret of that place").of("send").unwrap();
+    for method in METHODS {
+        let Rule::Service(callers) = method.access else { continue };
+        for missing in [&[][..], &["Bearer bad"], &[stranger.to_str().unwrap()]] {
+            let unknown = (Code::Unauthenticated, Some(Reason::CallerNotAllowed));
+            assert_eq!(refusal(world.call(method.path, missing).await), unknown, "{}", method.path);
+        }
+        for caller in ["login", "send", "receiver"] {
+            let shown = credential.of(caller).unwrap();
+            let refused = world.call(method.path, &[shown.to_str().unwrap()]).await;
+            if callers.contains(&caller) {
+                assert!(refused.is_none() && world.reached() == (0, 1), "{caller} {}", method.path);
+            } else {
+                let denied = (Code::PermissionDenied, Some(Reason::CallerNotAllowed));
+                assert_eq!(refusal(refused), denied, "{caller} {}", method.path);
+            }
+        }
+    }
+    assert_eq!(world.reached(), (0, 0));
+}

@@ -35,6 +35,8 @@ pub(super) struct Limits {
     pub(super) max: usize,
     /// How many it takes when the others have used up the file limit, so that operators can still look.
     pub(super) spare: usize,
+    /// How long a client may leave what it was sent where it is, before it counts as gone.
+    pub(super) silence_max: Duration,
 }
 
 /// Accepts connections until the drain starts, and serves each in a task of its own. Ends with the last of them, or with the drain.
@@ -69,7 +71,7 @@ where
             trouble.no_room();
             continue;
         };
-        prepare(&stream);
+        prepare(&stream, limits.silence_max);
         let place = Place::new(permit, room, open.clone());
         tasks.spawn(serve(stream, peer.ip().to_canonical(), drain.clone(), place));
     }
@@ -102,13 +104,15 @@ impl Drop for Place {
     }
 }
 
-/// Small answers go out at once, and a client that is gone is noticed.
-fn prepare(stream: &TcpStream) {
+/// Small answers go out at once, and a client that is gone or never reads is noticed.
+fn prepare(stream: &TcpStream, silence_max: Duration) {
     let set = || -> io::Result<()> {
         stream.set_nodelay(true)?;
         sockopt::set_socket_keepalive(stream, true)?;
         sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
         sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+        // Also when the client's system answers and only the client does not read: what HTTP/2 would say to it has no way out then.
+        sockopt::set_tcp_user_timeout(stream, u32::try_from(silence_max.as_millis()).unwrap_or(u32::MAX))?;
         Ok(())
     };
     if let Err(error) = set() {

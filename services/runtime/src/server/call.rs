@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt as _;
@@ -25,16 +25,30 @@ use crate::token::DOMAIN;
 
 /// The calls of one listener.
 #[derive(Clone)]
-pub(super) struct Calls(Arc<Access<Routes>>);
+pub(super) struct Calls(Arc<Offered>);
+
+/// What is offered on a listener: until the services have started their health, then all.
+struct Offered {
+    starting: Access<Routes>,
+    started: OnceLock<Access<Routes>>,
+}
 
 impl Calls {
-    pub(super) fn new(routes: Access<Routes>) -> Self {
-        Self(Arc::new(routes))
+    /// Calls that are answered by `starting` until there is more.
+    pub(super) fn new(starting: Access<Routes>) -> Self {
+        Self(Arc::new(Offered { starting, started: OnceLock::new() }))
+    }
+
+    /// From now on `routes` answer.
+    pub(super) fn start(&self, routes: Access<Routes>) {
+        if self.0.started.set(routes).is_err() {
+            tracing::error!("listener started twice");
+        }
     }
 
     /// Answers one call.
     pub(super) fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        let routes = Access::clone(&self.0);
+        let routes = self.0.started.get().unwrap_or(&self.0.starting).clone();
         if telemetry::exporting() {
             let span = telemetry::server_span(request.uri().path(), request.headers());
             return Box::pin(answer(routes, request).instrument(span));
@@ -63,7 +77,7 @@ async fn answer(mut routes: Access<Routes>, request: Request<Body>) -> Response<
     let call = AssertUnwindSafe(async { routes.call(request).await }).catch_unwind();
     let answered = match deadline {
         None => call.await,
-        Some(deadline) => match tokio::time::timeout_at(deadline, call).await {
+        Some(deadline) => match deadline::within(deadline, call).await {
             Ok(answered) => answered,
             Err(_) => Ok(Ok(deadline::exceeded().into_http())),
         },
@@ -87,4 +101,9 @@ async fn answer(mut routes: Access<Routes>, request: Request<Body>) -> Response<
 /// What a path is answered that no part offers.
 pub(super) async fn unimplemented() -> Response<axum::body::Body> {
     Status::unimplemented("there is no such method here").into_http()
+}
+
+/// What every path is answered while the services start.
+pub(super) async fn starting() -> Response<axum::body::Body> {
+    Fault::unavailable("the service is starting").into_status(DOMAIN).into_http()
 }

@@ -44,7 +44,7 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const STREAMS_MAX: u32 = 1024;
 
 /// Serves one connection until it ends, or until the drain is over; then it gives its place back.
-pub(super) async fn serve<S>(stream: TcpStream, service: S, drain: Drain, _place: Place)
+pub(super) async fn serve<S>(stream: TcpStream, service: S, silence_max: Duration, drain: Drain, _place: Place)
 where
     S: Service<http::Request<Incoming>, Response = http::Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
@@ -56,14 +56,18 @@ where
     };
     let Ok(Ok(speaks_http2)) = speaks_http2 else { return };
     if speaks_http2 {
-        until_drained(http2(stream, service), http2::Connection::graceful_shutdown, &drain).await;
+        until_drained(http2(stream, service, silence_max), http2::Connection::graceful_shutdown, &drain).await;
     } else {
         until_drained(http1(stream, service), http1::Connection::graceful_shutdown, &drain).await;
     }
 }
 
-/// A connection of an HTTP/2 client.
-fn http2<S>(stream: TcpStream, service: S) -> Pin<Box<http2::Connection<TokioIo<TcpStream>, S, TokioExecutor>>>
+/// A connection of an HTTP/2 client. One that says nothing is asked whether it is there, and is dropped when it does not say so.
+fn http2<S>(
+    stream: TcpStream,
+    service: S,
+    silence_max: Duration,
+) -> Pin<Box<http2::Connection<TokioIo<TcpStream>, S, TokioExecutor>>>
 where
     S: Service<http::Request<Incoming>, Response = http::Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
@@ -73,6 +77,8 @@ where
         .timer(TokioTimer::new())
         // gRPC has no use for it, and every answer would carry it.
         .auto_date_header(false)
+        .keep_alive_interval(silence_max / 2)
+        .keep_alive_timeout(silence_max / 2)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)

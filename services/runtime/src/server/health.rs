@@ -22,19 +22,31 @@ pub(super) async fn service(services: &[&'static str]) -> (HealthServer<HealthSe
     (HealthServer::new(HealthService::from_health_reporter(statuses.clone())), statuses)
 }
 
-/// Lets health follow readiness and the drain.
+/// Lets health follow readiness, each service its own, and the drain.
 pub(super) async fn follow(
     mut statuses: HealthReporter,
     services: Vec<&'static str>,
     readiness: Arc<Readiness>,
     drain: Drain,
 ) {
-    tokio::select! {
-        biased;
-        () = drain.started() => {}
-        () = readiness.ready() => {
-            set(&statuses, &services, ServingStatus::Serving).await;
-            drain.started().await;
+    let mut changes = readiness.changes();
+    let mut serving = vec![false; services.len() + 1];
+    loop {
+        // Before looking, so that nothing that changes meanwhile is missed.
+        changes.borrow_and_update();
+        for (service, serving) in all(&services).zip(&mut serving) {
+            let serves = if service.is_empty() { readiness.is_ready() } else { readiness.serves(service) };
+            if serves != *serving {
+                *serving = serves;
+                let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
+                statuses.set_service_status(service, status).await;
+            }
+        }
+        tokio::select! {
+            biased;
+            () = drain.started() => break,
+            // The sender lives as long as `readiness`.
+            _ = changes.changed() => {}
         }
     }
     set(&statuses, &services, ServingStatus::NotServing).await;

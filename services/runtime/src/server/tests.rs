@@ -35,6 +35,9 @@ use crate::token::tests::{Issuer, claims};
 
 const SERVICES: &[&str] = &["flaghoist.auth.v1.TokenService", "flaghoist.auth.v1.SessionService"];
 
+/// How long a client may say nothing here.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// Answers the client's address, panics or takes its time, as the method's name would not suggest.
 struct Parts;
 
@@ -86,6 +89,26 @@ async fn silent_stream() -> http::Response<axum::body::Body> {
     response
 }
 
+fn parts() -> axum::Router {
+    merge([
+        Routes::new(TokenServiceServer::new(Parts)),
+        Routes::new(SessionServiceServer::new(Parts)),
+        axum::Router::new()
+            .route("/flaghoist.receiver.v1.ReceiverService/Subscribe", axum::routing::post(silent_stream))
+            .route("/flaghoist.auth.v1.VerificationService/WatchRevocations", axum::routing::post(endless_stream))
+            .into(),
+    ])
+}
+
+/// A stream that says more than anyone reads.
+async fn endless_stream() -> http::Response<axum::body::Body> {
+    let frame = || http_body::Frame::data(bytes::Bytes::from(vec![0; 64 * 1024]));
+    let body = http_body_util::StreamBody::new(futures_util::stream::repeat_with(move || Ok::<_, Status>(frame())));
+    let mut response = http::Response::new(axum::body::Body::new(body.boxed_unsync()));
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
+    response
+}
+
 struct World {
     address: SocketAddr,
     issuer: Issuer,
@@ -100,21 +123,36 @@ impl World {
     }
 
     async fn with(trusted_hops: u8, connections_max: usize, readiness: Readiness) -> Self {
+        let routes = std::future::ready(parts());
+        Self::offering(Audience::Public, trusted_hops, connections_max, readiness, routes).await
+    }
+
+    async fn offering(
+        audience: Audience,
+        trusted_hops: u8,
+        connections_max: usize,
+        readiness: Readiness,
+        routes: impl Future<Output = axum::Router> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let issuer = Issuer::new("k1");
         let readiness = Arc::new(readiness);
         let (trigger, drain) = Drain::new();
-        let routes = merge([
-            Routes::new(TokenServiceServer::new(Parts)),
-            Routes::new(SessionServiceServer::new(Parts)),
-            axum::Router::new()
-                .route("/flaghoist.receiver.v1.ReceiverService/Subscribe", axum::routing::post(silent_stream))
-                .into(),
-        ]);
         let services = SERVICES.to_vec();
-        let options = GrpcOptions { readiness: Arc::clone(&readiness), services, trusted_hops, connections_max };
-        let server = tokio::spawn(serve_grpc(listener, routes, issuer.verifier(), drain, options));
+        let options = GrpcOptions {
+            audience,
+            readiness: Arc::clone(&readiness),
+            services,
+            trusted_hops,
+            connections_max,
+            silence_max: SILENCE,
+        };
+        let access = match audience {
+            Audience::Public => AccessLayer::public(issuer.verifier()),
+            Audience::Internal => AccessLayer::internal(None),
+        };
+        let server = tokio::spawn(serve_grpc(listener, routes, access, drain, options));
         Self { address, issuer, readiness, trigger, server }
     }
 
@@ -175,6 +213,110 @@ async fn a_part_that_is_not_ready_keeps_health_from_serving() {
     assert_eq!(health.check(request).await.unwrap().into_inner().status(), ServingStatus::NotServing);
     drop(waiting);
     assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn health_tells_of_each_service_what_it_is_missing() {
+    let readiness = Readiness::new();
+    let (auth, send) = (readiness.dependency("auth: PostgreSQL"), readiness.dependency("send: PostgreSQL"));
+    let world = World::with(0, 0, readiness).await;
+    let mut health = HealthClient::new(world.channel().await);
+    let check = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    let mut service = health.watch(check(SERVICES[0])).await.unwrap().into_inner();
+    let mut whole = health.watch(check("")).await.unwrap().into_inner();
+    assert_eq!(service.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert_eq!(whole.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    auth.up();
+    assert_eq!(service.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    assert_eq!(health.check(check("")).await.unwrap().into_inner().status(), ServingStatus::NotServing);
+    send.up();
+    assert_eq!(whole.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    // Also later, and without a word to the services that do not need it.
+    auth.down(&"gone");
+    assert_eq!(service.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert_eq!(world.readiness.waiting_for(), ["auth: PostgreSQL"]);
+    auth.up();
+    send.down(&"gone");
+    assert_eq!(service.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    assert_eq!(health.check(check(SERVICES[0])).await.unwrap().into_inner().status(), ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn health_is_answered_before_the_services_have_started() {
+    let readiness = Readiness::new();
+    let starting = readiness.token("auth");
+    let (started, routes) = tokio::sync::oneshot::channel();
+    let routes = async { routes.await.unwrap() };
+    let world = World::offering(Audience::Public, 0, 0, readiness, routes).await;
+    let mut health = HealthClient::new(world.channel().await);
+    let request = HealthCheckRequest { service: SERVICES[0].to_owned() };
+    assert_eq!(health.check(request).await.unwrap().into_inner().status(), ServingStatus::NotServing);
+    let mut tokens = TokenServiceClient::new(world.channel().await);
+    let early = tokens.introspect_token(IntrospectTokenRequest::default()).await.unwrap_err();
+    assert_eq!((early.code(), early.message()), (Code::Unavailable, "the service is starting"));
+    started.send(parts()).unwrap();
+    drop(starting);
+    let answered = async { while tokens.introspect_token(IntrospectTokenRequest::default()).await.is_err() {} };
+    timeout(Duration::from_secs(5), answered).await.expect("the connection goes on to the services");
+}
+
+#[tokio::test]
+async fn no_browser_reaches_the_internal_port() {
+    let routes = std::future::ready(parts());
+    let world = World::offering(Audience::Internal, 0, 0, Readiness::new(), routes).await;
+    let path = "/flaghoist.auth.v1.VerificationService/WatchRevocations";
+    for head in
+        [format!("POST {path} HTTP/1.1\r\n{WEB}"), format!("OPTIONS {path} HTTP/1.1\r\nOrigin: https://app.example")]
+    {
+        let answer = world.http1(&head, EMPTY).await.to_lowercase();
+        assert!(answer.starts_with("http/1.1 415") && !answer.contains("access-control"), "{answer}");
+    }
+    let mut tokens = TokenServiceClient::new(world.channel().await);
+    let refused = tokens.introspect_token(IntrospectTokenRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+/// What begins an HTTP/2 connection: the preface, settings and, with a header block, a call of stream 1.
+fn http2_beginning(path: &str) -> Vec<u8> {
+    let mut block = vec![0x83, 0x86, 0x41, 0x01, b'x', 0x04, u8::try_from(path.len()).unwrap()];
+    block.extend_from_slice(path.as_bytes());
+    block.extend_from_slice(&[0x0f, 0x10, 16]);
+    block.extend_from_slice(b"application/grpc");
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // Settings: a window per stream as large as there is; then as much for the connection.
+    bytes.extend_from_slice(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    bytes.extend_from_slice(&[0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0xff, 0, 0]);
+    bytes.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 0x5, 0, 0, 0, 1]);
+    bytes.extend_from_slice(&block);
+    bytes
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_and_one_that_never_reads_are_dropped_in_time() {
+    let routes = std::future::ready(parts());
+    let world = World::offering(Audience::Internal, 0, 0, Readiness::new(), routes).await;
+    // The one reads and never answers a ping.
+    let mut silent = TcpStream::connect(world.address).await.unwrap();
+    silent.write_all(&http2_beginning("/other.Service/Method")).await.unwrap();
+    let ended = async { while silent.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {} };
+    timeout(SILENCE * 3, ended).await.expect("the silent one is dropped");
+    // The other is sent a stream without end and takes nothing of it.
+    let mut full = TcpStream::connect(world.address).await.unwrap();
+    full.write_all(&http2_beginning("/flaghoist.auth.v1.VerificationService/WatchRevocations")).await.unwrap();
+    tokio::time::sleep(SILENCE * 3).await;
+    // What its system holds for it is still there; after that there is an end.
+    let mut read = 0;
+    let ended = async {
+        let mut buffer = vec![0; 1024 * 1024];
+        loop {
+            match full.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => read += count,
+            }
+        }
+    };
+    timeout(SILENCE, ended).await.expect("the one that never reads is dropped");
+    assert!(read > 64 * 1024, "it had been sent something: {read}");
 }
 
 #[tokio::test]

@@ -30,13 +30,15 @@ const NOT_GRPC: &str = "this port speaks gRPC and gRPC-Web\n";
 #[derive(Clone)]
 pub(super) struct Front {
     calls: Calls,
+    browsers: bool,
     trusted_hops: u8,
     peer: IpAddr,
 }
 
 impl Front {
-    pub(super) fn new(calls: Calls, trusted_hops: u8) -> Self {
-        Self { calls, trusted_hops, peer: IpAddr::from([0, 0, 0, 0]) }
+    /// The front of `calls`, which `browsers` may make or not.
+    pub(super) fn new(calls: Calls, browsers: bool, trusted_hops: u8) -> Self {
+        Self { calls, browsers, trusted_hops, peer: IpAddr::from([0, 0, 0, 0]) }
     }
 
     /// The front for one connection.
@@ -67,10 +69,11 @@ impl Service<Request<Incoming>> for Front {
         let mut request = request.map(Body::new);
         let address = forwarded_address(request.headers(), self.peer, self.trusted_hops);
         request.extensions_mut().insert(ClientAddress(address));
-        let answer = if grpc_web(request.headers()) || request.method() == Method::OPTIONS {
+        let from_browser = grpc_web(request.headers()) || request.method() == Method::OPTIONS;
+        let answer = if from_browser && self.browsers {
             let mut browsers = self.browsers();
             async move { browsers.call(request).await.unwrap_or_else(|never| match never {}) }.boxed()
-        } else if request.version() == Version::HTTP_2 && grpc(request.headers()) {
+        } else if !from_browser && request.version() == Version::HTTP_2 && grpc(request.headers()) {
             self.calls.answer(request)
         } else {
             std::future::ready(not_grpc()).boxed()

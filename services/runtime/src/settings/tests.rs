@@ -81,3 +81,22 @@ fn the_table_holds_every_setting() {
     assert!(table.contains("Whether \\| anyone"), "{table}");
     assert!(help(&[&[TTL]]).contains("FLAGHOIST_AUTH_TOKEN_TTL=300s"));
 }
+
+#[test]
+fn what_kubernetes_puts_into_the_environment_is_no_mistake() {
+    for name in [
+        "FLAGHOIST_SEND_PORT",
+        "FLAGHOIST_SEND_SERVICE_HOST",
+        "FLAGHOIST_SEND_SERVICE_PORT",
+        "FLAGHOIST_SEND_SERVICE_PORT_GRPC_PUBLIC",
+        "FLAGHOIST_SEND_PORT_9000_TCP",
+        "FLAGHOIST_SEND_PORT_9000_TCP_ADDR",
+    ] {
+        assert!(of_the_cluster(name), "{name}");
+    }
+    for name in
+        ["FLAGHOIST_SEND_STORE", "FLAGHOIST_SEND_PORTS_MAX", "FLAGHOIST_SEND_PORT_MAX_TCP", "FLAGHOIST_SEND_GRPC_ADDR"]
+    {
+        assert!(!of_the_cluster(name), "{name}");
+    }
+}
