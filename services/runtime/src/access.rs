@@ -1,5 +1,6 @@
-//! The access rules of the contracts, enforced: who may call which method is looked up in the table that is made from the protos.
-//! What the table does not name is not offered. People call on the public port, services on the internal one.
+//! The access rules of the contracts, enforced: people call on the public port, services on the internal one.
+//!
+//! Who may call which method is looked up in the table that is made from the protos; what it does not name is not offered.
 
 mod credential;
 

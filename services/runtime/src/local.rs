@@ -1,5 +1,7 @@
 //! Calls between the parts: in the same process straight from the generated client to the generated server, between processes over
-//! plain HTTP/2, which the mesh secures. Nothing here retries or balances: a call is made once, and its end is told.
+//! plain HTTP/2, which the mesh secures.
+//!
+//! Nothing here retries or balances: a call is made once, and its end is told.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! PostgreSQL as the store of a service that runs in several pods: where it is, how it is opened so that an answered write is on
-//! disk, and which of its errors a caller may safely meet with the same call again.
+//! disk, and which of its errors allow the same call again.
 
 use std::str::FromStr as _;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Readiness: each part that must be there before the process may answer holds a token while it is not; the process is ready while
-//! no token is held. A name like `send: PostgreSQL` or `send` says whose part it is: only that service is then not ready.
+//! no token is held.
+//!
+//! A name like `send: PostgreSQL` or `send` says whose part it is: only that service is then not ready.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -61,9 +61,9 @@ pub struct GrpcOptions {
     pub silence_max: Duration,
 }
 
-/// Serves gRPC, with health and reflection, until the drain is over; browsers' gRPC-Web too where everyone may call. Ends once the
-/// drain has started and the last connection is closed, or the grace period is over.
+/// Serves gRPC, with health and reflection, until the drain is over; browsers' gRPC-Web too where everyone may call.
 ///
+/// Ends once the drain has started and the last connection is closed, or the grace period is over.
 /// Health is answered at once, everything else when `routes` are there; until then it is UNAVAILABLE, and the process not ready.
 pub fn serve_grpc(
     listener: TcpListener,
