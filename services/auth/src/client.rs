@@ -1,12 +1,10 @@
 //! OAuth clients: who may ask for tokens, and how they prove it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use parking_lot::RwLock;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 use zeroize::Zeroize as _;
@@ -101,55 +99,21 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
-/// All clients, in memory: they are few, and every refresh asks for one.
-#[derive(Debug, Default)]
-pub(crate) struct Clients(RwLock<HashMap<Arc<str>, Arc<Client>>>);
-
-impl Clients {
-    /// The clients of a store.
-    pub(crate) fn new(clients: impl IntoIterator<Item = Client>) -> Self {
-        Self(RwLock::new(clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect()))
+impl Client {
+    /// Whether `secret` proves that one is this client; a public one has none.
+    pub(crate) fn proven_by(&self, secret: &str) -> bool {
+        proven(self.secret.unwrap_or_else(|| Digest::of(b"")), secret)
     }
+}
 
-    /// The client called `id`.
-    pub(crate) fn get(&self, id: &str) -> Option<Arc<Client>> {
-        self.0.read().get(id).cloned()
-    }
+/// Costs what a client that is there costs, and proves nothing.
+pub(crate) fn prove_nothing(secret: &str) {
+    // The digest of no secret that anyone knows.
+    let _never = proven(Digest([0; 32]), secret);
+}
 
-    /// Takes note of a new client.
-    pub(crate) fn insert(&self, client: Client) -> Arc<Client> {
-        let client = Arc::new(client);
-        self.0.write().insert(client.id.clone(), client.clone());
-        client
-    }
-
-    /// Forgets a client.
-    pub(crate) fn remove(&self, id: &str) {
-        self.0.write().remove(id);
-    }
-
-    /// The first `limit` clients by id after `after`.
-    pub(crate) fn page(&self, after: Option<&str>, limit: usize) -> Vec<Arc<Client>> {
-        let mut clients: Vec<_> =
-            self.0.read().values().filter(|client| after.is_none_or(|after| *client.id > *after)).cloned().collect();
-        clients.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-        clients.truncate(limit);
-        clients
-    }
-
-    /// The client that `id` and `secret` prove; no secret for a public one. An unknown client costs what a wrong secret
-    /// costs and is answered alike.
-    pub(crate) fn authenticate(&self, id: &str, secret: &str) -> Result<Arc<Client>, Error> {
-        let client = self.get(id);
-        let given = Digest::of(secret.as_bytes());
-        let expected = match client.as_deref() {
-            Some(Client { secret: Some(digest), .. }) => *digest,
-            Some(Client { secret: None, .. }) => Digest::of(b""),
-            None => Digest([0; 32]),
-        };
-        let proven = bool::from(given.0.ct_eq(&expected.0));
-        client.filter(|_| proven).ok_or(Error::ClientInvalid)
-    }
+fn proven(expected: Digest, secret: &str) -> bool {
+    Digest::of(secret.as_bytes()).0.ct_eq(&expected.0).into()
 }
 
 #[cfg(test)]
@@ -162,7 +126,7 @@ mod tests {
         for like_a_person in [id.hyphenated().to_string(), id.simple().to_string()] {
             assert!(matches!(check_id(&like_a_person), Err(Error::Invalid { field: "client_id", .. })));
         }
-        for bad in ["", "-x", "Upper", "sp ace", "ünicode", &"x".repeat(65)] {
+        for bad in ["", "-x", "Upper", "sp ace", "ünicode", "nul\0", &"x".repeat(65)] {
             assert!(check_id(bad).is_err(), "{bad:?}");
         }
         check_id("web.app_1-x").unwrap();
@@ -170,15 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn case_45_a_bad_secret_and_an_unknown_client_are_answered_alike() {
+    fn a_client_is_proven_by_its_secret_alone() {
         let secret = ClientSecret::random();
         let bot = Client { id: "bot".into(), secret: Some(secret.digest()), ..Client::built_in(Moment(0)) };
-        let clients = Clients::new([bot, Client::built_in(Moment(0))]);
-        for (id, given) in [("bot", "wrong"), ("bot", ""), ("nobody", "wrong"), ("nobody", ""), (BUILT_IN, "secret")] {
-            assert!(matches!(clients.authenticate(id, given), Err(Error::ClientInvalid)), "{id}");
-        }
-        assert!(clients.authenticate(BUILT_IN, "").unwrap().secret.is_none());
-        assert!(!format!("{secret:?} {clients:?}").contains(&secret.0));
-        assert!(clients.authenticate("bot", &secret.into_text()).unwrap().confidential());
+        let public = Client::built_in(Moment(0));
+        assert!(!format!("{secret:?} {bot:?}").contains(&secret.0));
+        assert!(!bot.proven_by("wrong") && !bot.proven_by("") && !public.proven_by("secret"));
+        assert!(bot.proven_by(&secret.into_text()) && public.proven_by(""));
     }
 }

@@ -1,13 +1,16 @@
 //! Revocations on their way to those who verify tokens.
 //!
-//! The store is the truth: what is sent is what was read from it, in its order. Being told of a new revocation only makes
-//! that reading happen at once instead of within a second, so one whose caller went away is not lost.
+//! The store is the truth: what is sent is what was read from it, in its order, which is the order of all pods. Being told of a new
+//! revocation only makes that reading happen at once instead of a moment later, so one that was made on another pod, or whose
+//! caller went away, is not lost.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use flaghoist_runtime::{Drain, Verifier};
+use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify, broadcast};
+use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::moment::Moment;
@@ -19,8 +22,15 @@ const LAG_MAX: usize = 4096;
 /// How many revocations are read at once.
 pub(crate) const PAGE: u32 = 500;
 
-/// How late a revocation is at most that nobody told the feed about.
-const POLL: Duration = Duration::from_secs(1);
+/// How often the store is asked for revocations that nobody told the feed about.
+const POLL: Duration = Duration::from_millis(500);
+
+/// How long the store may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// After how long without an answer of the store the feed says that it is behind. Whoever watches it then goes to another pod, in
+/// time for a session that was revoked there to end within 5 seconds.
+const BEHIND_AFTER: Duration = Duration::from_millis(2500);
 
 /// Sends revocations to the watchers and to the verifier of this process.
 #[derive(Debug)]
@@ -29,6 +39,8 @@ pub(crate) struct Feed {
     verifier: Arc<Verifier>,
     /// The number of the last revocation sent.
     sent: Mutex<i64>,
+    /// Everything that was committed before this has been sent.
+    sent_until: RwLock<Instant>,
     hint: Notify,
     watchers: broadcast::Sender<Numbered>,
 }
@@ -37,7 +49,14 @@ impl Feed {
     /// A feed of what follows after revocation number `sent`.
     pub(crate) fn new(store: Arc<dyn Store>, verifier: Arc<Verifier>, sent: i64) -> Self {
         let (watchers, _) = broadcast::channel(LAG_MAX);
-        Self { store, verifier, sent: Mutex::new(sent), hint: Notify::new(), watchers }
+        Self {
+            store,
+            verifier,
+            sent: Mutex::new(sent),
+            sent_until: RwLock::new(Instant::now()),
+            hint: Notify::new(),
+            watchers,
+        }
     }
 
     /// What is sent from now on.
@@ -55,11 +74,22 @@ impl Feed {
         self.hint.notify_one();
     }
 
+    /// Whether there may be revocations that were not sent, since the store does not answer.
+    pub(crate) fn behind(&self) -> bool {
+        self.sent_until.read().elapsed() > BEHIND_AFTER
+    }
+
     /// Sends what is new. When it answers, everything that was committed before has been sent.
     pub(crate) async fn publish(&self) -> Result<(), StoreError> {
         let mut sent = self.sent.lock().await;
         loop {
-            let page = self.store.revocations(Moment(i64::MIN), *sent, PAGE).await?;
+            let asked_at = Instant::now();
+            let page = self.store.revocations(Moment(i64::MIN), *sent, PAGE);
+            let page = tokio::time::timeout(ANSWER_MAX, page).await.map_err(|late| StoreError {
+                doing: "read revocations",
+                transient: true,
+                source: Box::new(late),
+            })??;
             let more = page.len() >= PAGE as usize;
             for numbered in page {
                 *sent = numbered.no;
@@ -68,6 +98,7 @@ impl Feed {
                 let _nobody = self.watchers.send(numbered);
             }
             if !more {
+                *self.sent_until.write() = asked_at;
                 return Ok(());
             }
         }

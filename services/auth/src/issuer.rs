@@ -9,7 +9,8 @@ use flaghoist_runtime::{Caller, Verifier, fault};
 use uuid::Uuid;
 
 use crate::access_token::Claims;
-use crate::client::{self, BUILT_IN, Client, ClientSecret, Clients};
+use crate::client::{self, BUILT_IN, Client, ClientSecret};
+use crate::clients::Clients;
 use crate::error::{Error, StoreError};
 use crate::feed::Feed;
 use crate::keyring::Keyring;
@@ -113,7 +114,7 @@ impl Issuer {
 
     /// Opens a session and answers its first tokens. Scopes that the client or the person may not have are left out.
     pub(crate) async fn sign_in(&self, sign_in: SignIn) -> Result<(Session, Tokens), Error> {
-        let client = self.clients.get(&sign_in.client_id).ok_or(Error::ClientInvalid)?;
+        let client = self.clients.get(&sign_in.client_id).await?.ok_or(Error::ClientInvalid)?;
         let now = self.clock.now();
         let id = SessionId(Uuid::now_v7());
         let first = self.refresh_keys.first(id);
@@ -123,11 +124,11 @@ impl Issuer {
             client_id: client.id.clone(),
             scopes: sign_in.scopes & client.scopes,
             amr: sign_in.amr,
-            label: sign_in.label.chars().take(LABEL_MAX_CHARS).collect(),
+            label: printable(&sign_in.label).take(LABEL_MAX_CHARS).collect(),
             authenticated_at: sign_in.authenticated_at.map_or(now, |time| time.min(now)),
             created_at: now,
             last_use_at: now.minute(),
-            last_address: sign_in.address,
+            last_address: printable(&sign_in.address).collect(),
             family: Family { current: first.digest(), previous: None, rotated_at: now },
         };
         match self.store.open_session(&session, self.settings.sessions_max).await? {
@@ -179,7 +180,7 @@ impl Issuer {
     }
 
     /// Answers a token of the client's own.
-    pub(crate) fn client_token(&self, client: &Client, scope: &str) -> Result<Tokens, Error> {
+    pub(crate) async fn client_token(&self, client: &Client, scope: &str) -> Result<Tokens, Error> {
         if !client.confidential() {
             return Err(Error::ClientUnauthorized);
         }
@@ -188,6 +189,10 @@ impl Issuer {
             return Err(Error::ScopeInvalid);
         }
         let now = self.clock.now();
+        // No session stands behind this token, so what another pod did to the client a moment ago would be known too late.
+        if self.clients.now(&client.id).await?.is_none_or(|stored| *stored != *client) {
+            return Err(Error::ClientInvalid);
+        }
         let expires_at = now.plus(self.settings.access_lifetime);
         let access_token = self.sign(&Claims::of_client(&self.url, &client.id, scopes, now, expires_at))?;
         Ok(Tokens { access_token, expires_at, refresh_token: None, scopes })
@@ -317,6 +322,18 @@ impl Issuer {
         Ok(erased)
     }
 
+    /// The client called `id`, as it is now.
+    pub(crate) async fn client(&self, id: &str) -> Result<Option<Arc<Client>>, Error> {
+        self.clients.refresh().await?;
+        Ok(self.clients.known(id))
+    }
+
+    /// The first `limit` clients by id after `after`, as they are now.
+    pub(crate) async fn client_page(&self, after: Option<&str>, limit: usize) -> Result<Vec<Arc<Client>>, Error> {
+        self.clients.refresh().await?;
+        Ok(self.clients.page(after, limit))
+    }
+
     /// Registers a client. The secret of a confidential one is answered once.
     pub(crate) async fn create_client(
         &self,
@@ -330,7 +347,7 @@ impl Issuer {
         let secret = confidential.then(ClientSecret::random);
         let client = Client {
             id: id.into(),
-            display_name: display_name.to_owned(),
+            display_name: printable(display_name).collect(),
             secret: secret.as_ref().map(ClientSecret::digest),
             scopes,
             created_at: self.clock.now(),
@@ -343,7 +360,7 @@ impl Issuer {
         tracing::info!(
             target: "audit", event = "client_created", client_id = %client.id, confidential, scopes = %client.scopes
         );
-        Ok((self.clients.insert(client), secret))
+        Ok((self.clients.insert(client).await, secret))
     }
 
     /// Removes a client, its sessions and its tokens.
@@ -351,10 +368,11 @@ impl Issuer {
         if id == BUILT_IN {
             return Err(Error::ClientBuiltIn(client_name(id)));
         }
-        if !self.store.retire_client(id, self.clock.now()).await? {
+        // What could never have been registered is not asked for: a store may not even take it for a text.
+        if client::check_id(id).is_err() || !self.store.retire_client(id, self.clock.now()).await? {
             return Err(Error::ClientNotFound(client_name(id)));
         }
-        self.clients.remove(id);
+        self.clients.remove(id).await;
         tracing::info!(target: "audit", event = "client_deleted", client_id = id);
         self.publish().await;
         while self.store.sweep_retired_clients(SWEEP_MAX, self.clock.now()).await? {
@@ -375,6 +393,11 @@ impl Issuer {
 /// The resource name of a client.
 pub(crate) fn client_name(id: &str) -> String {
     format!("clients/{id}")
+}
+
+/// A text without what cannot be shown, and what not every store takes.
+fn printable(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|letter| !letter.is_control())
 }
 
 /// The scopes that are asked for; none if that is left open.

@@ -50,14 +50,14 @@ pub(crate) enum KeyState {
 }
 
 impl SigningKey {
-    /// Its state at `now`.
+    /// Its state at `now`. That it signs, or signs no longer, holds from the commit that said so on, whatever the clock of this pod
+    /// says: to a pod whose clock is a little behind, the first key of all would not be there yet.
     pub(crate) fn state(&self, now: Moment) -> KeyState {
-        let past = |time: Option<Moment>| time.is_some_and(|time| time <= now);
-        if past(self.remove_at) {
+        if self.remove_at.is_some_and(|time| time <= now) {
             KeyState::Gone
-        } else if past(self.retire_at) {
+        } else if self.retire_at.is_some() {
             KeyState::Retiring
-        } else if past(self.activate_at) {
+        } else if self.activate_at.is_some() {
             KeyState::Active
         } else {
             KeyState::Pending
@@ -75,6 +75,22 @@ pub(crate) struct KeyTimes {
     /// How long a key stays published after it has signed last.
     pub(crate) keep: Duration,
 }
+
+impl KeyTimes {
+    /// How long keys that were read from the store may be used without looking again. A pod that is cut off from the store stops
+    /// before another one signs with a key that this pod does not publish.
+    pub(crate) fn trusted_for(&self) -> Duration {
+        (self.lead.min(self.keep) / 2).max(TRUSTED_MIN)
+    }
+
+    /// How often to look.
+    pub(crate) fn interval(&self) -> Duration {
+        (self.lead.min(self.period).min(self.keep) / 4).clamp(Duration::from_millis(100), Duration::from_secs(30))
+    }
+}
+
+/// Keys are trusted at least so long, so that a test with short times survives a slow machine.
+const TRUSTED_MIN: Duration = Duration::from_secs(5);
 
 /// Brings `keys` to where they should be at `now`. Keys that are missing are taken from `spare`, of which two are enough.
 /// Answers whether anything changed. A key that is [`KeyState::Gone`] is left out.
@@ -96,7 +112,9 @@ pub(crate) fn advance(
             keys.extend(first.map(|key| SigningKey { activate_at: Some(now), ..key }));
         }
         Some(since) if now >= since.plus(times.period) => {
-            let ready = oldest_pending(keys, now).filter(|index| now >= keys[*index].published_at.plus(times.lead));
+            // Two intervals more: every pod has looked, and published it, the whole lead long.
+            let lead = times.lead + 2 * times.interval();
+            let ready = oldest_pending(keys, now).filter(|index| now >= keys[*index].published_at.plus(lead));
             if let Some(ready) = ready {
                 for key in keys.iter_mut().filter(|key| key.state(now) == KeyState::Active) {
                     key.retire_at = Some(now);
@@ -152,12 +170,12 @@ impl fmt::Debug for Sealed {
 pub(crate) enum SealError {
     /// It was encrypted with another key.
     #[error(
-        "signing key {kid} was encrypted with key {with}, but secret.key gives {have}: is it the one that belongs to this \
-         auth.db?"
+        "signing key {kid} was encrypted with key {with}, but the key file gives {have}: is it the one that belongs to this \
+         store?"
     )]
     OtherKey { kid: String, with: String, have: String },
     /// It does not decrypt.
-    #[error("signing key {kid} cannot be decrypted: was auth.db damaged?")]
+    #[error("signing key {kid} cannot be decrypted: was the store damaged?")]
     Broken { kid: String },
     /// The cipher failed.
     #[error("cannot encrypt a signing key")]

@@ -1,10 +1,13 @@
-//! The signing keys in memory: the one that signs now, and the JWK set that is published.
+//! The signing keys in memory: the one that signs now, and the JWK set that is published. Every pod looks at the store at intervals,
+//! so it publishes what another pod has made long before that pod signs with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flaghoist_runtime::Verifier;
 use flaghoist_runtime::token::KeysError;
 use parking_lot::RwLock;
+use tokio::time::Instant;
 
 use crate::access_token::Signer;
 use crate::error::StoreError;
@@ -45,7 +48,14 @@ pub(crate) struct Keyring {
     times: KeyTimes,
     clock: Clock,
     verifier: Arc<Verifier>,
-    published: RwLock<Option<Arc<Published>>>,
+    published: RwLock<Option<Known>>,
+}
+
+/// What was read from the store, and when.
+#[derive(Debug)]
+struct Known {
+    published: Arc<Published>,
+    read_at: Instant,
 }
 
 impl Keyring {
@@ -60,36 +70,46 @@ impl Keyring {
         Self { store, sealer, times, clock, verifier, published: RwLock::new(None) }
     }
 
-    /// What is in force; nothing while the first keys have not been read.
+    /// What is in force; nothing while the first keys have not been read, or when the store could not be read for so long that
+    /// other pods may use keys that are not known here.
     pub(crate) fn published(&self) -> Option<Arc<Published>> {
-        self.published.read().clone()
+        let trusted_for = self.times.trusted_for();
+        self.published
+            .read()
+            .as_ref()
+            .filter(|known| known.read_at.elapsed() < trusted_for)
+            .map(|known| known.published.clone())
     }
 
     /// Takes the steps that are due, and puts into force what the store says then.
     pub(crate) async fn advance(&self) -> Result<(), KeyringError> {
-        let now = self.clock.now();
+        let (now, read_at) = (self.clock.now(), Instant::now());
         let spare = vec![self.sealer.generate(now)?, self.sealer.generate(now)?];
         let keys = self.store.advance_keys(spare, &self.times, now).await?;
         let active = keys.iter().filter(|key| key.state(now) == KeyState::Active).max_by_key(|key| key.activate_at);
         let active = active.ok_or(KeyringError::NoneActive)?;
         let jwks: Arc<str> = key::jwks(&keys, now).into();
-        let before = self.published();
-        if before.as_ref().is_some_and(|before| before.signer.kid() == active.kid && before.jwks == jwks) {
-            return Ok(());
-        }
-        let signer = match before {
-            Some(before) if before.signer.kid() == active.kid => before.signer.clone(),
-            _ => Arc::new(self.sealer.open(active)?),
+        let before = self.published.read().as_ref().map(|known| known.published.clone());
+        let published = match before {
+            Some(before) if before.signer.kid() == active.kid && before.jwks == jwks => before,
+            before => {
+                let signer = match before {
+                    Some(before) if before.signer.kid() == active.kid => before.signer.clone(),
+                    _ => Arc::new(self.sealer.open(active)?),
+                };
+                self.verifier.set_keys(&jwks)?;
+                tracing::info!(
+                    target: "audit", event = "signing_keys_changed", active = signer.kid(), published = keys.len()
+                );
+                Arc::new(Published { signer, jwks })
+            }
         };
-        self.verifier.set_keys(&jwks)?;
-        tracing::info!(target: "audit", event = "signing_keys_changed", active = signer.kid(), published = keys.len());
-        *self.published.write() = Some(Arc::new(Published { signer, jwks }));
+        *self.published.write() = Some(Known { published, read_at });
         Ok(())
     }
 
     /// How often to look whether a step is due.
-    pub(crate) fn interval(&self) -> std::time::Duration {
-        let shortest = self.times.lead.min(self.times.period).min(self.times.keep);
-        (shortest / 4).clamp(std::time::Duration::from_millis(100), std::time::Duration::from_secs(30))
+    pub(crate) fn interval(&self) -> Duration {
+        self.times.interval()
     }
 }

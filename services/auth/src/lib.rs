@@ -9,11 +9,11 @@ use flaghoist_proto::auth::v1::token_service_server::{SERVICE_NAME as TOKEN_SERV
 use flaghoist_proto::auth::v1::verification_service_server::VerificationServiceServer;
 use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::place::SecretError;
-use flaghoist_runtime::sqlite::OpenError;
-use flaghoist_runtime::{Context, Parts, Place};
+use flaghoist_runtime::{Context, Parts, Place, StoreAddress, postgres, sqlite};
 use tonic::service::Routes;
 
-use crate::client::{BUILT_IN, Client, Clients};
+use crate::client::Client;
+use crate::clients::Clients;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::http::Endpoints;
@@ -22,10 +22,11 @@ use crate::key::{SealError, Sealer};
 use crate::keyring::{Keyring, KeyringError};
 use crate::moment::Clock;
 use crate::refresh_token::RefreshKeys;
-use crate::store::{SqliteStore, Store};
+use crate::store::{PostgresStore, SqliteStore, Store};
 
 mod access_token;
 mod client;
+mod clients;
 mod error;
 mod feed;
 mod http;
@@ -54,9 +55,12 @@ pub enum StartError {
     /// The key file cannot be used.
     #[error("cannot start auth")]
     Secret(#[from] SecretError),
-    /// The store cannot be opened.
+    /// The file of the store cannot be opened.
     #[error("cannot start auth")]
-    Open(#[from] OpenError),
+    Open(#[from] sqlite::OpenError),
+    /// The database of the store cannot be used.
+    #[error("cannot start auth")]
+    Database(#[from] postgres::OpenError),
     /// The store cannot be read or written, or the signing keys cannot be made or decrypted.
     #[error("cannot start auth")]
     Keys(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -81,7 +85,8 @@ impl From<KeyringError> for StartError {
 }
 
 /// Starts the issuer: opens its store, makes the first keys if there are none, and starts its background work. The keys and
-/// the revocations are in the verifier of this process when it answers.
+/// the revocations are in the verifier of this process when it answers. Waits for a database that is not there yet; while one is
+/// away later the service is not ready.
 pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Context) -> Result<Parts, StartError> {
     let Peers {} = peers;
     let ready = context.readiness.token("auth");
@@ -93,18 +98,25 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
     Ok(parts(&issuer, &pages, context))
 }
 
+/// Opens the store that the settings name.
+async fn open_store(settings: &Settings, place: &Place, context: &Context) -> Result<Arc<dyn Store>, StartError> {
+    match &settings.store {
+        StoreAddress::Folder => Ok(Arc::new(SqliteStore::open(&place.data.join("auth.db")).await?)),
+        StoreAddress::Postgres(address) => {
+            let store = PostgresStore::open(address, settings.store_connections).await?;
+            store.watch(context.readiness.dependency("auth: PostgreSQL"));
+            Ok(Arc::new(store))
+        }
+    }
+}
+
 /// Makes an issuer on the store of a place.
 async fn open(settings: Settings, place: &Place, context: &Context, clock: Clock) -> Result<Arc<Issuer>, StartError> {
     let secret = place.secret()?;
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&place.data.join("auth.db")).await?);
-    let built_in = Client::built_in(clock.now());
-    store.add_client(&built_in, u32::MAX).await?;
-    // What is stored of the built-in client gives way to what this version says of it.
-    let clients = store.clients().await?.into_iter().map(|client| match &*client.id {
-        BUILT_IN => Client { created_at: client.created_at, ..built_in.clone() },
-        _ => client,
-    });
-    let clients = Clients::new(clients);
+    let store = open_store(&settings, place, context).await?;
+    store.add_client(&Client::built_in(clock.now()), u32::MAX).await?;
+    let clients = Clients::new(store.clone());
+    clients.refresh().await?;
     let sealer = Sealer::new(&secret.derive("auth signing keys"))?;
     let verifier = context.verifier.clone();
     let keyring = Keyring::new(store.clone(), sealer, settings.key_times(), clock.clone(), verifier.clone());

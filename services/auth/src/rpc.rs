@@ -41,9 +41,9 @@ fn time(moment: Moment) -> prost_types::Timestamp {
 }
 
 /// The client that the credentials prove.
-fn authenticate(issuer: &Issuer, credentials: Option<&ClientCredentials>) -> Result<Arc<Client>, Error> {
+async fn authenticate(issuer: &Issuer, credentials: Option<&ClientCredentials>) -> Result<Arc<Client>, Error> {
     let credentials = credentials.ok_or(Error::ClientInvalid)?;
-    issuer.clients.authenticate(&credentials.client_id, &credentials.client_secret)
+    issuer.clients.authenticate(&credentials.client_id, &credentials.client_secret).await
 }
 
 /// Where a request comes from; empty if its listener did not say.

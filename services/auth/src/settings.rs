@@ -2,11 +2,23 @@
 
 use std::time::Duration;
 
+use flaghoist_runtime::StoreAddress;
 use flaghoist_runtime::settings::{Reader, Setting};
 
 use crate::key::KeyTimes;
 use crate::session::Lifetimes;
 
+const STORE: Setting = Setting {
+    name: "FLAGHOIST_AUTH_STORE",
+    default: "sqlite",
+    doc: "Where clients, keys and sessions are kept: `sqlite`, a file in the data folder, or an address like \
+          postgres://USER:PASSWORD@HOST:5432/DATABASE, which several pods can share.",
+};
+const CONNECTIONS: Setting = Setting {
+    name: "FLAGHOIST_AUTH_STORE_CONNECTIONS",
+    default: "16",
+    doc: "How many connections to PostgreSQL each pod keeps at most.",
+};
 const ACCESS_LIFETIME: Setting = Setting {
     name: "FLAGHOIST_AUTH_ACCESS_TOKEN_LIFETIME",
     default: "300s",
@@ -51,8 +63,20 @@ const QUEUE: Setting = Setting {
 };
 
 /// All settings of the issuer.
-pub const SETTINGS: &[Setting] =
-    &[ACCESS_LIFETIME, GRACE, IDLE, ABSOLUTE, SESSIONS_MAX, CLIENTS_MAX, KEY_PERIOD, KEY_LEAD, KEY_KEEP, QUEUE];
+pub const SETTINGS: &[Setting] = &[
+    STORE,
+    CONNECTIONS,
+    ACCESS_LIFETIME,
+    GRACE,
+    IDLE,
+    ABSOLUTE,
+    SESSIONS_MAX,
+    CLIENTS_MAX,
+    KEY_PERIOD,
+    KEY_LEAD,
+    KEY_KEEP,
+    QUEUE,
+];
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -61,6 +85,10 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What the issuer is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where clients, keys and sessions are kept.
+    pub store: StoreAddress,
+    /// How many connections to a database are kept at most.
+    pub store_connections: u32,
     /// How long an access token is good for.
     pub access_lifetime: Duration,
     /// How long a used refresh token still gets its successor.
@@ -87,6 +115,8 @@ impl Settings {
     /// Reads the settings; mistakes are noted in the reader.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let settings = Self {
+            store: StoreAddress::read(reader, &STORE),
+            store_connections: reader.number(&CONNECTIONS, 1..=256),
             access_lifetime: reader.duration(&ACCESS_LIFETIME, SECOND..=HOUR),
             refresh_grace: reader.duration(&GRACE, Duration::ZERO..=Duration::from_secs(60)),
             refresh_idle: reader.duration(&IDLE, SECOND..=YEAR),
@@ -115,7 +145,9 @@ impl Settings {
     }
 
     pub(crate) fn key_times(&self) -> KeyTimes {
-        KeyTimes { period: self.key_period, lead: self.key_lead, keep: self.key_keep }
+        let times = KeyTimes { period: self.key_period, lead: self.key_lead, keep: self.key_keep };
+        // A pod signs with a retired key until it looks at the store again, and what it signed last is to verify to its end.
+        KeyTimes { keep: times.keep.max(self.access_lifetime + times.trusted_for()), ..times }
     }
 }
 

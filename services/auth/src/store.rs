@@ -12,8 +12,11 @@ use crate::session::{Lifetimes, Presentation, Session, Verdict};
 
 #[cfg(test)]
 mod conformance;
+mod judge;
+mod postgres;
 mod sqlite;
 
+pub(crate) use postgres::PostgresStore;
 pub(crate) use sqlite::SqliteStore;
 
 /// What login has said about a person.
@@ -65,8 +68,10 @@ pub(crate) struct Purge {
     pub(crate) erased_before: Moment,
 }
 
-/// The tables of the issuer. Every method that writes answers after its commit is on disk, and an error means that nothing of
-/// it is committed. What ends a session also records the revocation, in the same commit.
+/// The tables of the issuer. Every method that writes answers after its commit is on disk. After an error nothing of it is
+/// committed, unless the answer to the commit itself was lost: then the error is transient, and to ask again is safe. What ends a
+/// session also records the revocation, in the same commit. Any number of pods may use one store at once, where the backend is
+/// one that can be shared.
 #[async_trait]
 pub(crate) trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Judges refresh tokens by [`Session::present`], one after the other in the order given, against what is committed,
@@ -80,7 +85,8 @@ pub(crate) trait Store: std::fmt::Debug + Send + Sync + 'static {
     ) -> Result<Vec<Verdict>, StoreError>;
 
     /// Opens a session unless its person is disabled or its client unknown. A scope `admin` is left out if the person is
-    /// known not to be an admin. A person's oldest sessions end so that no more than `sessions_max` remain.
+    /// known not to be an admin. A person's oldest sessions end so that no more than `sessions_max` remain, however many are opened
+    /// at once.
     async fn open_session(&self, session: &Session, sessions_max: u32) -> Result<Opened, StoreError>;
 
     /// The session, unless it has ended.
@@ -113,13 +119,18 @@ pub(crate) trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Records a revocation.
     async fn revoke(&self, target: &RevocationTarget, now: Moment) -> Result<(), StoreError>;
 
-    /// The first `limit` revocations after number `after` made at `since` or later, in order.
+    /// The first `limit` revocations after number `after` made at `since` or later, in order. The order is that of the commits: a
+    /// reader that goes on from the last number it has seen misses nothing, whoever writes meanwhile.
     async fn revocations(&self, since: Moment, after: i64, limit: u32) -> Result<Vec<Numbered>, StoreError>;
 
-    /// Every client that is not being removed.
-    async fn clients(&self) -> Result<Vec<Client>, StoreError>;
+    /// Every client that is not being removed, and the version of that list; nothing if it is `known`. Whatever changes the list
+    /// changes its version.
+    async fn clients(&self, known: Option<i64>) -> Result<Option<(i64, Vec<Client>)>, StoreError>;
 
-    /// Adds a client if its id is free and there are fewer than `clients_max`.
+    /// The client, unless it is being removed.
+    async fn client(&self, client_id: &str) -> Result<Option<Client>, StoreError>;
+
+    /// Adds a client if its id is free and there are fewer than `clients_max`, however many are added at once.
     async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Addition, StoreError>;
 
     /// Begins to remove a client: it is unknown from now on, and its tokens are revoked, but its id stays taken. Answers

@@ -23,14 +23,16 @@ use uuid::Uuid;
 use super::*;
 
 mod clients;
+mod disk;
 mod keys;
+mod pods;
 mod sessions;
 mod tokens;
 mod watch;
 
 pub(crate) const ISSUER: &str = "http://localhost:8080";
 
-/// An issuer on a folder of its own.
+/// An issuer on a folder of its own, or a pod of one.
 pub(crate) struct World {
     pub(crate) place: Place,
     pub(crate) issuer: Arc<Issuer>,
@@ -38,7 +40,8 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) trigger: DrainTrigger,
     context: Context,
-    folder: TempDir,
+    /// Kept for as long as the issuer is.
+    folder: Option<TempDir>,
 }
 
 impl World {
@@ -51,7 +54,10 @@ impl World {
     }
 
     async fn on(folder: TempDir, settings: Settings, clock: Clock) -> Self {
-        let place = Place::new(folder.path());
+        Self::at(Place::new(folder.path()), Some(folder), settings, clock).await
+    }
+
+    async fn at(place: Place, folder: Option<TempDir>, settings: Settings, clock: Clock) -> Self {
         let (trigger, drain) = Drain::new();
         let context = Context {
             verifier: Verifier::new(ISSUER),
@@ -66,11 +72,11 @@ impl World {
         Self { place, issuer, parts, clock, trigger, context, folder }
     }
 
-    /// The same folder, opened anew.
+    /// The same store, opened anew.
     async fn restarted(self) -> Self {
         self.trigger.end();
-        let Self { folder, clock, issuer, .. } = self;
-        Self::on(folder, issuer.settings.clone(), clock).await
+        let Self { place, folder, clock, issuer, .. } = self;
+        Self::at(place, folder, issuer.settings.clone(), clock).await
     }
 
     /// The public services behind the access rules, called with a token.
@@ -206,6 +212,16 @@ fn cli() -> ClientCredentials {
     credentials("flaghoist-cli", "")
 }
 
+/// Waits until it is so.
+async fn eventually(what: &str, within: Duration, mut so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(within, waiting).await.unwrap_or_else(|_| panic!("{what}: not within {within:?}"));
+}
+
 #[track_caller]
 fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, reason: Reason) {
     let status = answer.expect_err("it is refused");
@@ -219,7 +235,7 @@ pub(crate) async fn keyless(world: &World) -> Arc<Issuer> {
     let sealer = Sealer::new(&[0; 32]).unwrap();
     let keyring = Keyring::new(store.clone(), sealer, settings.key_times(), clock.clone(), verifier.clone());
     let feed = Arc::new(Feed::new(store.clone(), verifier.clone(), 0));
-    let (clients, refresh_keys) = (Clients::default(), RefreshKeys::new(&[0; 32], &[0; 32]));
+    let (clients, refresh_keys) = (Clients::new(store.clone()), RefreshKeys::new(&[0; 32], &[0; 32]));
     let url = ISSUER.into();
     Arc::new(Issuer::new(Makings { url, settings, store, clients, keyring, feed, clock, refresh_keys, verifier }))
 }

@@ -1,4 +1,5 @@
-//! What the issuer does without being asked: advances its keys, sends revocations, throws away what is over.
+//! What the issuer does without being asked: advances its keys, sends revocations, keeps its clients up to date, throws away what is
+//! over. Every pod does all of it, and the store makes each step happen once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,9 @@ use flaghoist_runtime::{Drain, fault};
 use crate::error::StoreError;
 use crate::issuer::{Issuer, SWEEP_MAX};
 use crate::store::Purge;
+
+/// How often the store is asked whether another pod has changed the clients.
+const CLIENTS_EVERY: Duration = Duration::from_secs(1);
 
 /// How often old rows are looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(60);
@@ -28,6 +32,7 @@ pub(crate) fn start(issuer: &Arc<Issuer>, drain: &Drain) {
     let over = drain.clone();
     tokio::spawn(async move { feed.run(over).await });
     tokio::spawn(advance_keys(issuer.clone(), drain.clone()));
+    tokio::spawn(keep_clients(issuer.clone(), drain.clone()));
     tokio::spawn(purge(issuer.clone(), drain.clone()));
 }
 
@@ -36,6 +41,14 @@ async fn advance_keys(issuer: Arc<Issuer>, drain: Drain) {
     while !pause(every, &drain).await {
         if let Err(error) = issuer.keyring.advance().await {
             fault::log_chain("advancing the signing keys", &error);
+        }
+    }
+}
+
+async fn keep_clients(issuer: Arc<Issuer>, drain: Drain) {
+    while !pause(CLIENTS_EVERY, &drain).await {
+        if let Err(error) = issuer.clients.refresh().await {
+            fault::log_chain("reading clients", &error);
         }
     }
 }

@@ -11,7 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use flaghoist_runtime::server::{ClientAddress, client_address};
 
 use super::error::OAuthError;
-use crate::client::{Client, Clients};
+use crate::client::Client;
+use crate::clients::Clients;
 use crate::error::Error;
 
 /// The largest body that is read.
@@ -76,7 +77,7 @@ impl Form {
     }
 
     /// The client that the request proves, by `client_secret_basic`, `client_secret_post` or, for a public one, `none`.
-    pub(super) fn authenticate(&self, clients: &Clients) -> Result<Arc<Client>, OAuthError> {
+    pub(super) async fn authenticate(&self, clients: &Clients) -> Result<Arc<Client>, OAuthError> {
         let (id, secret) = match &self.basic {
             Some(_) if self.get("client_secret").is_some() => {
                 return Err(OAuthError::invalid_request("the client authenticates in two ways at once"));
@@ -90,7 +91,7 @@ impl Form {
                 (id, self.get("client_secret").unwrap_or_default())
             }
         };
-        Ok(clients.authenticate(id, secret)?)
+        Ok(clients.authenticate(id, secret).await?)
     }
 }
 

@@ -31,10 +31,13 @@ pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<B
     let scope = form.get("scope").unwrap_or_default();
     let tokens = match form.require("grant_type")? {
         "refresh_token" => {
-            let client = form.authenticate(&issuer.clients)?;
+            let client = form.authenticate(&issuer.clients).await?;
             issuer.refresh(&client, form.require("refresh_token")?, scope, address).await?
         }
-        "client_credentials" => issuer.client_token(&*form.authenticate(&issuer.clients)?, scope)?,
+        "client_credentials" => {
+            let client = form.authenticate(&issuer.clients).await?;
+            issuer.client_token(&client, scope).await?
+        }
         _ => {
             let supported = "supported are refresh_token and client_credentials";
             return Err(OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", supported));
@@ -52,7 +55,7 @@ pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<B
 /// Ends a token. One that is worth nothing is no error.
 pub(super) async fn revoke(State(endpoints): State<Endpoints>, request: Request<Body>) -> Result<Response, OAuthError> {
     let form = Form::read(request, endpoints.trusted_hops).await?;
-    let client = form.authenticate(&endpoints.issuer.clients)?;
+    let client = form.authenticate(&endpoints.issuer.clients).await?;
     let token = form.require("token")?.to_owned();
     let issuer = endpoints.issuer.clone();
     // To its end even if the caller goes away: the revocation is to be sent out as well.

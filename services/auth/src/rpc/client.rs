@@ -63,7 +63,7 @@ impl ClientService for Clients {
     async fn get_client(&self, request: Request<GetClientRequest>) -> Result<Response<GetClientResponse>, Status> {
         check(request.get_ref(), DOMAIN)?;
         let name = request.into_inner().name;
-        let client = self.issuer.clients.get(id_in(&name)?);
+        let client = self.issuer.client(id_in(&name)?).await?;
         let client = client.ok_or(Error::ClientNotFound(name))?;
         Ok(Response::new(GetClientResponse { client: Some(client_message(&client)) }))
     }
@@ -80,7 +80,7 @@ impl ClientService for Clients {
             token => Some(self.pages.open::<String>(SCOPE, token).map_err(|fault| fault.into_status(DOMAIN))?),
         };
         let size = page_size(request.page_size, PAGE_SIZE.0, PAGE_SIZE.1) as usize;
-        let mut clients = self.issuer.clients.page(after.as_deref(), size + 1);
+        let mut clients = self.issuer.client_page(after.as_deref(), size + 1).await?;
         let more = clients.len() > size;
         clients.truncate(size);
         let next_page_token = match clients.last() {

@@ -30,12 +30,12 @@ impl TokenService for TokenRpc {
         check(request.get_ref(), DOMAIN)?;
         let address = address_of(&request, self.trusted_hops);
         let request = request.into_inner();
-        let client = authenticate(&self.issuer, request.client.as_ref())?;
+        let client = authenticate(&self.issuer, request.client.as_ref()).await?;
         let tokens = match request.grant {
             Some(Grant::RefreshToken(grant)) => {
                 self.issuer.refresh(&client, &grant.refresh_token, &request.scope, address).await?
             }
-            Some(Grant::ClientCredentials(_)) => self.issuer.client_token(&client, &request.scope)?,
+            Some(Grant::ClientCredentials(_)) => self.issuer.client_token(&client, &request.scope).await?,
             None => return Err(Error::Invalid { field: "grant", problem: "is required" }.into()),
         };
         Ok(Response::new(IssueTokenResponse { tokens: Some(token_set(tokens)) }))
@@ -47,7 +47,7 @@ impl TokenService for TokenRpc {
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         check(request.get_ref(), DOMAIN)?;
         let request = request.into_inner();
-        let client = authenticate(&self.issuer, request.client.as_ref())?;
+        let client = authenticate(&self.issuer, request.client.as_ref()).await?;
         let issuer = self.issuer.clone();
         to_the_end(async move { issuer.revoke(&client, &request.token).await }).await?;
         Ok(Response::new(RevokeTokenResponse {}))
@@ -59,7 +59,7 @@ impl TokenService for TokenRpc {
     ) -> Result<Response<IntrospectTokenResponse>, Status> {
         check(request.get_ref(), DOMAIN)?;
         let request = request.into_inner();
-        let client = authenticate(&self.issuer, request.client.as_ref())?;
+        let client = authenticate(&self.issuer, request.client.as_ref()).await?;
         let response = match self.issuer.inspect(&client, &request.token).await? {
             None => IntrospectTokenResponse::default(),
             Some(Inspected::Access(caller)) => IntrospectTokenResponse {

@@ -14,6 +14,7 @@ use flaghoist_runtime::token::RevocationTarget;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -25,6 +26,9 @@ use crate::store::Numbered;
 
 /// How often a watcher hears something; the contract says every 15 seconds at least.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// How often a watch looks whether the feed is behind.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// How much earlier than asked for a watch begins.
 const OVERLAP: Duration = Duration::from_secs(60);
@@ -61,6 +65,9 @@ impl VerificationService for Verification {
         check(request.get_ref(), DOMAIN)?;
         if self.issuer.feed.watcher_count() >= WATCHERS_MAX {
             return Err(Error::Overloaded.into());
+        }
+        if self.issuer.feed.behind() {
+            return Err(Error::Unavailable.into());
         }
         let since = match &request.get_ref().since_time {
             Some(time) => Moment::from(from_timestamp(time)),
@@ -102,7 +109,8 @@ impl Watch {
             return;
         }
         // Ends when the watcher is gone, or too far behind: then it resumes by the time of the last one it saw.
-        while self.forward(&mut live).await.is_ok() {}
+        let mut said_at = Instant::now();
+        while self.forward(&mut live, &mut said_at).await.is_ok() {}
     }
 
     /// Sends what was revoked since.
@@ -123,13 +131,21 @@ impl Watch {
         }
     }
 
-    async fn forward(&mut self, live: &mut Receiver<Numbered>) -> Result<(), Gone> {
-        match tokio::time::timeout(HEARTBEAT, live.recv()).await {
-            Ok(Ok(numbered)) if numbered.no > self.after => self.send(numbered).await,
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(RecvError::Lagged(_) | RecvError::Closed)) => Err(Gone),
-            Err(_) => self.to.send(Ok(WatchRevocationsResponse::default())).await.map_err(|_| Gone),
+    async fn forward(&mut self, live: &mut Receiver<Numbered>, said_at: &mut Instant) -> Result<(), Gone> {
+        match tokio::time::timeout(LOOK, live.recv()).await {
+            Ok(Ok(numbered)) if numbered.no > self.after => self.send(numbered).await?,
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(RecvError::Lagged(_) | RecvError::Closed)) => return Err(Gone),
+            Err(_) if self.issuer.feed.behind() => {
+                // Silence would be taken for peace. Another pod may know more.
+                let _gone = self.to.send(Err(Error::Unavailable.into())).await;
+                return Err(Gone);
+            }
+            Err(_) if said_at.elapsed() < HEARTBEAT => return Ok(()),
+            Err(_) => self.to.send(Ok(WatchRevocationsResponse::default())).await.map_err(|_| Gone)?,
         }
+        *said_at = Instant::now();
+        Ok(())
     }
 
     async fn send(&mut self, numbered: Numbered) -> Result<(), Gone> {

@@ -1,6 +1,7 @@
 //! The store of one machine: one SQLite file. There is one writing connection, so transactions follow one another.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use flaghoist_runtime::names::{SessionId, UserId};
@@ -30,12 +31,14 @@ type Transaction = sqlx::Transaction<'static, Sqlite>;
 #[derive(Debug)]
 pub(crate) struct SqliteStore {
     database: Database,
+    /// How often the clients changed since the start; nobody but this process changes them.
+    client_changes: AtomicI64,
 }
 
 impl SqliteStore {
     /// Opens, or makes, the file at `path`.
     pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
-        Ok(Self { database: sqlite::open(path, &MIGRATOR).await? })
+        Ok(Self { database: sqlite::open(path, &MIGRATOR).await?, client_changes: AtomicI64::new(0) })
     }
 
     /// Begins to write. IMMEDIATE: the lock is taken now, not at the first write after a read.
@@ -119,16 +122,30 @@ impl Store for SqliteStore {
         revocation::list(&self.database.readers, since, after, limit).await.map_err(failed("read revocations"))
     }
 
-    async fn clients(&self) -> Result<Vec<Client>, StoreError> {
-        client::all(&self.database.readers).await.map_err(failed("read clients"))
+    async fn clients(&self, known: Option<i64>) -> Result<Option<(i64, Vec<Client>)>, StoreError> {
+        // Read first: what changes meanwhile has another number, and is read again.
+        let version = self.client_changes.load(Ordering::Acquire);
+        if known == Some(version) {
+            return Ok(None);
+        }
+        let clients = client::all(&self.database.readers).await.map_err(failed("read clients"))?;
+        Ok(Some((version, clients)))
+    }
+
+    async fn client(&self, client_id: &str) -> Result<Option<Client>, StoreError> {
+        client::get(&self.database.readers, client_id).await.map_err(failed("read a client"))
     }
 
     async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Addition, StoreError> {
-        client::add(self, client, clients_max).await.map_err(failed("add a client"))
+        let added = client::add(self, client, clients_max).await.map_err(failed("add a client"));
+        self.client_changes.fetch_add(1, Ordering::AcqRel);
+        added
     }
 
     async fn retire_client(&self, client_id: &str, now: Moment) -> Result<bool, StoreError> {
-        client::retire(self, client_id, now).await.map_err(failed("remove a client"))
+        let retired = client::retire(self, client_id, now).await.map_err(failed("remove a client"));
+        self.client_changes.fetch_add(1, Ordering::AcqRel);
+        retired
     }
 
     async fn sweep_retired_clients(&self, sessions_max: u32, now: Moment) -> Result<bool, StoreError> {

@@ -78,7 +78,7 @@ async fn another_key_file_is_refused_and_says_so() {
     std::fs::write(world.place.data.join("secret.key"), [9; 32]).unwrap();
     let error = open(Settings::default(), &world.place, &world.context, Clock::default()).await.unwrap_err();
     let text = flaghoist_runtime::fault::chain(&error);
-    assert!(text.contains("is it the one that belongs to this auth.db?"), "{text}");
+    assert!(text.contains("is it the one that belongs to this store?"), "{text}");
 }
 
 #[tokio::test]

@@ -21,6 +21,17 @@ pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<Client>, sqlx::Error
     rows.iter().map(read).collect()
 }
 
+pub(super) async fn get(readers: &SqlitePool, client_id: &str) -> Result<Option<Client>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at FROM clients \
+         WHERE client_id = ?1 AND deleted_at IS NULL",
+    )
+    .bind(client_id)
+    .fetch_optional(readers)
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
 fn read(row: &SqliteRow) -> Result<Client, sqlx::Error> {
     let digest = |bytes: &[u8]| Digest::kept(bytes).ok_or_else(|| unreadable("a digest"));
     Ok(Client {

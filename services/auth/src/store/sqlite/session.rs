@@ -1,7 +1,5 @@
 //! Sessions in SQLite. A session that ends is deleted and its revocation recorded in the same transaction.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use flaghoist_runtime::names::{SessionId, UserId};
@@ -15,6 +13,7 @@ use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::{Family, Lifetimes, Presentation, Session, Verdict};
 use crate::store::Opened;
+use crate::store::judge::{Judgement, Moved, asked, judge};
 
 /// `SELECT` with the columns that [`read`] takes, and the rest of the query.
 macro_rules! select {
@@ -49,13 +48,6 @@ fn read(row: &SqliteRow) -> Result<Session, sqlx::Error> {
     })
 }
 
-/// A session as a batch of presentations finds and leaves it.
-struct Presented {
-    session: Session,
-    found: Family,
-    found_use: (Moment, String),
-}
-
 pub(super) async fn present(
     store: &SqliteStore,
     presentations: &[Presentation],
@@ -63,21 +55,8 @@ pub(super) async fn present(
     now: Moment,
 ) -> Result<Vec<Verdict>, sqlx::Error> {
     let mut transaction = store.begin().await?;
-    let mut live = load(&mut transaction, presentations).await?;
-    let mut ended = Vec::new();
-    let verdicts = presentations
-        .iter()
-        .map(|token| {
-            let Entry::Occupied(mut entry) = live.entry(token.session) else { return Verdict::Ended };
-            let verdict = entry.get_mut().session.present(token, lifetimes, now);
-            if matches!(verdict, Verdict::Reused | Verdict::Expired) {
-                ended.push(token.session);
-                entry.remove();
-            }
-            verdict
-        })
-        .collect();
-    let moved: Vec<_> = live.into_values().filter(|presented| presented.session.family != presented.found).collect();
+    let found = load(&mut transaction, &asked(presentations)).await?;
+    let Judgement { verdicts, moved, ended } = judge(found, presentations, lifetimes, now);
     if moved.is_empty() && ended.is_empty() {
         return Ok(verdicts);
     }
@@ -88,34 +67,22 @@ pub(super) async fn present(
     Ok(verdicts)
 }
 
-async fn load(
-    transaction: &mut Transaction,
-    presentations: &[Presentation],
-) -> Result<HashMap<SessionId, Presented>, sqlx::Error> {
-    let mut ids: Vec<_> = presentations.iter().map(|token| token.session).collect();
-    ids.sort_unstable();
-    ids.dedup();
+async fn load(transaction: &mut Transaction, ids: &[SessionId]) -> Result<Vec<Session>, sqlx::Error> {
     let rows = sqlx::query(select!(
         "FROM json_each(?1) AS asked CROSS JOIN sessions AS s ON s.session_id = unhex(asked.value, '-')"
     ))
-    .bind(json(&texts(&ids))?)
+    .bind(json(&texts(ids))?)
     .fetch_all(&mut **transaction)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let session = read(row)?;
-            let found_use = (session.last_use_at, session.last_address.clone());
-            Ok((session.id, Presented { found: session.family, found_use, session }))
-        })
-        .collect()
+    rows.iter().map(read).collect()
 }
 
 /// Moves the families on, all by one statement, each only from where it was found.
-async fn rotate(transaction: &mut Transaction, moved: &[Presented], now: Moment) -> Result<(), sqlx::Error> {
+async fn rotate(transaction: &mut Transaction, moved: &[Moved], now: Moment) -> Result<(), sqlx::Error> {
     let hex = |digest: &Digest| hex(&digest.0);
     let rows: Vec<_> = moved
         .iter()
-        .map(|Presented { session, found, .. }| {
+        .map(|Moved { session, found, .. }| {
             let previous = session.family.previous.as_ref().map(hex);
             (session.id.to_string(), hex(&session.family.current), previous, hex(&found.current))
         })
@@ -136,13 +103,11 @@ async fn rotate(transaction: &mut Transaction, moved: &[Presented], now: Moment)
 
 /// Notes when and where sessions were used, for those of which it is another minute or address. Apart from [`rotate`], so that
 /// the index over it is mostly left alone.
-async fn note_use(transaction: &mut Transaction, moved: &[Presented]) -> Result<(), sqlx::Error> {
+async fn note_use(transaction: &mut Transaction, moved: &[Moved]) -> Result<(), sqlx::Error> {
     let rows: Vec<_> = moved
         .iter()
-        .filter(|Presented { session, found_use, .. }| {
-            session.last_use_at != found_use.0 || session.last_address != found_use.1
-        })
-        .map(|Presented { session, .. }| (session.id.to_string(), session.last_use_at.0, &session.last_address))
+        .filter(|moved| moved.used_otherwise())
+        .map(|Moved { session, .. }| (session.id.to_string(), session.last_use_at.0, &session.last_address))
         .collect();
     if rows.is_empty() {
         return Ok(());

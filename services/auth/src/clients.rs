@@ -1,0 +1,134 @@
+//! All clients, in memory: they are few, and every refresh asks for one. The store is asked every second whether another pod has
+//! changed them, and at once when a client cannot be found or proven, so that one that was registered a moment ago is known.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::client::{self, BUILT_IN, Client};
+use crate::error::{Error, StoreError};
+use crate::moment::Moment;
+use crate::store::Store;
+
+/// The clients of the store as they were a moment ago.
+pub(crate) struct Clients {
+    store: Arc<dyn Store>,
+    known: RwLock<HashMap<Arc<str>, Arc<Client>>>,
+    asked: Mutex<Asked>,
+}
+
+/// What is known of the store. Whoever holds it is the only one who changes the clients in memory.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The version of the list in memory.
+    version: Option<i64>,
+    /// When the store was asked last.
+    at: Option<Instant>,
+}
+
+impl Clients {
+    /// Knows nobody before the first [`Self::refresh`].
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, known: RwLock::default(), asked: Mutex::default() }
+    }
+
+    /// Takes over what has changed in the store.
+    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
+        let asking_since = Instant::now();
+        let mut asked = self.asked.lock().await;
+        // Of those who waited meanwhile, the first asks for all.
+        if asked.at.is_some_and(|at| at > asking_since) {
+            return Ok(());
+        }
+        let at = Instant::now();
+        if let Some((version, clients)) = self.store.clients(asked.version).await? {
+            *self.known.write() = clients.into_iter().map(current).map(|client| (client.id.clone(), client)).collect();
+            asked.version = Some(version);
+        }
+        asked.at = Some(at);
+        Ok(())
+    }
+
+    /// The client called `id`, if it is known here.
+    pub(crate) fn known(&self, id: &str) -> Option<Arc<Client>> {
+        self.known.read().get(id).cloned()
+    }
+
+    /// The client called `id`.
+    pub(crate) async fn get(&self, id: &str) -> Result<Option<Arc<Client>>, StoreError> {
+        if let Some(client) = self.known(id) {
+            return Ok(Some(client));
+        }
+        self.refresh().await?;
+        Ok(self.known(id))
+    }
+
+    /// The client that `id` and `secret` prove; no secret for a public one. An unknown client costs what a wrong secret
+    /// costs and is answered alike.
+    pub(crate) async fn authenticate(&self, id: &str, secret: &str) -> Result<Arc<Client>, Error> {
+        if let Some(client) = self.proven(id, secret) {
+            return Ok(client);
+        }
+        self.refresh().await?;
+        self.proven(id, secret).ok_or(Error::ClientInvalid)
+    }
+
+    fn proven(&self, id: &str, secret: &str) -> Option<Arc<Client>> {
+        let client = self.known(id);
+        if client.is_none() {
+            client::prove_nothing(secret);
+        }
+        client.filter(|client| client.proven_by(secret))
+    }
+
+    /// The client as it is in the store now.
+    pub(crate) async fn now(&self, id: &str) -> Result<Option<Arc<Client>>, StoreError> {
+        Ok(self.store.client(id).await?.map(current))
+    }
+
+    /// Takes note of a client that was added here.
+    pub(crate) async fn insert(&self, client: Client) -> Arc<Client> {
+        let _alone = self.asked.lock().await;
+        let client = Arc::new(client);
+        self.known.write().insert(client.id.clone(), client.clone());
+        client
+    }
+
+    /// Forgets a client that was removed here.
+    pub(crate) async fn remove(&self, id: &str) {
+        let _alone = self.asked.lock().await;
+        self.known.write().remove(id);
+    }
+
+    /// The first `limit` clients by id after `after`.
+    pub(crate) fn page(&self, after: Option<&str>, limit: usize) -> Vec<Arc<Client>> {
+        let mut clients: Vec<_> = self
+            .known
+            .read()
+            .values()
+            .filter(|client| after.is_none_or(|after| *client.id > *after))
+            .cloned()
+            .collect();
+        clients.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        clients.truncate(limit);
+        clients
+    }
+}
+
+/// A client of the store; what is stored of the built-in one gives way to what this version says of it.
+fn current(stored: Client) -> Arc<Client> {
+    match &*stored.id {
+        BUILT_IN => Arc::new(Client { created_at: stored.created_at, ..Client::built_in(Moment(0)) }),
+        _ => Arc::new(stored),
+    }
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients").field("known", &self.known).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,128 @@
+//! Stores on a real PostgreSQL, alone and as two pods have them.
+
+use std::str::FromStr as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use flaghoist_backends::Postgres;
+use sqlx::postgres::PgConnectOptions;
+
+use super::*;
+
+/// How many connections a store of a test keeps: as many tests run at once as there are processors.
+const CONNECTIONS: u32 = 8;
+
+/// A fresh database, if this machine has PostgreSQL.
+pub(super) async fn database() -> Option<String> {
+    Some(Postgres::shared().await?.database().await)
+}
+
+/// A store on the database.
+pub(super) async fn store(url: &str) -> PostgresStore {
+    PostgresStore::open(&PgConnectOptions::from_str(url).unwrap(), CONNECTIONS).await.unwrap()
+}
+
+/// Two stores on one database: each call goes to the one that had not the last.
+#[derive(Debug)]
+pub(super) struct InTurn {
+    pods: [PostgresStore; 2],
+    calls: AtomicUsize,
+}
+
+impl InTurn {
+    pub(super) fn new(pods: [PostgresStore; 2]) -> Self {
+        Self { pods, calls: AtomicUsize::new(0) }
+    }
+
+    fn next(&self) -> &PostgresStore {
+        &self.pods[self.calls.fetch_add(1, Ordering::Relaxed) % 2]
+    }
+}
+
+#[async_trait]
+impl Store for InTurn {
+    async fn present(
+        &self,
+        presentations: &[Presentation],
+        lifetimes: &Lifetimes,
+        now: Moment,
+    ) -> Result<Vec<Verdict>, StoreError> {
+        self.next().present(presentations, lifetimes, now).await
+    }
+
+    async fn open_session(&self, session: &Session, sessions_max: u32) -> Result<Opened, StoreError> {
+        self.next().open_session(session, sessions_max).await
+    }
+
+    async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError> {
+        self.next().session(session).await
+    }
+
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        before: Option<SessionId>,
+        limit: u32,
+        lifetimes: &Lifetimes,
+        now: Moment,
+    ) -> Result<Vec<Session>, StoreError> {
+        self.next().sessions_of(user, before, limit, lifetimes, now).await
+    }
+
+    async fn end_session(&self, user: UserId, session: SessionId, now: Moment) -> Result<bool, StoreError> {
+        self.next().end_session(user, session, now).await
+    }
+
+    async fn end_sessions_of(&self, user: UserId, except: Option<SessionId>, now: Moment) -> Result<u64, StoreError> {
+        self.next().end_sessions_of(user, except, now).await
+    }
+
+    async fn set_subject(&self, user: UserId, state: SubjectState, now: Moment) -> Result<u64, StoreError> {
+        self.next().set_subject(user, state, now).await
+    }
+
+    async fn erase_subject(&self, user: UserId, now: Moment) -> Result<u64, StoreError> {
+        self.next().erase_subject(user, now).await
+    }
+
+    async fn revoke(&self, target: &RevocationTarget, now: Moment) -> Result<(), StoreError> {
+        self.next().revoke(target, now).await
+    }
+
+    async fn revocations(&self, since: Moment, after: i64, limit: u32) -> Result<Vec<Numbered>, StoreError> {
+        self.next().revocations(since, after, limit).await
+    }
+
+    async fn clients(&self, known: Option<i64>) -> Result<Option<(i64, Vec<Client>)>, StoreError> {
+        self.next().clients(known).await
+    }
+
+    async fn client(&self, client_id: &str) -> Result<Option<Client>, StoreError> {
+        self.next().client(client_id).await
+    }
+
+    async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Addition, StoreError> {
+        self.next().add_client(client, clients_max).await
+    }
+
+    async fn retire_client(&self, client_id: &str, now: Moment) -> Result<bool, StoreError> {
+        self.next().retire_client(client_id, now).await
+    }
+
+    async fn sweep_retired_clients(&self, sessions_max: u32, now: Moment) -> Result<bool, StoreError> {
+        self.next().sweep_retired_clients(sessions_max, now).await
+    }
+
+    async fn advance_keys(
+        &self,
+        spare: Vec<SigningKey>,
+        times: &KeyTimes,
+        now: Moment,
+    ) -> Result<Vec<SigningKey>, StoreError> {
+        self.next().advance_keys(spare, times, now).await
+    }
+
+    async fn purge(&self, what: &Purge, rows_max: u32, now: Moment) -> Result<bool, StoreError> {
+        self.next().purge(what, rows_max, now).await
+    }
+}

@@ -1,0 +1,121 @@
+//! Clients in PostgreSQL. Their list has a version, so that each pod keeps it in memory and notices what the others change.
+
+use flaghoist_runtime::token::RevocationTarget;
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{Error, Row as _};
+
+use super::session::{end, ids_in};
+use super::{PostgresStore, Transaction, revocation, unreadable};
+use crate::client::Client;
+use crate::moment::Moment;
+use crate::refresh_token::Digest;
+use crate::scope::Scopes;
+use crate::store::Addition;
+
+pub(super) async fn all(pool: &PgPool, known: Option<i64>) -> Result<Option<(i64, Vec<Client>)>, Error> {
+    // Read first: what changes meanwhile has another version, and is read again.
+    let version = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'clients'").fetch_one(pool).await?;
+    if known == Some(version) {
+        return Ok(None);
+    }
+    let rows = sqlx::query(
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at FROM clients WHERE deleted_at IS NULL",
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(Some((version, rows.iter().map(read).collect::<Result<_, _>>()?)))
+}
+
+pub(super) async fn get(pool: &PgPool, client_id: &str) -> Result<Option<Client>, Error> {
+    let row = sqlx::query(
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at FROM clients \
+         WHERE client_id = $1 AND deleted_at IS NULL",
+    )
+    .bind(client_id)
+    .fetch_optional(pool)
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+fn read(row: &PgRow) -> Result<Client, Error> {
+    let digest = |bytes: &[u8]| Digest::kept(bytes).ok_or_else(|| unreadable("a digest"));
+    Ok(Client {
+        id: row.try_get::<&str, _>(0)?.into(),
+        display_name: row.try_get(1)?,
+        secret: row.try_get::<Option<&[u8]>, _>(2)?.map(digest).transpose()?,
+        scopes: Scopes::known_of(row.try_get(3)?),
+        created_at: Moment(row.try_get(4)?),
+    })
+}
+
+/// Counts a change of the list; whoever makes the next one waits until this is committed.
+async fn count_change(transaction: &mut Transaction) -> Result<(), Error> {
+    sqlx::query("UPDATE counters SET value = value + 1 WHERE name = 'clients'").execute(&mut **transaction).await?;
+    Ok(())
+}
+
+pub(super) async fn add(store: &PostgresStore, client: &Client, clients_max: u32) -> Result<Addition, Error> {
+    let mut transaction = store.begin().await?;
+    count_change(&mut transaction).await?;
+    let taken = sqlx::query("SELECT 1 FROM clients WHERE client_id = $1")
+        .bind(&*client.id)
+        .fetch_optional(&mut *transaction)
+        .await?;
+    if taken.is_some() {
+        return Ok(Addition::Exists);
+    }
+    let there: i64 = sqlx::query_scalar("SELECT count(*) FROM clients").fetch_one(&mut *transaction).await?;
+    if there >= i64::from(clients_max) {
+        return Ok(Addition::Full);
+    }
+    sqlx::query(
+        "INSERT INTO clients (client_id, display_name, secret_sha256, scopes, created_at) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(&*client.id)
+    .bind(&client.display_name)
+    .bind(client.secret.as_ref().map(|digest| digest.0.as_slice()))
+    .bind(client.scopes.to_string())
+    .bind(client.created_at.0)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Addition::Done)
+}
+
+pub(super) async fn retire(store: &PostgresStore, client_id: &str, now: Moment) -> Result<bool, Error> {
+    let mut transaction = store.begin().await?;
+    count_change(&mut transaction).await?;
+    let retired = sqlx::query("UPDATE clients SET deleted_at = $2 WHERE client_id = $1 AND deleted_at IS NULL")
+        .bind(client_id)
+        .bind(now.0)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+    if retired == 0 {
+        return Ok(false);
+    }
+    revocation::record(&mut transaction, &RevocationTarget::Subject(client_id.to_owned()), now).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+pub(super) async fn sweep(store: &PostgresStore, sessions_max: u32, now: Moment) -> Result<bool, Error> {
+    let mut transaction = store.begin().await?;
+    let found = sqlx::query(
+        "SELECT s.session_id FROM clients AS c JOIN sessions AS s ON s.client_id = c.client_id \
+         WHERE c.deleted_at IS NOT NULL LIMIT $1",
+    )
+    .bind(i64::from(sessions_max))
+    .fetch_all(&mut *transaction)
+    .await?;
+    // Another pod may do the same: each ends, and records, those that the other has not.
+    end(&mut transaction, &ids_in(&found)?, now).await?;
+    transaction.commit().await?;
+    sqlx::query(
+        "DELETE FROM clients WHERE deleted_at IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.client_id = clients.client_id)",
+    )
+    .execute(&store.pool)
+    .await?;
+    Ok(found.len() >= sessions_max as usize)
+}

@@ -1,0 +1,79 @@
+//! Signing keys in PostgreSQL. Every pod looks at them often; only one that finds something to do keeps the others waiting.
+
+use sqlx::postgres::PgRow;
+use sqlx::{Error, PgExecutor, Row as _};
+
+use super::{PostgresStore, Transaction};
+use crate::key::{self, KeyTimes, Sealed, SigningKey};
+use crate::moment::Moment;
+
+pub(super) async fn advance(
+    store: &PostgresStore,
+    spare: &[SigningKey],
+    times: &KeyTimes,
+    now: Moment,
+) -> Result<Vec<SigningKey>, Error> {
+    let mut keys = all(&store.pool).await?;
+    if !key::advance(&mut keys, spare.iter().cloned(), times, now) {
+        return Ok(keys);
+    }
+    let mut transaction = store.begin().await?;
+    // One pod at a time; the next one reads what this one has written, and finds nothing left to do.
+    sqlx::query("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE").execute(&mut *transaction).await?;
+    let before = all(&mut *transaction).await?;
+    let mut keys = before.clone();
+    if key::advance(&mut keys, spare.iter().cloned(), times, now) {
+        let gone: Vec<_> = before.iter().filter(|key| keys.iter().all(|kept| kept.kid != key.kid)).collect();
+        sqlx::query("DELETE FROM signing_keys WHERE kid = ANY($1)")
+            .bind(gone.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>())
+            .execute(&mut *transaction)
+            .await?;
+        for changed in keys.iter().filter(|key| !before.contains(key)) {
+            write(&mut transaction, changed).await?;
+        }
+        transaction.commit().await?;
+    }
+    Ok(keys)
+}
+
+async fn all(executor: impl PgExecutor<'_>) -> Result<Vec<SigningKey>, Error> {
+    let rows = sqlx::query(
+        "SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at \
+         FROM signing_keys",
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &PgRow) -> Result<SigningKey, Error> {
+    Ok(SigningKey {
+        kid: row.try_get(0)?,
+        public: row.try_get(1)?,
+        sealed: Sealed { bytes: row.try_get(2)?, with: row.try_get(3)? },
+        published_at: Moment(row.try_get(4)?),
+        activate_at: row.try_get::<Option<i64>, _>(5)?.map(Moment),
+        retire_at: row.try_get::<Option<i64>, _>(6)?.map(Moment),
+        remove_at: row.try_get::<Option<i64>, _>(7)?.map(Moment),
+    })
+}
+
+async fn write(transaction: &mut Transaction, key: &SigningKey) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO signing_keys (kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, \
+                remove_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (kid) DO UPDATE SET activate_at = excluded.activate_at, retire_at = excluded.retire_at, \
+                remove_at = excluded.remove_at",
+    )
+    .bind(&key.kid)
+    .bind(&key.public)
+    .bind(&key.sealed.bytes)
+    .bind(&key.sealed.with)
+    .bind(key.published_at.0)
+    .bind(key.activate_at.map(|time| time.0))
+    .bind(key.retire_at.map(|time| time.0))
+    .bind(key.remove_at.map(|time| time.0))
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Case 98: whatever auth does, no token, secret, key or password of its database is logged, at any level.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use flaghoist_auth::{Peers, Settings};
+use flaghoist_proto::auth::v1::client_service_client::ClientServiceClient;
+use flaghoist_proto::auth::v1::issue_token_request::Grant;
+use flaghoist_proto::auth::v1::subject_service_client::SubjectServiceClient;
+use flaghoist_proto::auth::v1::token_service_client::TokenServiceClient;
+use flaghoist_proto::auth::v1::*;
+use flaghoist_runtime::local::{Peer, Slot};
+use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::{Context, Drain, Parts, Place, Readiness, StoreAddress, Verifier};
+use parking_lot::Mutex;
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+const KEY: [u8; 32] = *b"this is the key of all the keys.";
+
+fn slot(routes: tonic::service::Routes) -> Peer {
+    let slot = Slot::new("auth");
+    slot.fill(routes);
+    slot.peer()
+}
+
+fn client(client_id: &str, client_secret: &str) -> Option<ClientCredentials> {
+    Some(ClientCredentials { client_id: client_id.into(), client_secret: client_secret.into() })
+}
+
+/// Does what callers of auth do, right and wrong, and answers every secret that was used.
+async fn exercise(parts: Parts) -> Vec<String> {
+    let (public, internal) = (slot(parts.public), slot(parts.internal));
+    let http = parts.http.unwrap();
+    let mut secrets: Vec<String> = vec!["a-guess-at-a-secret".into()];
+    let mut clients = ClientServiceClient::new(public.clone());
+    let bot = CreateClientRequest {
+        client_id: "bot".into(),
+        display_name: "A bot".into(),
+        confidential: true,
+        scopes: vec!["chat.read".into()],
+    };
+    let secret = clients.create_client(bot).await.unwrap().into_inner().client_secret;
+    let mut subjects = SubjectServiceClient::new(internal);
+    let sign_in = CreateSessionRequest {
+        user: UserId(Uuid::now_v7()).name(),
+        client_id: "flaghoist-cli".into(),
+        scopes: vec!["chat.read".into()],
+        amr: vec!["pwd".into()],
+        auth_time: None,
+        label: "laptop".into(),
+        address: "192.0.2.7".into(),
+    };
+    let first = subjects.create_session(sign_in.clone()).await.unwrap().into_inner().tokens.unwrap();
+    let mut tokens = TokenServiceClient::new(public);
+    let refresh = |credentials, token: &str| IssueTokenRequest {
+        client: credentials,
+        grant: Some(Grant::RefreshToken(RefreshTokenGrant { refresh_token: token.into() })),
+        scope: String::new(),
+    };
+    let cli = || client("flaghoist-cli", "");
+    let second = tokens.issue_token(refresh(cli(), &first.refresh_token)).await.unwrap().into_inner().tokens.unwrap();
+    let own = |credentials| IssueTokenRequest {
+        client: credentials,
+        grant: Some(Grant::ClientCredentials(ClientCredentialsGrant {})),
+        scope: String::new(),
+    };
+    let own_tokens = tokens.issue_token(own(client("bot", &secret))).await.unwrap().into_inner().tokens.unwrap();
+    for wrong in ["a-guess-at-a-secret", ""] {
+        tokens.issue_token(own(client("bot", wrong))).await.unwrap_err();
+    }
+    for token in [&second.access_token, &second.refresh_token, &own_tokens.access_token] {
+        let request = IntrospectTokenRequest { client: client("bot", &secret), token: token.clone() };
+        tokens.introspect_token(request).await.unwrap();
+    }
+    // The same over HTTP, in the header and in the form.
+    let basic = STANDARD.encode(format!("bot:{secret}"));
+    for (header, body) in [
+        (format!("Basic {basic}"), "grant_type=client_credentials".to_owned()),
+        (String::new(), format!("grant_type=client_credentials&client_id=bot&client_secret={secret}")),
+        (String::new(), format!("grant_type=refresh_token&client_id=bot&refresh_token={}", second.refresh_token)),
+        (format!("Basic {basic}"), format!("grant_type=refresh_token&refresh_token={}", first.refresh_token)),
+    ] {
+        let mut request = http::Request::post("/oauth2/token")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(axum::body::Body::from(body))
+            .unwrap();
+        if !header.is_empty() {
+            request.headers_mut().insert("authorization", header.parse().unwrap());
+        }
+        let _answered = http.clone().oneshot(request).await.unwrap();
+    }
+    // Another client's token ends the session: it is told in the log, and only there.
+    tokens.issue_token(refresh(client("bot", &secret), &second.refresh_token)).await.unwrap_err();
+    let last = subjects.create_session(sign_in).await.unwrap().into_inner().tokens.unwrap();
+    let request = RevokeTokenRequest { client: cli(), token: last.refresh_token.clone() };
+    tokens.revoke_token(request).await.unwrap();
+    clients.delete_client(DeleteClientRequest { name: "clients/bot".into() }).await.unwrap();
+    secrets.extend([secret, basic]);
+    for given in [first, second, own_tokens, last] {
+        secrets.extend([given.access_token, given.refresh_token].into_iter().filter(|token| !token.is_empty()));
+    }
+    secrets
+}
+
+fn context(drain: Drain, readiness: &Arc<Readiness>) -> Context {
+    Context {
+        verifier: Verifier::new("http://localhost:8080"),
+        drain,
+        readiness: Arc::clone(readiness),
+        issuer: "http://localhost:8080".into(),
+        trusted_hops: 0,
+    }
+}
+
+#[tokio::test]
+async fn case_98_logs_contain_no_secret() {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+
+    let mut stores = vec![StoreAddress::Folder];
+    let mut secrets = Vec::new();
+    if let Some(postgres) = flaghoist_backends::Postgres::shared().await {
+        let url = postgres.database().await;
+        secrets.push(postgres.password().to_owned());
+        stores.push(StoreAddress::Postgres(Box::new(url.parse().unwrap())));
+    }
+    for store in stores {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("secret.key"), KEY).unwrap();
+        let place = Place::new(folder.path());
+        let (trigger, drain) = Drain::new();
+        let readiness = Arc::new(Readiness::new());
+        let settings = Settings { store, ..Settings::default() };
+        let shown = format!("{settings:?}");
+        tracing::debug!(settings = %shown, "starting");
+        let context = context(drain, &readiness);
+        let parts = flaghoist_auth::start(settings, &place, Peers {}, &context).await.unwrap();
+        readiness.ready().await;
+        secrets.extend(exercise(parts).await);
+        trigger.end();
+    }
+    let encoded = [STANDARD.encode(KEY), URL_SAFE_NO_PAD.encode(KEY), String::from_utf8(KEY.to_vec()).unwrap()];
+    secrets.extend(encoded);
+
+    let text = String::from_utf8_lossy(&log.0.lock()).into_owned();
+    assert!(text.contains("refresh_token_reused") && text.contains("UPDATE sessions"), "what is done is in the log");
+    for secret in secrets {
+        assert!(!text.contains(&secret), "{secret} was logged");
+    }
+}
