@@ -45,8 +45,10 @@ pub enum GrantError {
     Store(#[from] StoreError),
 }
 
-/// Makes the person with `handle` an admin, also while the server runs. It takes effect at their next sign-in, at which
-/// the server tells the issuer. The store is the one of the setting, `place` the data folder.
+/// Makes the person with `handle` an admin, also while the server runs.
+///
+/// It takes effect at their next sign-in, at which the server tells the issuer. The store is the one of the setting, `place` the
+/// data folder.
 pub async fn grant_admin(address: &StoreAddress, place: &Place, handle: &str) -> Result<Granted, GrantError> {
     match address {
         StoreAddress::Folder => {

@@ -52,6 +52,15 @@ pub enum StartError {
     /// There is no secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The database does not answer.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// It was given another key file than the pods that it shares the database with, and would count attempts apart from them.
+    #[error(
+        "this key file is not the one that the other pods of login have: give all of them the same; if it was changed on purpose, \
+         stop them and empty the table login.key_check"
+    )]
+    OtherKey,
     /// Its hash pool cannot be started.
     #[error("starting the password hashing: {0}")]
     Hashing(String),
@@ -60,16 +69,19 @@ pub enum StartError {
 /// Starts login: opens its store, starts the hash threads, and carries on with what an earlier run left unfinished.
 pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Context) -> Result<Parts, StartError> {
     let not_ready = context.readiness.token("login");
-    let secret = place.secret()?.derive("login/attempts");
+    let secret = place.secret()?;
     let store: Arc<dyn Store> = match &settings.store {
         StoreAddress::Folder => Arc::new(SqliteStore::open(&place.data.join(STORE_FILE)).await?),
         StoreAddress::Postgres(address) => {
             let store = PostgresStore::open(address, settings.store_connections).await?;
+            if !store.agrees(&secret.derive("login/key check")).await? {
+                return Err(StartError::OtherKey);
+            }
             postgres::watch(store.pool(), context.readiness.dependency("login: PostgreSQL"));
             Arc::new(store)
         }
     };
-    let accounts = Accounts::start(settings, store, Issuer::new(peers.auth), &secret)
+    let accounts = Accounts::start(settings, store, Issuer::new(peers.auth), &secret.derive("login/attempts"))
         .map_err(|error| StartError::Hashing(flaghoist_runtime::fault::chain(&error)))?;
     let accounts = Arc::new(accounts);
     tokio::spawn(accounts.teller().keep_telling(context.drain.clone()));

@@ -60,6 +60,7 @@ async fn case_98_logs_contain_no_secret_whatever_the_store() {
 }
 
 /// Everything that login does with secrets; answers them.
+#[expect(clippy::unwrap_used, reason = "a part of the test")]
 async fn secrets_of_a_story(store: StoreAddress) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::new(folder.path());

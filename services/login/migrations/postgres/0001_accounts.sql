@@ -62,6 +62,12 @@ CREATE TABLE notices (
     UNIQUE (user_id, kind)
 );
 
+-- By what pods notice that one of them was given another key file: a value that is derived from it. One row.
+CREATE TABLE key_check (
+    only_row boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (only_row),
+    derived  bytea   NOT NULL
+);
+
 -- Buckets of calls, by keyed digests of addresses and people: when each will be full again. They live for minutes, and what they
 -- count need not survive a crash of the server, so they cost no flush to disk.
 CREATE UNLOGGED TABLE buckets (

@@ -66,9 +66,9 @@ pub(crate) struct World {
 
 impl World {
     /// A store that one process owns. `kept` is what it is in.
-    pub(crate) fn of_one<S: Store, F: Future<Output = S>>(kept: impl Any, open: impl Fn() -> F + 'static) -> Self
+    pub(crate) fn of_one<S: Store, F>(kept: impl Any, open: impl Fn() -> F + 'static) -> Self
     where
-        F: 'static,
+        F: Future<Output = S> + 'static,
     {
         let opener: Opener = Box::new(move || {
             let opening = open();

@@ -56,6 +56,11 @@ impl PostgresStore {
         Ok(Self { pool: postgres::open(address, "login", connections_max, &MIGRATOR).await? })
     }
 
+    /// Whether this pod has the key file that the others have, by a value that is derived from it. The first one to ask decides.
+    pub(crate) async fn agrees(&self, derived: &[u8; 32]) -> Result<bool, StoreError> {
+        settled!(upkeep::agree(self, derived))
+    }
+
     /// The connections.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool

@@ -1,4 +1,4 @@
-//! Forgetting what is over, on however many pods: one of them at a time, in pieces, never waiting for a row that a call holds.
+//! What concerns the pods and no call: that they have one key, and forgetting what is over, on however many pods: one of them at a time, in pieces, never waiting for a row that a call holds.
 
 use super::{PostgresStore, lock_number};
 use crate::throttle::{FORGET_AFTER, KNOWN_FOR, millis};
@@ -46,6 +46,15 @@ pub(super) async fn forget(store: &PostgresStore, now: i64, rows_max: u32) -> Re
         }
     }
     Ok(())
+}
+
+pub(super) async fn agree(store: &PostgresStore, derived: &[u8; 32]) -> Result<bool, sqlx::Error> {
+    sqlx::query("INSERT INTO key_check (derived) VALUES ($1) ON CONFLICT DO NOTHING")
+        .bind(&derived[..])
+        .execute(&store.pool)
+        .await?;
+    let kept: Vec<u8> = sqlx::query_scalar("SELECT derived FROM key_check").fetch_one(&store.pool).await?;
+    Ok(kept == derived)
 }
 
 /// One transaction; answers how many rows went. None go while another pod is at it.
