@@ -144,8 +144,11 @@ async fn promise_12_an_operator_can_say_that_the_store_was_restored() {
     let event = phone.next_event().await;
     phone.ack(&event).await;
     drop(phone);
-    let running = world.command(&["admin", "restored"]).await;
-    running.expect_err("not while the server runs");
+    // Pods are elsewhere: nobody on the operator's machine can know whether any of them runs.
+    if world.cluster().is_none() {
+        let running = world.command(&["admin", "restored"]).await;
+        running.expect_err("not while the server runs");
+    }
     world.stop().await;
     world.command(&["admin", "restored"]).await.expect("the server is stopped");
     world.start_again().await;

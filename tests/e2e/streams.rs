@@ -107,7 +107,7 @@ async fn fault_11_a_slow_reader_is_not_dropped_costs_no_memory_and_holds_nobody_
     let world = World::builder().without_limits().start().await;
     let (alice, bob, cem) = (world.person("alice").await, world.person("bob").await, world.person("cem").await);
     let group = alice.creates_group("busy", &[&bob, &cem]).await;
-    let mut slow = bob.opens("phone").without_heartbeats().open().await;
+    let mut slow = bob.opens("phone").open().await;
     slow.until_caught_up().await;
     let mut quick = cem.listens().await;
     quick.until_caught_up().await;

@@ -134,7 +134,7 @@ impl Sender {
             let calls = [Some(()), again.then_some(())].into_iter().flatten();
             let answers = futures_util::future::join_all(calls.map(|()| attempt.send(&self.person))).await;
             let mut answered = false;
-            let mut lost = false;
+            let mut lost = None;
             for answer in answers {
                 match answer {
                     Ok(answer) => {
@@ -142,19 +142,22 @@ impl Sender {
                         self.book.sent(&attempt, &answer, false);
                     }
                     Err(error) => {
-                        lost = true;
                         check_code(&self.book, &error);
+                        lost = Some(error);
                     }
                 }
             }
             if !answered {
                 self.book.lost(attempt);
             }
-            if lost && !self.manner.faults {
-                self.book.breaks("promise 13: a send failed although everything was stopped in order");
-            }
-            if lost && !self.manner.goes_on {
-                return;
+            if let Some(error) = lost {
+                if !self.manner.faults {
+                    self.book
+                        .breaks(format!("promise 13: a send failed, and nothing that it needs was away: {error:?}"));
+                }
+                if !self.manner.goes_on {
+                    return;
+                }
             }
             tokio::time::sleep(random.random_range(Duration::ZERO..self.manner.pause_max)).await;
         }
