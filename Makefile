@@ -95,7 +95,7 @@ fault-test: # kills, freezes and cuts off parts of a cluster for MINUTES=5 and c
 image: # the image of all services, flaghoist:local; ARGS="--build-arg BUILD_IMAGE=…" where no public registry is reached
 	docker build --tag flaghoist:local $(ARGS) .
 
-compose-test: # brings compose.yaml up, talks, kills a pod of every service, and takes it down
+compose-test: # brings compose.yaml up, talks while everything in it is killed in turn, and takes it down
 	tests/compose/test
 
 net: # who talks to whom among what runs here, per process and peer; ARGS="--seconds 30"

@@ -49,10 +49,12 @@ async fn every_figure_of_the_dashboard_exists() {
     for _ in 0..8 {
         Person::try_sign_in(&world, "bob", "not the password").await.expect_err("the password is wrong");
     }
-    for name in named {
+    // What is about several pods is told by several pods only; `test` asks the Prometheus of such ones.
+    let everywhere = |name: &&String| !name.starts_with("flaghoist_bus_") && *name != "flaghoist_peer_reachable";
+    for name in named.iter().filter(|name| world.cluster().is_some() || everywhere(name)) {
         eventually(&format!("the page shows {name}"), async || {
             let page = world.figures().await;
-            page.lines().any(|line| line.split(['{', ' ']).next() == Some(&name)).then_some(())
+            page.lines().any(|line| line.split(['{', ' ']).next() == Some(name)).then_some(())
         })
         .await;
     }

@@ -1,4 +1,4 @@
-"""Two people go on talking while a pod of every service is killed in turn: nothing that was answered is lost, doubled or out of
+"""Two people go on talking while the pods of every service are killed in turn: nothing that was answered is lost, doubled or out of
 order, whoever it was that died. Told with the Python client of tests/clients against a cluster that `docker compose` runs."""
 
 import argparse
@@ -13,12 +13,13 @@ import grpc
 
 from flaghoist.login.v1 import login_pb2 as login
 from flaghoist.login.v1 import login_pb2_grpc as login_grpc
+from flaghoist.receiver.v1 import receiver_pb2 as receiver
 from flaghoist.receiver.v1 import receiver_pb2_grpc as receiver_grpc
 from flaghoist.send.v1 import conversation_pb2 as conversation
 from flaghoist.send.v1 import conversation_pb2_grpc as conversation_grpc
 from flaghoist.send.v1 import message_pb2 as message
 from flaghoist.send.v1 import message_pb2_grpc as message_grpc
-from steps import Broken, Stream, bearer, unique, want
+from steps import Broken, Stream, bearer, position, unique, want
 
 # How many messages are sent around each death.
 MESSAGES = 40
@@ -65,6 +66,18 @@ class Person:
         self.token = patiently(self._logins.Login, request).tokens.access_token
 
 
+    def mistypes(self):
+        """Tries the wrong password until that is not even looked at any more."""
+        request = login.LoginRequest(handle=self.handle, password="not the password")
+        for _ in range(30):
+            try:
+                self._logins.Login(request, timeout=30)
+            except grpc.RpcError as error:
+                if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    return
+        raise Broken("wrong passwords are never throttled")
+
+
 class Listener(threading.Thread):
     """A device that listens on, from where it was, however often its stream ends."""
 
@@ -73,8 +86,7 @@ class Listener(threading.Thread):
         self._receivers = receiver_grpc.ReceiverServiceStub(channel)
         self._person = person
         self._ending = False
-        self.events = []
-        self.reopened = 0
+        self._streams = []
         self.start()
 
     def run(self):
@@ -82,22 +94,34 @@ class Listener(threading.Thread):
             try:
                 self._listens(Stream(self._receivers, self._person.token, "phone"))
             except (grpc.RpcError, Broken):
-                self.reopened += 1
                 time.sleep(0.1)
 
     def _listens(self, stream):
+        events = []
+        self._streams.append(events)
         while not self._ending:
             event = stream.until("event")
-            self.events.append(event)
-            stream.acknowledges(event)
+            events.append(event)
+            stream.says(ack=receiver.Ack(positions=[position(event)]))
 
     def ends(self):
-        """Reopens nothing any more."""
+        """Opens no stream any more."""
         self._ending = True
 
+    @property
+    def reopened(self):
+        """How often a stream had to be opened again."""
+        return len(self._streams) - 1
+
+    def ordered(self):
+        """Whether every stream brought its events in order."""
+        places = [[event.seq for event in events] for events in self._streams]
+        return all(came == sorted(set(came)) for came in places)
+
     def texts(self):
-        """The messages by their place, each once."""
-        created = {e.seq: e.message_created.text for e in self.events if e.WhichOneof("change") == "message_created"}
+        """The messages by their place; one that came on two streams is one."""
+        events = [event for events in self._streams for event in events]
+        created = {e.seq: e.message_created.text for e in events if e.WhichOneof("change") == "message_created"}
         return [created[seq] for seq in sorted(created)]
 
 
@@ -137,25 +161,28 @@ def tell(channel, pods, services, announce):
     phone = Listener(channel, bob)
     sent, repeated = [], 0
     for service in services:
-        victim = pods.of(service)[0]
-        restarts = pods.restarts(victim)
-        for number in range(MESSAGES):
-            if number == MESSAGES // 4:
-                pods.kills(victim)
-            text = f"{service} {number}"
-            request = message.CreateMessageRequest(parent=parent, request_id=unique(), text=text)
-            answer = patiently(messages.CreateMessage, request, metadata=bearer(alice.token))
-            sent.append(text)
-            repeated += answer.deduplicated
-        # The token was checked and the person is known, whoever died; and new sessions are made.
-        alice.signs_in()
-        bob.signs_in()
-        eventually(f"{service} was started again", lambda: pods.restarts(victim) > restarts)
-        eventually("everything arrived", lambda: phone.texts() == sent)
-        announce(f"a pod of {service} was killed: {len(sent)} of {len(sent)} messages are there, in order")
+        # All of them, one after the other, so that whoever has the stream or the batch is among them.
+        for victim in pods.of(service):
+            restarts = pods.restarts(victim)
+            for number in range(MESSAGES):
+                if number == MESSAGES // 4:
+                    pods.kills(victim)
+                text = f"{service} {victim} {number}"
+                request = message.CreateMessageRequest(parent=parent, request_id=unique(), text=text)
+                answer = patiently(messages.CreateMessage, request, metadata=bearer(alice.token))
+                sent.append(text)
+                repeated += answer.deduplicated
+            # Tokens are still checked and people known, whoever died; and new sessions are made.
+            alice.signs_in()
+            bob.signs_in()
+            eventually(f"{service} was started again", lambda: pods.restarts(victim) > restarts)
+            eventually("everything arrived", lambda: phone.texts() == sent)
+        announce(f"{service} was killed, every pod of it: all {len(sent)} messages so far arrived, in order")
     phone.ends()
-    places = [event.seq for event in phone.events]
-    want(places == sorted(places), f"events came out of order: {places}")
+    want(phone.ordered(), "a stream brought events out of order, or one of them twice")
+
+    bob.mistypes()
+    announce("wrong passwords are throttled, whichever pod looks at them")
 
     page, kept = "", []
     while True:
@@ -167,7 +194,10 @@ def tell(channel, pods, services, announce):
             break
     want([found.text for found in kept] == sent, "what is kept is not what was sent")
     want([found.message_no for found in kept] == list(range(1, len(sent) + 1)), "the numbers of the messages have gaps")
-    announce(f"{len(kept)} messages are kept, each once; {repeated} sends were repeated, streams opened again: {phone.reopened}")
+    announce(
+        f"{len(kept)} messages are kept, each once; {repeated} answers were lost and had again, "
+        f"the stream was opened again {phone.reopened} times"
+    )
 
 
 def main():
