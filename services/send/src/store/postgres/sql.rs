@@ -129,11 +129,13 @@ statements! {
          JOIN events e ON e.conversation_id = t.conversation_id AND e.seq = t.seq"
     );
 
-    /// What lies before places in the log; own messages are looked for only where there are some.
+    /// What lies before places in the log; own messages are looked for only where there are some. They are looked for from the
+    /// place back, where the last one is near, and not among all that the person ever sent: so the sender is compared in a way
+    /// that no index serves.
     Conversation READ_POINTS =
         "SELECT t.place, e.message_no, CASE WHEN t.own THEN (SELECT o.sent_no FROM events o \
          WHERE o.conversation_id = e.conversation_id AND o.seq > t.read_seq AND o.seq <= t.seq \
-         AND o.sender_id = t.user_id AND o.kind = 1 ORDER BY o.seq DESC LIMIT 1) END \
+         AND o.sender_id IS NOT DISTINCT FROM t.user_id AND o.kind = 1 ORDER BY o.seq DESC LIMIT 1) END \
          FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::boolean[]) WITH ORDINALITY \
          AS t (conversation_id, user_id, read_seq, seq, own, place) \
          JOIN events e ON e.conversation_id = t.conversation_id AND e.seq = t.seq";
