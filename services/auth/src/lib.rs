@@ -84,8 +84,9 @@ impl From<KeyringError> for StartError {
     }
 }
 
-/// Starts the issuer: opens its store, makes the first keys if there are none, and starts its background work. The keys and
-/// the revocations are in the verifier of this process when it answers. Waits for a database that is not there yet; while one is
+/// Starts the issuer: opens its store, makes the first keys if there are none, and starts its background work.
+///
+/// The keys and the revocations are in the verifier of this process when it answers. Waits for a database that is not there yet; while one is
 /// away later the service is not ready.
 pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Context) -> Result<Parts, StartError> {
     let Peers {} = peers;

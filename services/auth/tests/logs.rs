@@ -47,7 +47,7 @@ fn client(client_id: &str, client_secret: &str) -> Option<ClientCredentials> {
 /// Does what callers of auth do, right and wrong, and answers every secret that was used.
 async fn exercise(parts: Parts) -> Vec<String> {
     let (public, internal) = (slot(parts.public), slot(parts.internal));
-    let http = parts.http.unwrap();
+    let http = parts.http.expect("it is answered");
     let mut secrets: Vec<String> = vec!["a-guess-at-a-secret".into()];
     let mut clients = ClientServiceClient::new(public.clone());
     let bot = CreateClientRequest {
@@ -56,7 +56,7 @@ async fn exercise(parts: Parts) -> Vec<String> {
         confidential: true,
         scopes: vec!["chat.read".into()],
     };
-    let secret = clients.create_client(bot).await.unwrap().into_inner().client_secret;
+    let secret = clients.create_client(bot).await.expect("it is answered").into_inner().client_secret;
     let mut subjects = SubjectServiceClient::new(internal);
     let sign_in = CreateSessionRequest {
         user: UserId(Uuid::now_v7()).name(),
@@ -67,7 +67,13 @@ async fn exercise(parts: Parts) -> Vec<String> {
         label: "laptop".into(),
         address: "192.0.2.7".into(),
     };
-    let first = subjects.create_session(sign_in.clone()).await.unwrap().into_inner().tokens.unwrap();
+    let first = subjects
+        .create_session(sign_in.clone())
+        .await
+        .expect("it is answered")
+        .into_inner()
+        .tokens
+        .expect("it is answered");
     let mut tokens = TokenServiceClient::new(public);
     let refresh = |credentials, token: &str| IssueTokenRequest {
         client: credentials,
@@ -75,19 +81,31 @@ async fn exercise(parts: Parts) -> Vec<String> {
         scope: String::new(),
     };
     let cli = || client("flaghoist-cli", "");
-    let second = tokens.issue_token(refresh(cli(), &first.refresh_token)).await.unwrap().into_inner().tokens.unwrap();
+    let second = tokens
+        .issue_token(refresh(cli(), &first.refresh_token))
+        .await
+        .expect("it is answered")
+        .into_inner()
+        .tokens
+        .expect("it is answered");
     let own = |credentials| IssueTokenRequest {
         client: credentials,
         grant: Some(Grant::ClientCredentials(ClientCredentialsGrant {})),
         scope: String::new(),
     };
-    let own_tokens = tokens.issue_token(own(client("bot", &secret))).await.unwrap().into_inner().tokens.unwrap();
+    let own_tokens = tokens
+        .issue_token(own(client("bot", &secret)))
+        .await
+        .expect("it is answered")
+        .into_inner()
+        .tokens
+        .expect("it is answered");
     for wrong in ["a-guess-at-a-secret", ""] {
-        tokens.issue_token(own(client("bot", wrong))).await.unwrap_err();
+        tokens.issue_token(own(client("bot", wrong))).await.expect_err("it is refused");
     }
     for token in [&second.access_token, &second.refresh_token, &own_tokens.access_token] {
         let request = IntrospectTokenRequest { client: client("bot", &secret), token: token.clone() };
-        tokens.introspect_token(request).await.unwrap();
+        tokens.introspect_token(request).await.expect("it is answered");
     }
     // The same over HTTP, in the header and in the form.
     let basic = STANDARD.encode(format!("bot:{secret}"));
@@ -100,18 +118,19 @@ async fn exercise(parts: Parts) -> Vec<String> {
         let mut request = http::Request::post("/oauth2/token")
             .header("content-type", "application/x-www-form-urlencoded")
             .body(axum::body::Body::from(body))
-            .unwrap();
+            .expect("it is answered");
         if !header.is_empty() {
-            request.headers_mut().insert("authorization", header.parse().unwrap());
+            request.headers_mut().insert("authorization", header.parse().expect("it is answered"));
         }
-        let _answered = http.clone().oneshot(request).await.unwrap();
+        let _answered = http.clone().oneshot(request).await.expect("it is answered");
     }
     // Another client's token ends the session: it is told in the log, and only there.
-    tokens.issue_token(refresh(client("bot", &secret), &second.refresh_token)).await.unwrap_err();
-    let last = subjects.create_session(sign_in).await.unwrap().into_inner().tokens.unwrap();
+    tokens.issue_token(refresh(client("bot", &secret), &second.refresh_token)).await.expect_err("it is refused");
+    let last =
+        subjects.create_session(sign_in).await.expect("it is answered").into_inner().tokens.expect("it is answered");
     let request = RevokeTokenRequest { client: cli(), token: last.refresh_token.clone() };
-    tokens.revoke_token(request).await.unwrap();
-    clients.delete_client(DeleteClientRequest { name: "clients/bot".into() }).await.unwrap();
+    tokens.revoke_token(request).await.expect("it is answered");
+    clients.delete_client(DeleteClientRequest { name: "clients/bot".into() }).await.expect("it is answered");
     secrets.extend([secret, basic]);
     for given in [first, second, own_tokens, last] {
         secrets.extend([given.access_token, given.refresh_token].into_iter().filter(|token| !token.is_empty()));

@@ -30,10 +30,11 @@ async fn start(settings: Settings, place: &Place) -> Result<Started, StartError>
 }
 
 async fn jwks(parts: &Parts) -> serde_json::Value {
-    let request = http::Request::get("/oauth2/jwks").body(Body::empty()).unwrap();
-    let response = parts.http.clone().unwrap().oneshot(request).await.unwrap();
+    let request = http::Request::get("/oauth2/jwks").body(Body::empty()).expect("a request");
+    let response = parts.http.clone().expect("auth has pages").oneshot(request).await.expect("an answer");
     assert_eq!(response.status(), 200);
-    serde_json::from_slice(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
+    let body = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+    serde_json::from_slice(&body).expect("a JWK set")
 }
 
 #[tokio::test]
