@@ -8,7 +8,7 @@ use flaghoist_tests::fault;
 async fn promises_1_to_7_12_and_13_hold_while_a_cluster_meets_faults() {
     let seed = rand::random();
     println!("seed {seed}");
-    match fault::run(fault::Plan { lasts: Duration::ZERO, seed, talkative: true }).await {
+    match fault::run(fault::Plan { lasts: Duration::ZERO, seed, only: None, talkative: true }).await {
         None => {}
         Some(Ok(totals)) => println!("{totals}"),
         Some(Err(broken)) => panic!("{broken}"),

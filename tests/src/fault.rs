@@ -16,7 +16,8 @@ use rand::{Rng as _, SeedableRng as _};
 use crate::crash::load::{self, Cast, Manner};
 use crate::crash::{Book, Totals};
 use crate::world::World;
-use kind::{Effect, Fault};
+use kind::Effect;
+pub use kind::Fault;
 
 /// How long people talk before a fault and after it.
 const BEFORE: Duration = Duration::from_millis(700);
@@ -36,6 +37,8 @@ pub struct Plan {
     pub lasts: Duration,
     /// What the random decisions grow from.
     pub seed: u64,
+    /// The one kind of fault that is made, if it is to be one.
+    pub only: Option<Fault>,
     /// Whether a line is printed for every fault.
     pub talkative: bool,
 }
@@ -65,7 +68,7 @@ async fn faults(plan: Plan, world: &World, book: &Arc<Book>) -> Result<Totals, S
     let mut round = 0;
     // Whole sets, so that every kind is met, in an order that is always another.
     while round == 0 || began.elapsed() < plan.lasts {
-        let mut set = Fault::ALL.to_vec();
+        let mut set = plan.only.map_or_else(|| Fault::ALL.to_vec(), |fault| vec![fault]);
         set.shuffle(&mut random);
         for fault in set {
             if refreshed.elapsed() > TOKEN_AGE_MAX {

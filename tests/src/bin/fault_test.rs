@@ -15,14 +15,17 @@ struct Arguments {
     /// What the random decisions grow from; a random one if left out.
     #[arg(long)]
     seed: Option<u64>,
+    /// Makes one kind of fault only.
+    #[arg(long)]
+    only: Option<fault::Fault>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { minutes, seed } = Arguments::parse();
+    let Arguments { minutes, seed, only } = Arguments::parse();
     let seed = seed.unwrap_or_else(rand::random);
     println!("seed {seed}, {minutes} minutes");
-    let plan = fault::Plan { lasts: Duration::from_secs(minutes * 60), seed, talkative: true };
+    let plan = fault::Plan { lasts: Duration::from_secs(minutes * 60), seed, only, talkative: true };
     match fault::run(plan).await {
         None => ExitCode::SUCCESS,
         Some(Ok(totals)) => {

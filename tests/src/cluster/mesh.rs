@@ -166,7 +166,7 @@ fn route(method: &Method, service: Service, port: &str) -> Value {
             "timeout": CALL_MAX,
             "retry_policy": {
                 "retry_on": RETRY_ON,
-                "num_retries": 3,
+                "num_retries": 5,
                 "per_try_timeout": TRY_MAX,
                 "retry_back_off": { "base_interval": "0.025s", "max_interval": "0.5s" },
                 "retry_host_predicate": [{
@@ -206,6 +206,18 @@ fn cluster(name: &str, net: Net, service: Service, pods_each: u8, port: u16) -> 
         // Nobody ready means nobody, not everybody.
         "common_lb_config": { "healthy_panic_threshold": { "value": 0.0 } },
         "circuit_breakers": { "thresholds": [limits] },
+        // A pod that takes no connections is left alone before its health is asked for the next time.
+        "outlier_detection": {
+            "split_external_local_origin_errors": true,
+            "consecutive_local_origin_failure": 2,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_success_rate": 0,
+            "enforcing_local_origin_success_rate": 0,
+            "interval": "0.2s",
+            "base_ejection_time": "1s",
+            "max_ejection_time": "2s",
+            "max_ejection_percent": 50,
+        },
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": endpoints }] },
         "health_checks": [{
             "timeout": "1s",

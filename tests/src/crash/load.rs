@@ -151,9 +151,12 @@ impl Sender {
                 self.book.lost(attempt);
             }
             if let Some(error) = lost {
-                if !self.manner.faults {
-                    self.book
-                        .breaks(format!("promise 13: a send failed, and nothing that it needs was away: {error:?}"));
+                // Here no pod is taken out of Envoy's list before it is told to stop, as `preStop` sees to it in Kubernetes: a
+                // call may meet a closed port, again and again. That is Envoy's to say and never a pod's.
+                let met_nobody = error.message().starts_with("upstream connect error");
+                if !self.manner.faults && !met_nobody {
+                    let broken = "promise 13: a send failed, and nothing that it needs was away";
+                    self.book.breaks(format!("{broken}: {error:?}"));
                 }
                 if !self.manner.goes_on {
                     return;

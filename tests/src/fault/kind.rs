@@ -16,8 +16,8 @@ const FROZEN: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(30);
 
 /// A fault that a cluster meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Fault {
     /// A pod dies (SIGKILL) and is started again a while later.
     PodKilled,
     /// Both pods of a service die at once.
