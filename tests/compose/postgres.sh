@@ -1,3 +1,4 @@
+#!/bin/sh
 # Makes a database and a role for each service, when PostgreSQL starts for the first time. No role reaches another's database.
 set -eu
 for service in auth login send receiver; do

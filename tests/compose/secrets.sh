@@ -1,3 +1,4 @@
+#!/bin/sh
 # Makes what the services of one installation share and what each has for itself, the first time; afterwards it leaves all as it
 # is. Every service has a folder of its own, which no other one is given.
 set -eu
