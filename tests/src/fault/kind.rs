@@ -15,6 +15,10 @@ const FROZEN: Duration = Duration::from_secs(10);
 /// How long a pod may take to stop.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// How long a pod is ready before the next one is stopped: what Envoy thought of it while it was away is forgotten then, as a
+/// deployment's `minReadySeconds` sees to it in Kubernetes.
+const SETTLED: Duration = Duration::from_millis(2_500);
+
 /// A fault that a cluster meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fault {
@@ -136,6 +140,7 @@ impl Fault {
                 for place in 0..cluster.pods().len() {
                     stop_in_order(world, place).await?;
                     start_missing(world).await?;
+                    wait(SETTLED).await;
                 }
                 "every pod".to_owned()
             }
