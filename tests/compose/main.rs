@@ -12,7 +12,7 @@ const ENVOY: &str = include_str!("envoy.yaml");
 const COMPOSE: &str = include_str!("../../compose.yaml");
 const SETTINGS: &str = include_str!("../../services/flaghoist/SETTINGS.md");
 
-/// Words of PromQL that look like the name of a figure.
+/// Words of an expression that look like the name of a figure.
 const NO_FIGURES: [&str; 2] = ["histogram_quantile", "__rate_interval"];
 
 /// The figures that an expression names: its words with an underscore, but for what stands in quotes.
