@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use flaghoist_backends::{Envoy, Exit, Link, Nats, Postgres};
+use flaghoist_backends::{Ending, Envoy, Exit, Link, Nats, Postgres};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -68,6 +68,7 @@ impl Cluster {
             tokio::join!(postgres.database(), postgres.database(), postgres.database(), postgres.database());
         let databases = vec![one, two, three, four];
         let folder = Secrets::make().map_err(|error| error.to_string())?;
+        let ending = Ending { cleared: Some(folder.0.path().to_owned()), ..Ending::default() };
         let mut pods = Vec::new();
         for service in Service::ALL {
             for number in 0..PODS_EACH {
@@ -84,7 +85,14 @@ impl Cluster {
                 }
                 let of_it = |name: &str| !name.starts_with("FLAGHOIST_") || name.starts_with(&prefix);
                 settings.extend(plan.settings.iter().filter(|(name, _)| of_it(name)).cloned());
-                pods.push(Pod::new(service, number, net.pod(service, number), plan.program.clone(), settings));
+                pods.push(Pod::new(
+                    service,
+                    number,
+                    net.pod(service, number),
+                    plan.program.clone(),
+                    settings,
+                    ending.clone(),
+                ));
             }
         }
         for pod in &pods {

@@ -44,6 +44,8 @@ pub struct Pod {
     address: Ipv4Addr,
     program: PathBuf,
     settings: Vec<(String, String)>,
+    /// A world that all tests share is never dropped: its folder is removed with its pods.
+    ending: Ending,
     process: Mutex<Option<Process>>,
 }
 
@@ -91,8 +93,9 @@ impl Pod {
         address: Ipv4Addr,
         program: PathBuf,
         settings: Vec<(String, String)>,
+        ending: Ending,
     ) -> Self {
-        Self { service, number, address, program, settings, process: Mutex::new(None) }
+        Self { service, number, address, program, settings, ending, process: Mutex::new(None) }
     }
 
     /// Which service it is one of.
@@ -124,7 +127,7 @@ impl Pod {
         only_what_the_test_says(&mut command);
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.args(["service", self.service.name()]);
-        *self.process() = Some(Process::start(command, &Ending::default())?);
+        *self.process() = Some(Process::start(command, &self.ending)?);
         Ok(())
     }
 
