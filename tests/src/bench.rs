@@ -7,6 +7,7 @@
 
 mod end_to_end;
 mod floor;
+mod frames;
 mod idle;
 mod report;
 mod sends;

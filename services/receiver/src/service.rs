@@ -43,6 +43,9 @@ const LANE_NAMES: [&str; 8] = [
 /// How many of them are written at once.
 const WRITES_BATCH_MAX: usize = 512;
 
+/// How long acknowledgements are collected: a device does not wait for them, and a commit costs what a message costs.
+const PATIENCE: Duration = Duration::from_millis(4);
+
 /// How many streams read the log at once: a thousand devices that come back together must leave room for live delivery.
 const READS_AT_ONCE: usize = 32;
 
@@ -387,7 +390,7 @@ impl Receiver {
 /// The writer of one lane.
 fn writer(name: &'static str, store: &Arc<dyn Store>) -> Writer {
     let store = Arc::clone(store);
-    Batcher::start(name, WRITES_WAITING_MAX, WRITES_BATCH_MAX, move |batch: Vec<Write>| {
+    Batcher::patient(name, WRITES_WAITING_MAX, WRITES_BATCH_MAX, PATIENCE, move |batch: Vec<Write>| {
         let store = Arc::clone(&store);
         async move {
             match store.write(&batch, SystemTime::now()).await {

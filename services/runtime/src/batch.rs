@@ -13,6 +13,9 @@ use crate::fault::Fault;
 /// When a refused caller may try again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
+/// With so many answers the next commit begins while they are told.
+const TOLD_APART: usize = 32;
+
 /// Why a call was not committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -64,8 +67,23 @@ impl<Op: Send + 'static, Answer: Send + 'static> Batcher<Op, Answer> {
         F: FnMut(Vec<Op>) -> Fut + Send + 'static,
         Fut: Future<Output = Vec<Answer>> + Send + 'static,
     {
+        Self::patient(name, queue_max, batch_max, Duration::ZERO, commit)
+    }
+
+    /// The same for calls that nobody waits for: those that come within `patience` of the first are committed with it.
+    pub fn patient<F, Fut>(
+        name: &'static str,
+        queue_max: usize,
+        batch_max: usize,
+        patience: Duration,
+        commit: F,
+    ) -> Self
+    where
+        F: FnMut(Vec<Op>) -> Fut + Send + 'static,
+        Fut: Future<Output = Vec<Answer>> + Send + 'static,
+    {
         let (queue, calls) = mpsc::channel(queue_max.max(1));
-        tokio::spawn(run(name, calls, batch_max.max(1), commit));
+        tokio::spawn(run(name, calls, batch_max.max(1), patience, commit));
         Self { queue }
     }
 
@@ -84,14 +102,24 @@ async fn run<Op, Answer, F, Fut>(
     name: &'static str,
     mut calls: mpsc::Receiver<Call<Op, Answer>>,
     batch_max: usize,
+    patience: Duration,
     mut commit: F,
 ) where
     F: FnMut(Vec<Op>) -> Fut,
     Fut: Future<Output = Vec<Answer>>,
+    Answer: Send + 'static,
 {
     let depth = metrics::gauge!("flaghoist_queue_depth", "queue" => name);
     let mut batch = Vec::with_capacity(batch_max.min(256));
     while calls.recv_many(&mut batch, batch_max).await > 0 {
+        if !patience.is_zero() && batch.len() < batch_max {
+            tokio::time::sleep(patience).await;
+            while batch.len() < batch_max
+                && let Ok(call) = calls.try_recv()
+            {
+                batch.push(call);
+            }
+        }
         #[expect(clippy::cast_precision_loss, reason = "a queue is far shorter than 2^52")]
         depth.set((calls.len() + batch.len()) as f64);
         let mut ops = Vec::with_capacity(batch.len());
@@ -115,9 +143,17 @@ async fn run<Op, Answer, F, Fut>(
                         "commit left calls unanswered"
                     );
                 }
-                for (answer, result) in answers.into_iter().zip(results) {
-                    // A caller may have gone away while its call was committed.
-                    let _gone = answer.send(result);
+                let tell = move || {
+                    for (answer, result) in answers.into_iter().zip(results) {
+                        // A caller may have gone away while its call was committed.
+                        let _gone = answer.send(result);
+                    }
+                };
+                if count < TOLD_APART {
+                    tell();
+                } else {
+                    // The next commit does not wait until so many are told.
+                    tokio::spawn(async move { tell() });
                 }
             }
             // The panic hook has logged it; the dropped senders tell the callers.

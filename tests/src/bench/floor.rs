@@ -1,7 +1,8 @@
 //! What the machine gives, for the figures beside which the others are read: the disk's fdatasync, and a tonic server that
 //! does nothing but answer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,8 +18,9 @@ use flaghoist_proto::send::v1::{
 use tokio::task::LocalSet;
 use tonic::{Request, Response, Status};
 
+use super::frames::{Heard, Wire};
 use super::report::{Latencies, Report};
-use super::wire::{Connection, Method, Template};
+use super::wire::Template;
 
 /// What to look at.
 #[derive(Clone, Debug, clap::Args)]
@@ -135,26 +137,38 @@ pub(super) async fn run(options: Options) -> Result<Report, String> {
         text: "x".repeat(100),
         metadata: Default::default(),
     };
-    let template = Rc::new(Template::new(&request));
-    let method = Method::new("/flaghoist.send.v1.MessageService/CreateMessage", &"x".repeat(400));
+    let template = Template::new(&request);
     let answered = Rc::new(RefCell::new(Latencies::new()));
-    let stopped = Rc::new(Cell::new(false));
     let tasks = LocalSet::new();
     for _ in 0..options.connections {
-        let connection = Connection::open(address).await?;
-        for _ in 0..options.in_flight {
-            let (mut connection, method, template) = (connection.clone(), method.clone(), Rc::clone(&template));
-            let (answered, stopped) = (Rc::clone(&answered), Rc::clone(&stopped));
-            tasks.spawn_local(async move {
-                while !stopped.get() {
-                    let began = Instant::now();
-                    if connection.call(&method, template.with(&[])).await.is_err() {
-                        return;
-                    }
-                    answered.borrow_mut().add(began.elapsed());
+        let mut wire = Wire::open(address).await?;
+        let method = wire.named("/flaghoist.send.v1.MessageService/CreateMessage", &"x".repeat(400));
+        let (template, answered) = (template.clone(), Rc::clone(&answered));
+        tasks.spawn_local(async move {
+            let mut began = HashMap::new();
+            let mut due = options.in_flight;
+            loop {
+                let now = Instant::now();
+                for _ in 0..std::mem::take(&mut due) {
+                    began.insert(wire.call(method, template.bytes()), now);
                 }
-            });
-        }
+                let filled = async {
+                    wire.flush().await?;
+                    wire.fill().await
+                };
+                let heard = |stream, heard: Heard<'_>| {
+                    if matches!(heard, Heard::End)
+                        && let Some(began) = began.remove(&stream)
+                    {
+                        answered.borrow_mut().add(began.elapsed());
+                        due += 1;
+                    }
+                };
+                if filled.await.and_then(|()| wire.each(heard)).is_err() {
+                    return;
+                }
+            }
+        });
     }
     tasks
         .run_until(async {
@@ -164,7 +178,6 @@ pub(super) async fn run(options: Options) -> Result<Report, String> {
             tokio::time::sleep(Duration::from_secs(options.seconds)).await;
             let rate = answered.borrow().count() as f64 / began.elapsed().as_secs_f64();
             report.figure("a bare tonic echo", rate, "calls/s");
-            stopped.set(true);
         })
         .await;
     drop(tasks);

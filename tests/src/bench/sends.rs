@@ -1,19 +1,22 @@
 //! Saturation: how many sends are answered in a second, each of them durable.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use flaghoist_proto::receiver::v1::receive_request::Request as Said;
-use flaghoist_proto::receiver::v1::receive_response::Response as Heard;
-use flaghoist_proto::receiver::v1::{Ack, Open, Position, ReceiveRequest};
+use flaghoist_proto::receiver::v1::receive_response::Response as Answer;
+use flaghoist_proto::receiver::v1::{Ack, Open, Position, ReceiveRequest, ReceiveResponse};
 use flaghoist_proto::send::v1::{CreateMessageRequest, Event};
+use prost::Message as _;
 use tokio::task::LocalSet;
 
 use super::Target;
+use super::frames::{Heard, Named, Wire};
 use super::report::{Latencies, Report, Usage};
-use super::wire::{Connection, Method, Template};
+use super::wire::{Connection, Method, Template, text, unframe};
 use crate::person::Person;
 
 /// How hard to press.
@@ -41,7 +44,7 @@ pub struct Options {
 
 /// Someone who sends to one conversation.
 pub(super) struct Sender {
-    method: Method,
+    token: String,
     template: Template,
     id_place: usize,
     time_place: usize,
@@ -49,6 +52,7 @@ pub(super) struct Sender {
 
 const ID: &str = "00000000000000000000000000000000";
 const TIME: &str = "time:00000000000000000000";
+const CREATE_MESSAGE: &str = "/flaghoist.send.v1.MessageService/CreateMessage";
 
 impl Sender {
     pub(super) fn new(person: &Person, conversation: &str, bytes: usize) -> Self {
@@ -59,17 +63,99 @@ impl Sender {
             metadata: Default::default(),
         };
         let template = Template::new(&request);
-        let method = Method::new("/flaghoist.send.v1.MessageService/CreateMessage", &person.token());
         let (id_place, time_place) = (template.place(ID), template.place(TIME) + "time:".len());
-        Self { method, template, id_place, time_place }
+        Self { token: person.token(), template, id_place, time_place }
     }
 
-    /// Sends one message that says when it was meant to go out.
-    pub(super) async fn send(&self, over: &mut Connection, id: u128, nanos: u64) -> Result<bytes::Bytes, String> {
-        let id = format!("{id:032x}");
-        let time = format!("{nanos:020}");
-        let body = self.template.with(&[(self.id_place, id.as_bytes()), (self.time_place, time.as_bytes())]);
-        over.call(&self.method, body).await
+    /// What this sender calls, on one connection.
+    pub(super) fn named(&self, wire: &mut Wire) -> Named {
+        wire.named(CREATE_MESSAGE, &self.token)
+    }
+
+    /// A message that says when it was meant to go out.
+    pub(super) fn message(&mut self, id: u128, meant: Duration) -> &[u8] {
+        let nanos = u64::try_from(meant.as_nanos()).unwrap_or_default();
+        self.template.fill(self.id_place, format_args!("{id:032x}"));
+        self.template.fill(self.time_place, format_args!("{nanos:020}"));
+        self.template.bytes()
+    }
+
+    /// Sends a message on a connection where every header is checked; says why it is refused.
+    pub(super) async fn send(&mut self, over: &mut Connection, id: u128) -> Result<(), String> {
+        let body = bytes::Bytes::copy_from_slice(self.message(id, Duration::ZERO));
+        over.call(&Method::new(CREATE_MESSAGE, &self.token), body).await.map(drop)
+    }
+}
+
+/// Sends under way on one connection.
+pub(super) struct Sending {
+    wire: Wire,
+    senders: Vec<(Sender, Named)>,
+    /// By stream: who sends, when it was meant to, and whether an answer came.
+    calls: HashMap<u32, (usize, Duration, bool)>,
+    epoch_of_times: Instant,
+}
+
+impl Sending {
+    pub(super) async fn open(target: &Target, senders: Vec<Sender>, epoch_of_times: Instant) -> Result<Self, String> {
+        let mut wire = Wire::open(target.address).await?;
+        let name = |sender: Sender| {
+            let named = sender.named(&mut wire);
+            (sender, named)
+        };
+        let senders = senders.into_iter().map(name).collect();
+        Ok(Self { wire, senders, calls: HashMap::new(), epoch_of_times })
+    }
+
+    /// Whether another message may go out now.
+    pub(super) fn may_send(&self) -> bool {
+        // The longest request there is.
+        self.wire.may_call(20 * 1_024)
+    }
+
+    /// The time by which messages are meant to go out.
+    pub(super) fn now(&self) -> Duration {
+        self.epoch_of_times.elapsed()
+    }
+
+    /// How many messages are not answered.
+    pub(super) fn under_way(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(super) fn send(&mut self, number: usize, id: u128, meant: Duration) {
+        let who = number % self.senders.len();
+        let (sender, named) = &mut self.senders[who];
+        let stream = self.wire.call(*named, sender.message(id, meant));
+        self.calls.insert(stream, (who, meant, false));
+    }
+
+    /// Writes what is to go out.
+    pub(super) async fn flush(&mut self) -> Result<(), String> {
+        self.wire.flush().await
+    }
+
+    /// Waits for the server to say something. May be given up without loss.
+    pub(super) async fn fill(&mut self) -> Result<(), String> {
+        self.wire.fill().await
+    }
+
+    /// Tells of each answer whose message it was and how long it took.
+    pub(super) fn answers(&mut self, mut tell: impl FnMut(usize, Duration)) -> Result<(), String> {
+        let Self { wire, calls, epoch_of_times, .. } = self;
+        let now = epoch_of_times.elapsed();
+        let mut refused = false;
+        wire.each(|stream, heard| match (heard, calls.get_mut(&stream)) {
+            (Heard::Data(content), Some(call)) => call.2 |= !content.is_empty(),
+            (Heard::End, Some(&mut (who, meant, answered))) => {
+                calls.remove(&stream);
+                refused |= !answered;
+                tell(who, now.saturating_sub(meant));
+            }
+            (_, None) => {}
+        })?;
+        // An answer without a message is a refusal.
+        if refused { Err("a send was refused".into()) } else { Ok(()) }
     }
 }
 
@@ -91,59 +177,86 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn new() -> Arc<Mutex<Self>> {
-        Arc::new(Mutex::new(Self { delivered: Latencies::new(), delivered_in_all: 0, acknowledged: 0, broken: None }))
+    pub(super) fn new() -> Rc<RefCell<Self>> {
+        let seen = Self { delivered: Latencies::new(), delivered_in_all: 0, acknowledged: 0, broken: None };
+        Rc::new(RefCell::new(seen))
     }
 }
 
-/// Opens a device that acknowledges what it hears, chunk by chunk, for as long as the run lasts.
+/// Opens a device for each of the people, which acknowledge what they hear, chunk by chunk, for as long as the run lasts.
 pub(super) async fn listen(
-    over: &mut Connection,
-    person: &Person,
+    target: &Target,
+    people: Vec<&Person>,
     epoch_of_times: Instant,
-    seen: Arc<Mutex<Seen>>,
-) -> Result<(), String> {
-    let method = Method::new("/flaghoist.receiver.v1.ReceiverService/Receive", &person.token());
-    let open = Open { device: "users/me/devices/bench".into(), from: 0, window: 0 };
-    let mut stream = over.receive(&method, &ReceiveRequest { request: Some(Said::Open(open)) }).await?;
-    tokio::spawn(async move {
-        let mut heard = Vec::new();
+    seen: Rc<RefCell<Seen>>,
+) -> Result<impl Future<Output = ()> + use<>, String> {
+    let mut wire = Wire::open(target.address).await?;
+    let mut devices = HashMap::new();
+    for person in people {
+        let method = wire.named("/flaghoist.receiver.v1.ReceiverService/Receive", &person.token());
+        let open = Open { device: "users/me/devices/bench".into(), from: 0, window: 0 };
+        let stream = wire.begin(method, &ReceiveRequest { request: Some(Said::Open(open)) });
+        devices.insert(stream, BytesMut::new());
+    }
+    wire.flush().await?;
+    Ok(async move {
         let broken = loop {
-            if let Err(error) = stream.next(&mut heard).await {
+            if let Err(error) = turn(&mut wire, &mut devices, epoch_of_times, &seen).await {
                 break error;
             }
-            let now = epoch_of_times.elapsed();
-            let mut last: Option<Event> = None;
-            {
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                for response in heard.drain(..) {
-                    match response.response {
-                        Some(Heard::Event(event)) => {
-                            if let Some(intended) = intended(&event) {
-                                seen.delivered.add(now.saturating_sub(intended));
-                                seen.delivered_in_all += 1;
-                            }
-                            last = Some(event);
-                        }
-                        Some(Heard::Acknowledged(acknowledged)) => {
-                            seen.acknowledged += acknowledged.positions.len() as u64;
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            if let Some(Event { conversation, epoch, seq, .. }) = last {
-                // Each recipient is in one conversation, so the last event covers all.
-                let positions = vec![Position { conversation, epoch, seq }];
-                let ack = ReceiveRequest { request: Some(Said::Ack(Ack { positions })) };
-                if let Err(error) = stream.say(&ack) {
-                    break error;
-                }
-            }
         };
-        seen.lock().unwrap_or_else(PoisonError::into_inner).broken.get_or_insert(broken);
-    });
-    Ok(())
+        seen.borrow_mut().broken.get_or_insert(broken);
+    })
+}
+
+async fn turn(
+    wire: &mut Wire,
+    devices: &mut HashMap<u32, BytesMut>,
+    epoch_of_times: Instant,
+    seen: &RefCell<Seen>,
+) -> Result<(), String> {
+    wire.fill().await?;
+    let now = epoch_of_times.elapsed();
+    let mut touched = Vec::new();
+    let mut ended = false;
+    wire.each(|stream, heard| match (heard, devices.get_mut(&stream)) {
+        (Heard::Data(content), Some(buffer)) => {
+            buffer.extend_from_slice(content);
+            touched.push(stream);
+        }
+        (Heard::End, Some(_)) => ended = true,
+        (_, None) => {}
+    })?;
+    if ended {
+        return Err("a stream has ended".into());
+    }
+    touched.sort_unstable();
+    touched.dedup();
+    for stream in touched {
+        let Some(buffer) = devices.get_mut(&stream) else { continue };
+        let mut seen = seen.borrow_mut();
+        let mut last: Option<Event> = None;
+        while let Some(message) = unframe(buffer) {
+            match ReceiveResponse::decode(message).map_err(text)?.response {
+                Some(Answer::Event(event)) => {
+                    if let Some(intended) = intended(&event) {
+                        seen.delivered.add(now.saturating_sub(intended));
+                        seen.delivered_in_all += 1;
+                    }
+                    last = Some(event);
+                }
+                Some(Answer::Acknowledged(acknowledged)) => seen.acknowledged += acknowledged.positions.len() as u64,
+                _ => {}
+            }
+        }
+        if let Some(Event { conversation, epoch, seq, .. }) = last {
+            // Each recipient is in one conversation, so the last event covers all. One that the server does not want to hear
+            // now is covered by the next.
+            let positions = vec![Position { conversation, epoch, seq }];
+            wire.say(stream, &ReceiveRequest { request: Some(Said::Ack(Ack { positions })) });
+        }
+    }
+    wire.flush().await
 }
 
 /// Registers pairs of people and begins their conversations.
@@ -161,72 +274,45 @@ pub(super) async fn run(options: Options, target: &Target) -> Result<Report, Str
     let pairs = pairs(target, options.connections * options.senders).await;
     let began = Instant::now();
     let seen = Seen::new();
+    let tasks = LocalSet::new();
     if options.online {
         for chunk in pairs.chunks(options.senders) {
-            let mut connection = Connection::open(target.address).await?;
-            for (_, to, _) in chunk {
-                listen(&mut connection, to, began, Arc::clone(&seen)).await?;
-            }
+            let people = chunk.iter().map(|(_, to, _)| to).collect();
+            tasks.spawn_local(listen(target, people, began, Rc::clone(&seen)).await?);
         }
     }
 
-    let measuring = Rc::new(Cell::new(false));
-    let stopped = Rc::new(Cell::new(false));
-    let answered = Rc::new(std::cell::RefCell::new(Latencies::new()));
-    let failed: Rc<std::cell::RefCell<Option<String>>> = Rc::default();
-    let tasks = LocalSet::new();
-    let run = u128::from(rand::random::<u64>()) << 64;
-    let next_id = Rc::new(Cell::new(run));
-    for chunk in pairs.chunks(options.senders) {
-        let connection = Connection::open(target.address).await?;
-        let senders: Rc<Vec<Sender>> = Rc::new(
-            chunk.iter().map(|(from, _, conversation)| Sender::new(from, conversation, options.bytes)).collect(),
-        );
-        for lane in 0..options.in_flight {
-            let (mut connection, senders) = (connection.clone(), Rc::clone(&senders));
-            let (measuring, stopped, answered) = (Rc::clone(&measuring), Rc::clone(&stopped), Rc::clone(&answered));
-            let (failed, next_id) = (Rc::clone(&failed), Rc::clone(&next_id));
-            tasks.spawn_local(async move {
-                let sender = &senders[lane % senders.len()];
-                while !stopped.get() {
-                    next_id.set(next_id.get() + 1);
-                    let now = began.elapsed();
-                    let nanos = u64::try_from(now.as_nanos()).unwrap_or_default();
-                    match sender.send(&mut connection, next_id.get(), nanos).await {
-                        Ok(_) if measuring.get() => answered.borrow_mut().add(began.elapsed() - now),
-                        Ok(_) => {}
-                        Err(error) => {
-                            failed.borrow_mut().get_or_insert(error);
-                            return;
-                        }
-                    }
-                }
-            });
-        }
+    let run = Run::default();
+    let first_id = u128::from(rand::random::<u64>()) << 64;
+    for (number, chunk) in pairs.chunks(options.senders).enumerate() {
+        let senders =
+            chunk.iter().map(|(from, _, conversation)| Sender::new(from, conversation, options.bytes)).collect();
+        let sending = Sending::open(target, senders, began).await?;
+        let first_id = first_id + ((number as u128) << 48);
+        tasks.spawn_local(press(sending, options.in_flight, first_id, began, run.clone()));
     }
     let mut report = Report::new(if options.online { "sends, recipients online" } else { "sends, recipients offline" });
     tasks
         .run_until(async {
             tokio::time::sleep(Duration::from_secs(2)).await;
-            measuring.set(true);
+            *run.answered.borrow_mut() = Latencies::new();
             let usage = Usage::begin(target);
             let measured = Instant::now();
             tokio::time::sleep(Duration::from_secs(options.seconds)).await;
-            measuring.set(false);
             let seconds = measured.elapsed().as_secs_f64();
-            report.figure("answered sends", answered.borrow().count() as f64 / seconds, "/s");
+            report.figure("answered sends", run.answered.borrow().count() as f64 / seconds, "/s");
             report.usage(&usage, target);
-            stopped.set(true);
+            report.latencies("answer to a send", &run.answered.borrow());
+            run.stopped.set(true);
+            // The last answers come in, so that nothing is counted as failed that was only cut off.
+            tokio::time::sleep(Duration::from_secs(1)).await;
         })
         .await;
-    // The last answers come in, so that nothing is counted as failed that was only cut off.
-    let _ = tokio::time::timeout(Duration::from_secs(5), tasks).await;
-    if let Some(error) = failed.take() {
-        return Err(format!("a send failed: {error}"));
+    if let Some(error) = run.failed.take() {
+        return Err(why_refused(target, &pairs, error).await);
     }
-    report.latencies("answer to a send", &answered.borrow());
     if options.online {
-        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = seen.borrow();
         report.latencies("send to parse", &seen.delivered);
         report.figure("acknowledgements answered", seen.acknowledged as f64, "in all");
         if let Some(broken) = &seen.broken {
@@ -234,4 +320,60 @@ pub(super) async fn run(options: Options, target: &Target) -> Result<Report, Str
         }
     }
     Ok(report)
+}
+
+/// What the connections of a run share.
+#[derive(Clone)]
+pub(super) struct Run {
+    pub(super) answered: Rc<RefCell<Latencies>>,
+    pub(super) stopped: Rc<Cell<bool>>,
+    pub(super) failed: Rc<RefCell<Option<String>>>,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        let answered = Rc::new(RefCell::new(Latencies::new()));
+        Self { answered, stopped: Rc::default(), failed: Rc::default() }
+    }
+}
+
+/// Keeps `in_flight` sends under way: each answer is followed by the next send of the same sender.
+async fn press(mut sending: Sending, in_flight: usize, first_id: u128, began: Instant, run: Run) {
+    let mut next_id = first_id;
+    let mut due: Vec<usize> = (0..in_flight).collect();
+    let pressed = async {
+        while !run.stopped.get() || sending.under_way() > 0 {
+            let now = began.elapsed();
+            while !run.stopped.get() && sending.may_send() {
+                let Some(who) = due.pop() else { break };
+                sending.send(who, next_id, now);
+                next_id += 1;
+            }
+            sending.flush().await?;
+            sending.fill().await?;
+            let mut answered = run.answered.borrow_mut();
+            sending.answers(|who, took| {
+                answered.add(took);
+                due.push(who);
+            })?;
+        }
+        Ok(())
+    };
+    let pressed: Result<(), String> = pressed.await;
+    if let Err(error) = pressed {
+        run.failed.borrow_mut().get_or_insert(error);
+    }
+}
+
+/// Asks once more, where the reason of a refusal can be read.
+pub(super) async fn why_refused(target: &Target, pairs: &[(Person, Person, String)], error: String) -> String {
+    let asked = async {
+        let (from, _, conversation) = pairs.first().ok_or("there is no pair")?;
+        let mut connection = Connection::open(target.address).await?;
+        Sender::new(from, conversation, 100).send(&mut connection, rand::random()).await
+    };
+    match asked.await {
+        Ok(()) => error,
+        Err(reason) => format!("{error}: {reason}"),
+    }
 }

@@ -9,7 +9,7 @@ use flaghoist_proto::auth::v1::{IssueTokenResponse, RefreshTokenGrant};
 use tokio::task::LocalSet;
 
 use super::report::{Latencies, Report, Usage};
-use super::sends::{Sender, pairs};
+use super::sends::{Sender, Sending, pairs};
 use super::wire::{Connection, Method, decode, frame};
 use super::{Target, floor, own_world};
 use crate::person::cli_asks;
@@ -55,27 +55,29 @@ pub struct History {
     sends: u64,
 }
 
-/// Sends one message after the other and measures each.
-async fn one_after_the_other(sender: &Sender, over: &mut Connection, count: u64) -> Result<Latencies, String> {
+/// Sends one message after the other, by turns of the senders, and measures those of each.
+async fn one_after_the_other<const N: usize>(sending: &mut Sending, count: u64) -> Result<[Latencies; N], String> {
     let run = u128::from(rand::random::<u64>()) << 64;
-    let mut latencies = Latencies::new();
+    let mut latencies = [(); N].map(|()| Latencies::new());
     for number in 0..count {
-        let began = Instant::now();
-        sender.send(over, run + u128::from(number), 0).await?;
-        latencies.add(began.elapsed());
+        sending.send(usize::try_from(number).unwrap_or_default(), run + u128::from(number), sending.now());
+        sending.flush().await?;
+        while sending.under_way() > 0 {
+            sending.fill().await?;
+            sending.answers(|who, took| latencies[who % N].add(took))?;
+        }
     }
     Ok(latencies)
 }
 
 pub(super) async fn one_caller(options: OneCaller, target: &Target) -> Result<Report, String> {
     let pairs = pairs(target, 1).await;
-    let (from, _, conversation) = pairs.first().ok_or("no pair")?;
-    let sender = Sender::new(from, conversation, 100);
-    let mut connection = Connection::open(target.address).await?;
-    one_after_the_other(&sender, &mut connection, 200).await?;
+    let senders = pairs.iter().map(|(from, _, conversation)| Sender::new(from, conversation, 100)).collect();
+    let mut sending = Sending::open(target, senders, Instant::now()).await?;
+    let [_warm] = one_after_the_other(&mut sending, 200).await?;
     let mut report = Report::new("one caller");
     let usage = Usage::begin(target);
-    let latencies = one_after_the_other(&sender, &mut connection, options.count).await?;
+    let [latencies] = one_after_the_other(&mut sending, options.count).await?;
     report.usage(&usage, target);
     report.latencies("answer to a send", &latencies);
     if target.own {
@@ -156,21 +158,13 @@ pub(super) async fn refresh(options: Refresh, target: &Target) -> Result<Report,
 pub(super) async fn history(options: History, target: &Target) -> Result<Report, String> {
     let pairs = pairs(target, 2).await;
     let [(old_from, _, old), (new_from, _, new)] = &pairs[..] else { return Err("two pairs are needed".into()) };
-    let mut connection = Connection::open(target.address).await?;
-    let sender = Rc::new(Sender::new(old_from, old, 100));
-    fill(&sender, &connection, options.events).await?;
-    let new_sender = Sender::new(new_from, new, 100);
-    let (mut in_old, mut in_new) = (Latencies::new(), Latencies::new());
-    let run = u128::from(rand::random::<u64>()) << 64;
+    let began = Instant::now();
+    let mut filling = Sending::open(target, vec![Sender::new(old_from, old, 100)], began).await?;
+    fill(&mut filling, options.events).await?;
     // By turns, so that both meet the same moments of the disk.
-    for number in 0..options.sends {
-        for (sender, latencies, id) in [(&*sender, &mut in_old, 2 * number), (&new_sender, &mut in_new, 2 * number + 1)]
-        {
-            let began = Instant::now();
-            sender.send(&mut connection, run + u128::from(id), 0).await?;
-            latencies.add(began.elapsed());
-        }
-    }
+    let senders = vec![Sender::new(old_from, old, 100), Sender::new(new_from, new, 100)];
+    let mut sending = Sending::open(target, senders, began).await?;
+    let [in_old, in_new] = one_after_the_other(&mut sending, 2 * options.sends).await?;
     let mut report = Report::new("history");
     report.figure("events before", options.events as f64, "in the long conversation");
     report.latencies("in the long conversation", &in_old);
@@ -180,23 +174,17 @@ pub(super) async fn history(options: History, target: &Target) -> Result<Report,
 }
 
 /// Sends until the conversation is long, many at once.
-async fn fill(sender: &Rc<Sender>, connection: &Connection, count: u64) -> Result<(), String> {
-    let tasks = LocalSet::new();
-    let next = Rc::new(Cell::new(0));
-    let failed: Rc<RefCell<Option<String>>> = Rc::default();
+async fn fill(sending: &mut Sending, count: u64) -> Result<(), String> {
     let run = u128::from(rand::random::<u64>()) << 64;
-    for _ in 0..96 {
-        let (sender, next, failed) = (Rc::clone(sender), Rc::clone(&next), Rc::clone(&failed));
-        let mut connection = connection.clone();
-        tasks.spawn_local(async move {
-            while next.get() < count && failed.borrow().is_none() {
-                let number: u64 = next.replace(next.get() + 1);
-                if let Err(error) = sender.send(&mut connection, run + u128::from(number), 0).await {
-                    failed.borrow_mut().get_or_insert(error);
-                }
-            }
-        });
+    let mut next = 0;
+    while next < count || sending.under_way() > 0 {
+        while next < count && sending.under_way() < 96 && sending.may_send() {
+            sending.send(0, run + u128::from(next), sending.now());
+            next += 1;
+        }
+        sending.flush().await?;
+        sending.fill().await?;
+        sending.answers(|_, _| {}).map_err(|error| format!("filling the conversation: {error}"))?;
     }
-    tasks.await;
-    failed.take().map_or(Ok(()), |error| Err(format!("filling the conversation: {error}")))
+    Ok(())
 }
