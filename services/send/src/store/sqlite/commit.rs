@@ -121,8 +121,7 @@ impl SqliteStore {
         }
         let next = writer.next_log_no + signed(plan.events.len() as u64);
         writer.recent_events = fold::recent(writer.recent_events, plan.events.len());
-        let fold_through =
-            fold::due(writer.folded_through, next, writer.tail_bytes, plan.events.len(), writer.recent_events);
+        let fold_through = fold::due(writer.folded_through, next, writer.tail_bytes, writer.recent_events);
         let key = |new: &NewEvent| request_key(new.conversation_no, new.request_hash);
         let keys: Vec<RequestKey> = plan.events.iter().map(key).collect();
 
