@@ -1,7 +1,7 @@
 //! The fault test: a cluster under load meets, one after the other, what a cluster meets, and promises 1 to 7, 12 and 13 of the
 //! design are checked over everything that was answered and heard.
 //!
-//! The seed decides the order of the faults, whom they hit and when. What is checked is kept in the [`Book`](crate::crash::Book) of
+//! The seed decides the order of the faults, whom they hit and when. What is checked is kept in the [`Book`] of
 //! the crash test; here people go on when something fails, as clients do.
 
 mod kind;

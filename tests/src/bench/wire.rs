@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use flaghoist_proto::receiver::v1::{ReceiveRequest, ReceiveResponse};
+use flaghoist_proto::receiver::v1::ReceiveRequest;
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::request::Parts;
