@@ -46,7 +46,7 @@ const SILENCE: Setting = Setting {
 };
 const SWEEP: Setting = Setting {
     name: "FLAGHOIST_RECEIVER_SWEEP",
-    default: "5s",
+    default: "4s",
     doc: "how often the log is asked for what hints may have been lost; at least every 2 s while the bus is away",
 };
 const RECONNECT_SPREAD: Setting = Setting {

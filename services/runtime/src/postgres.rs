@@ -99,6 +99,14 @@ pub enum OpenError {
         /// What it is.
         value: String,
     },
+    /// It cannot hold every text.
+    #[error("the PostgreSQL database {place} has the encoding {encoding}; make it anew with ENCODING 'UTF8'")]
+    Encoding {
+        /// The database.
+        place: String,
+        /// Its encoding.
+        encoding: String,
+    },
     /// It is too old.
     #[error("the PostgreSQL server at {place} has version {version}; 15 is the oldest that can be used")]
     Old {
@@ -165,15 +173,18 @@ async fn first_connection(options: &PgConnectOptions) -> Result<PgConnection, Op
 
 /// Refuses a server that would lose what it has answered, and one that is too old.
 async fn durable(connection: &mut PgConnection, options: &PgConnectOptions) -> Result<(), OpenError> {
-    let (number, version, fsync, synchronous_commit): (i32, String, String, String) = sqlx::query_as(
+    let (number, version, fsync, synchronous_commit, encoding): (i32, String, String, String, String) = sqlx::query_as(
         "SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_setting('fsync'), \
-         current_setting('synchronous_commit')",
+         current_setting('synchronous_commit'), current_setting('server_encoding')",
     )
     .fetch_one(connection)
     .await
     .map_err(|source| OpenError::Open { place: place(options), source })?;
     if number < VERSION_MIN {
         return Err(OpenError::Old { place: place(options), version });
+    }
+    if encoding != "UTF8" {
+        return Err(OpenError::Encoding { place: place(options), encoding });
     }
     let forgetful = |setting, value| OpenError::Forgetful { place: place(options), setting, value };
     if fsync != "on" {

@@ -10,10 +10,33 @@ use super::*;
 
 #[tokio::test]
 async fn every_caller_gets_the_answer_to_its_own_call() {
-    let batcher =
-        Batcher::start("test", 1000, 7, |ops: Vec<usize>| async move { ops.into_iter().map(|op| op * 2).collect() });
-    let answers = join_all((0..500).map(|op| batcher.submit(op))).await;
-    assert_eq!(answers, (0..500).map(|op| Ok(op * 2)).collect::<Vec<_>>());
+    // Few answers are told by the committing task itself, many by another.
+    for batch_max in [7, 2 * TOLD_APART] {
+        let twice = |ops: Vec<usize>| async move { ops.into_iter().map(|op| op * 2).collect() };
+        let batcher = Batcher::start("test", 1000, batch_max, twice);
+        let answers = join_all((0..500).map(|op| batcher.submit(op))).await;
+        assert_eq!(answers, (0..500).map(|op| Ok(op * 2)).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_patient_batcher_commits_what_comes_a_little_later_with_the_first() {
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&commits);
+    let batcher = Batcher::patient("test", 1000, 3, Duration::from_millis(300), move |ops: Vec<usize>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move { ops }
+    });
+    let first = batcher.submit(1);
+    let second = async {
+        // Until the committing task has taken the first.
+        while batcher.queue.capacity() < 1000 {
+            tokio::task::yield_now().await;
+        }
+        batcher.submit(2).await
+    };
+    assert_eq!(tokio::join!(first, second), (Ok(1), Ok(2)));
+    assert_eq!(commits.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
