@@ -15,6 +15,7 @@ use crate::pods::{SERVICES, Site, get};
 use crate::stage::{flaghoist, stderr, within_patience};
 use crate::talk::Person;
 
+// More than one thread: waiting for a process must not keep connections from ending that nobody needs any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn four_processes_hold_a_conversation_and_stop_without_a_loss() {
     let site = Site::new();
@@ -31,7 +32,7 @@ async fn four_processes_hold_a_conversation_and_stop_without_a_loss() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_internal_port_is_for_services_that_show_the_credential() {
     let site = Site::new();
     let _auth = site.starts("auth", &[]);
@@ -55,7 +56,7 @@ async fn the_internal_port_is_for_services_that_show_the_credential() {
     assert_eq!(outside.unwrap_err().code(), Code::PermissionDenied);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_jwks_has_a_port_with_nothing_else() {
     let site = Site::new();
     let _auth = site.starts("auth", &[]);
@@ -71,7 +72,7 @@ async fn the_jwks_has_a_port_with_nothing_else() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_says_what_it_waits_for_and_a_peer_that_goes_does_not_take_it_along() {
     let site = Site::new();
     let mut login = site.starts("login", &[]);
@@ -100,7 +101,7 @@ async fn a_service_says_what_it_waits_for_and_a_peer_that_goes_does_not_take_it_
     assert_eq!(login.stops().code(), Some(0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_without_its_database_is_alive_not_ready_and_stops_when_told() {
     let site = Site::new();
     let key = site.folder.path().join("key");
