@@ -1,8 +1,6 @@
 //! Promise 1, and what happens when the disk is full: nothing is answered that is not on it.
 
-use std::path::PathBuf;
-use std::process::Command;
-
+use flaghoist_backends::SmallDisk;
 use flaghoist_tests::syscalls::{Watch, synced_before_answered};
 use futures_util::future::join_all;
 
@@ -35,57 +33,13 @@ async fn promise_01_answered_means_on_disk() {
     }
 }
 
-/// A small file system that can be filled, unmounted at the end.
-struct SmallDisk {
-    folder: PathBuf,
-    _parent: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> Result<Self, String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("only root can mount a small disk".into());
-        }
-        let parent = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let folder = parent.path().join("disk");
-        std::fs::create_dir(&folder).map_err(|error| error.to_string())?;
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(&folder).output();
-        let mount = mount.map_err(|error| error.to_string())?;
-        if mount.status.success() {
-            Ok(Self { folder, _parent: parent })
-        } else {
-            Err(String::from_utf8_lossy(&mount.stderr).into_owned())
-        }
-    }
-
-    /// Takes all the space that is left.
-    fn fill(&self) {
-        use std::io::Write as _;
-        let mut ballast = std::fs::File::create(self.folder.join("ballast")).expect("a file");
-        while ballast.write_all(&[1; 4_096]).is_ok() {}
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.folder.join("ballast")).expect("the ballast is there");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
-    }
-}
-
 #[tokio::test]
 async fn fault_02_a_full_disk_is_unavailable_and_the_server_recovers_when_there_is_space() {
     if only_embedded("it watches the files of SQLite") {
         return;
     }
-    let disk = match SmallDisk::mount() {
-        Ok(disk) => disk,
-        Err(reason) => return skip("fault_02_a_full_disk", &reason),
-    };
-    let world = World::builder().without_limits().data(disk.folder.join("data")).start().await;
+    let Some(disk) = SmallDisk::mount("fault_02_a_full_disk", 24) else { return };
+    let world = World::builder().without_limits().data(disk.folder().join("data")).start().await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let conversation = alice.direct(&bob).await;
     let mut answered = Vec::new();

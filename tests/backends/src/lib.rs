@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod disk;
 mod envoy;
 mod find;
 mod link;
@@ -7,6 +8,7 @@ mod nats;
 mod postgres;
 mod process;
 
+pub use disk::SmallDisk;
 pub use envoy::Envoy;
 pub use find::{installed, left_out};
 pub use link::Link;

@@ -1,58 +1,13 @@
 //! A full disk: what cannot be stored is not answered, and the issuer goes on when there is space again.
 
-use std::path::PathBuf;
-use std::process::Command;
+use flaghoist_backends::SmallDisk;
 
 use super::*;
 
-/// A small file system that can be filled, unmounted at the end.
-struct SmallDisk {
-    folder: PathBuf,
-    _parent: TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> Result<Self, String> {
-        let parent = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let folder = parent.path().join("disk");
-        std::fs::create_dir(&folder).map_err(|error| error.to_string())?;
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&folder).output();
-        let mount = mount.map_err(|error| error.to_string())?;
-        if mount.status.success() {
-            Ok(Self { folder, _parent: parent })
-        } else {
-            Err(String::from_utf8_lossy(&mount.stderr).into_owned())
-        }
-    }
-
-    /// Takes all the space that is left.
-    fn fill(&self) {
-        use std::io::Write as _;
-        let mut ballast = std::fs::File::create(self.folder.join("ballast")).unwrap();
-        while ballast.write_all(&[1; 4096]).is_ok() {}
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.folder.join("ballast")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _unmounted = Command::new("umount").arg("-l").arg(&self.folder).status();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promise_01_on_a_full_disk_nothing_is_answered_that_is_not_stored() {
-    let disk = match SmallDisk::mount() {
-        Ok(disk) => disk,
-        Err(reason) => {
-            flaghoist_backends::left_out("a full disk under auth", &format!("no small disk can be mounted: {reason}"));
-            return;
-        }
-    };
-    let mut world = World::at(Place::new(&disk.folder), None, Settings::default(), Clock::default()).await;
+    let Some(disk) = SmallDisk::mount("a full disk under auth", 4) else { return };
+    let mut world = World::at(Place::new(disk.folder()), None, Settings::default(), Clock::default()).await;
     let user = somebody();
     let (_, mut good) = world.sign_in(user).await;
     let (gone_session, gone) = world.sign_in(user).await;

@@ -1,9 +1,8 @@
 //! A full disk: nothing is answered that is not stored, streams go on, and all is well when there is space again.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 
+use flaghoist_backends::SmallDisk;
 use flaghoist_proto::receiver::v1::receive_response::Response as Said;
 use flaghoist_proto::receiver::v1::*;
 use flaghoist_runtime::fault::Reason;
@@ -11,54 +10,10 @@ use tonic::Code;
 
 use super::world::*;
 
-/// A small file system that can be filled, unmounted at the end.
-struct SmallDisk {
-    folder: PathBuf,
-    _parent: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> Result<Self, String> {
-        let parent = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let folder = parent.path().join("disk");
-        std::fs::create_dir(&folder).map_err(|error| error.to_string())?;
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&folder).output();
-        let mount = mount.map_err(|error| error.to_string())?;
-        if mount.status.success() {
-            Ok(Self { folder, _parent: parent })
-        } else {
-            Err(String::from_utf8_lossy(&mount.stderr).into_owned())
-        }
-    }
-
-    /// Takes all the space that is left.
-    fn fill(&self) {
-        use std::io::Write as _;
-        let mut ballast = std::fs::File::create(self.folder.join("ballast")).unwrap();
-        while ballast.write_all(&[1; 4096]).is_ok() {}
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.folder.join("ballast")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _unmounted = Command::new("umount").arg("-l").arg(&self.folder).status();
-    }
-}
-
 #[tokio::test]
 async fn fault_02_a_full_disk_answers_no_acknowledgement_and_streams_go_on() {
-    let disk = match SmallDisk::mount() {
-        Ok(disk) => disk,
-        Err(reason) => {
-            flaghoist_backends::left_out("fault_02 of the receiver", &reason);
-            return;
-        }
-    };
-    let folder = Arc::new(tempfile::tempdir_in(&disk.folder).unwrap());
+    let Some(disk) = SmallDisk::mount("fault_02 of the receiver", 4) else { return };
+    let folder = Arc::new(tempfile::tempdir_in(disk.folder()).unwrap());
     let world = World::stored_in(folder, quick()).await;
     let (alice, bob) = (world.person(), world.person());
     let hall = world.conversation(&[alice, bob]).await;
