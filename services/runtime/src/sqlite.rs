@@ -41,6 +41,8 @@ pub struct Database {
     pub writer: SqlitePool,
     /// The connections that read.
     pub readers: SqlitePool,
+    /// The connection that moves the log into the file.
+    pub mover: SqlitePool,
 }
 
 /// Why a store could not be opened.
@@ -107,8 +109,8 @@ pub async fn open(path: &Path, migrator: &Migrator) -> Result<Database, OpenErro
     })?;
     let readers = pool(READERS).connect_with(reading).await.map_err(failed)?;
     let mover = pool(1).connect_with(moving).await.map_err(failed)?;
-    tokio::spawn(checkpoint(mover, writer.close_event()));
-    Ok(Database { writer, readers })
+    tokio::spawn(checkpoint(mover.clone(), writer.close_event()));
+    Ok(Database { writer, readers, mover })
 }
 
 impl Database {

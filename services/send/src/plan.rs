@@ -53,7 +53,7 @@ pub(crate) struct ReadPoint {
 }
 
 /// What the store knows before the batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Facts {
     /// The store's epoch.
     pub(crate) epoch: u64,

@@ -72,7 +72,7 @@ impl SqliteStore {
         let epoch = epoch_of(&database.writer, &identity(path)?).await?;
         let writer = Writer::open(&database.writer).await?;
         let scrub = Arc::new(Notify::new());
-        tokio::spawn(scrub_after_deletions(Arc::downgrade(&scrub), database.writer.clone()));
+        tokio::spawn(scrub_after_deletions(Arc::downgrade(&scrub), database.mover.clone()));
         let started_at = flaghoist_runtime::time::millis(std::time::SystemTime::now());
         Ok(Self { epoch, started_at, limits, database, live: Arc::new(Live::new()), writer: Mutex::new(writer), scrub })
     }

@@ -192,7 +192,8 @@ async fn write(connection: &mut SqliteConnection, piece: &[Unfolded]) -> Result<
         bind(&mut values, sender.0.as_bytes().to_vec())?;
         bind(&mut values, signed(*sent_no))?;
     }
-    SENT.write(connection, sent.len(), values).await
+    SENT.write(connection, sent.len(), values).await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -51,15 +51,15 @@ impl ManyRows {
         arguments
     }
 
-    /// Writes `rows` rows, 1 to [`ROWS_MAX`].
+    /// Writes `rows` rows, 1 to [`ROWS_MAX`]; how many were written or changed.
     pub(super) async fn write(
         &self,
         connection: &mut SqliteConnection,
         rows: usize,
         arguments: SqliteArguments,
-    ) -> Result<(), sqlx::Error> {
-        sqlx::query_with(AssertSqlSafe(self.text(rows)), arguments).execute(connection).await?;
-        Ok(())
+    ) -> Result<u64, sqlx::Error> {
+        let done = sqlx::query_with(AssertSqlSafe(self.text(rows)), arguments).execute(connection).await?;
+        Ok(done.rows_affected())
     }
 
     /// The statement for `rows` rows.
@@ -68,13 +68,22 @@ impl ManyRows {
     }
 }
 
+/// The columns that an event begins with.
+const LOG_COLUMNS: &str = "log (no, conversation_no, seq, message_no, sent_no, kind, sender_id, request_key, request_id, \
+     request_digest, target_seq, previous_edit_no, visible_to, body, created_at)";
+
 /// Appends to the log.
-pub(super) static LOG: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::insert(
-        "log (no, conversation_no, seq, message_no, sent_no, kind, sender_id, request_key, request_id, request_digest, \
-         target_seq, previous_edit_no, visible_to, body, created_at)",
+pub(super) static LOG: LazyLock<ManyRows> = LazyLock::new(|| ManyRows::insert(LOG_COLUMNS, 15, ""));
+
+/// Appends to the log, all rows or none: none if one of the requests is known to the indexes.
+pub(super) static LOG_IF_NEW: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::new(
+        "WITH new AS MATERIALIZED",
         15,
-        "",
+        &format!(
+            "INSERT INTO {LOG_COLUMNS} SELECT * FROM new WHERE column1 IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM new AS asked CROSS JOIN requests r ON r.key = asked.column8)"
+        ),
     )
 });
 

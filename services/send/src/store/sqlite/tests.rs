@@ -70,15 +70,20 @@ async fn fault_2_a_full_disk_is_an_error_to_the_caller_and_passes() {
     let world = World::new(move || std::future::ready(shared.clone()).boxed()).await;
     let (alice, bob) = (person(1), person(2));
     let id = world.direct(alice, bob).await;
-    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.database.writer).await.unwrap();
-    let bound = |pages: i64| sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")));
-    bound(pages).execute(&store.database.writer).await.unwrap();
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.database.readers).await.unwrap();
+    let bound = async |pages: i64| {
+        let mut writer = store.writer.lock().await;
+        writer.connection = None;
+        let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        sqlx::query(pragma).execute(&store.database.writer).await.unwrap();
+    };
+    bound(pages).await;
     let text = "x".repeat(10_000);
     let ops = (0..20).map(|call| world.op(alice, id, &call.to_string(), send(&text))).collect();
     let refused = world.commit(ops).await;
     assert!(refused.iter().all(|answer| matches!(answer, Err(Error::Unavailable(_)))), "{refused:?}");
     assert_eq!(world.counts(bob, id).await.3, 1, "nothing of it is there");
-    bound(1 << 30).execute(&store.database.writer).await.unwrap();
+    bound(1 << 30).await;
     let ops = (0..20).map(|call| world.op(alice, id, &call.to_string(), send(&text))).collect();
     let sent = world.commit(ops).await;
     assert!(sent.iter().all(|answer| !answer.as_ref().unwrap().deduplicated));
