@@ -1,12 +1,14 @@
 //! One connection: finds out whether it speaks HTTP/1.1 or HTTP/2 and serves it until the client or the drain ends it. What it
-//! holds while idle is kept small, because there are ten thousands of them.
+//! holds while idle is kept small, because there are ten thousands of them, and what it says at once goes out in one piece.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -43,6 +45,39 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How many calls and streams a connection may have open.
 const STREAMS_MAX: u32 = 1024;
 
+/// A socket that takes one buffer at a time. To one that takes several at once `h2` gives each message of 256 bytes and more by
+/// itself, and flushes before the next frame: an answer was two writes, and a hundred answers two hundred. To this one it gives
+/// everything below 1 KiB together.
+struct Joined(TokioIo<TcpStream>);
+
+impl Read for Joined {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl Write for Joined {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        false
+    }
+}
+
 /// Serves one connection until it ends, or until the drain is over; then it gives its place back.
 pub(super) async fn serve<S>(stream: TcpStream, service: S, silence_max: Duration, drain: Drain, _place: Place)
 where
@@ -67,7 +102,7 @@ fn http2<S>(
     stream: TcpStream,
     service: S,
     silence_max: Duration,
-) -> Pin<Box<http2::Connection<TokioIo<TcpStream>, S, TokioExecutor>>>
+) -> Pin<Box<http2::Connection<Joined, S, TokioExecutor>>>
 where
     S: Service<http::Request<Incoming>, Response = http::Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
@@ -83,7 +118,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
         .max_send_buf_size(SEND_BUFFER_BYTES);
-    Box::pin(builder.serve_connection(TokioIo::new(stream), service))
+    Box::pin(builder.serve_connection(Joined(TokioIo::new(stream)), service))
 }
 
 /// A connection of an HTTP/1.1 client.
