@@ -20,7 +20,7 @@ jwks: 8081
 {{- $methods := .root.Files.Get "files/methods.yaml" | fromYaml -}}
 {{- $paths := .root.Files.Get "files/paths.yaml" | fromYaml -}}
 {{- range list (get $methods .service) (get $paths "all") (get $paths .service) -}}
-{{- range (get (. | default dict) $.port) -}}
+{{- range (get (. | default dict) $.port | default list) -}}
 {{- $rows = append $rows . -}}
 {{- end -}}
 {{- end -}}
