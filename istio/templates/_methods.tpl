@@ -30,7 +30,11 @@ jwks: 8081
 {{- /* Retries and timeout of a class, from (dict "root" $ "class" "read"). */ -}}
 {{- define "flaghoist-istio.class" -}}
 {{- $class := get .root.Values.classes .class | default dict -}}
-timeout: {{ $class.timeout | default "0s" }}
+{{- if $class.timeout -}}
+timeout: {{ $class.timeout }}
+{{- else -}}
+# No timeout. (Istio refuses to read `0s`; without the field there is none.)
+{{- end }}
 retries:
   {{- if has .class (list "read" "repeatable") }}
   attempts: {{ $class.attempts }}

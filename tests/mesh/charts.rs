@@ -88,7 +88,7 @@ impl Helm {
 
     fn template(&self, chart: Chart, release: &str, values: &[String]) -> Output {
         let mut command = Command::new(&self.0);
-        command.arg("template").arg(release).arg(with_dependencies(&self.0, chart)).args(["--namespace", NAMESPACE]);
+        command.arg("template").arg(release).arg(chart.folder()).args(["--namespace", NAMESPACE]);
         command.args(["--kube-version", "1.33.0"]);
         for value in values {
             command.args(["--set", value]);
@@ -98,41 +98,10 @@ impl Helm {
 
     /// What `helm lint` finds, if it finds anything.
     pub(crate) fn lint(&self, chart: Chart) -> Result<(), String> {
-        let output = Command::new(&self.0).arg("lint").arg("--strict").arg(with_dependencies(&self.0, chart)).output();
+        let output = Command::new(&self.0).arg("lint").arg("--strict").arg(chart.folder()).output();
         let output = output.expect("helm starts");
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         if output.status.success() { Ok(()) } else { Err(said.into_owned()) }
-    }
-}
-
-/// A chart as it is installed: the whole one with its dependency beside it, in a folder of the build, so that nothing is written
-/// among the sources.
-fn with_dependencies(helm: &Path, chart: Chart) -> PathBuf {
-    static WHOLE: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    if chart == Chart::Istio {
-        return chart.folder();
-    }
-    let made = WHOLE.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("charts-{}", std::process::id()));
-        copy(&Chart::Whole.folder(), &folder.join("charts/flaghoist"));
-        copy(&Chart::Istio.folder(), &folder.join("istio"));
-        let whole = folder.join("charts/flaghoist");
-        let output = Command::new(helm).args(["dependency", "build"]).arg(&whole).output().expect("helm starts");
-        assert!(output.status.success(), "helm dependency build: {}", String::from_utf8_lossy(&output.stderr));
-        whole
-    });
-    made.clone()
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder of the build can be made");
-    for entry in std::fs::read_dir(from).expect("the chart is there").map(|entry| entry.expect("it can be read")) {
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy(&from, &to);
-        } else {
-            std::fs::copy(&from, &to).expect("it can be copied");
-        }
     }
 }
 
@@ -186,7 +155,8 @@ fn helm_lint_finds_nothing() {
 fn a_value_that_does_not_exist_is_refused() {
     let Some(helm) = Helm::find("unknown values") else { return };
     for chart in Chart::ALL {
-        for value in ["gatway.enabled=false", "gateway.kind=nginx", "send.canary.weight=101", "classes.once.attempts=3"] {
+        for value in ["gatway.enabled=false", "gateway.kind=nginx", "send.canary.weight=101", "classes.once.attempts=3"]
+        {
             let refusal = helm.refuses(chart, &[chart.value(value)]);
             assert!(refusal.contains("schema"), "{value} of {chart:?}: {refusal}");
         }

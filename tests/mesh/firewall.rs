@@ -54,17 +54,29 @@ fn passes(resources: &[Value], from: &Peer, to: &Peer, port: u64) -> bool {
         concerned.is_empty()
             || concerned.iter().flat_map(|policy| items(&policy["spec"][rules])).any(|rule| {
                 let ports = items(&rule["ports"]);
-                let at_port = ports.is_empty() || ports.iter().any(|open| open["port"] == port && open["protocol"] != "UDP");
+                let at_port =
+                    ports.is_empty() || ports.iter().any(|open| open["port"] == port && open["protocol"] != "UDP");
                 at_port && (items(&rule[peers]).is_empty() || items(&rule[peers]).iter().any(|peer| other.fits(peer)))
             })
     };
     one_way(from, to, "Egress", "egress", "to") && one_way(to, from, "Ingress", "ingress", "from")
 }
 
-/// All of it, for one rendering that has the policies.
-pub(crate) fn judge(resources: &[Value], release: &str, istio: bool) {
+/// The label by which the pods of a gateway are known.
+pub(crate) type Door = (&'static str, &'static str);
+
+/// Those of Istio's gateway, and of the Gateway API's: our own, and one that is there already.
+pub(crate) const DOORS: [Door; 3] = [
+    ("istio", "ingressgateway"),
+    ("gateway.networking.k8s.io/gateway-name", RELEASE),
+    ("gateway.networking.k8s.io/gateway-name", "front"),
+];
+
+/// All of it, for one rendering that has the policies. `door` is the one gateway that may call; without a mesh no gateway is known,
+/// and unless one is named anyone may.
+pub(crate) fn judge(resources: &[Value], release: &str, istio: bool, door: Option<Door>) {
     let methods = methods();
-    let gateway = Peer::labelled("istio-system", "istio", "ingressgateway");
+    let gateway = Peer::labelled("doors", DOORS[0].0, DOORS[0].1);
     let istiod = Peer::labelled("istio-system", "app", "istiod");
     let neighbour = Peer::labelled(NAMESPACE, "app", "neighbour");
     let elsewhere = Peer { namespace: "elsewhere", labels: pod(release, "login") };
@@ -78,7 +90,11 @@ pub(crate) fn judge(resources: &[Value], release: &str, istio: bool) {
             assert!(!passes(resources, stranger, &called, 9001), "{who} reaches the internal port of {service}");
             assert!(!passes(resources, stranger, &called, 8081), "{who} reaches the port of the mesh at {service}");
         }
-        assert!(passes(resources, &gateway, &called, 9000), "the gateway does not reach {service}");
+        for (key, value) in DOORS {
+            let passed = passes(resources, &Peer::labelled("doors", key, value), &called, 9000);
+            assert_eq!(passed, !istio || door == Some((key, value)), "{key}={value} and {service}");
+        }
+        assert_eq!(passes(resources, &neighbour, &called, 9000), !istio, "a neighbour and {service}");
         assert_eq!(passes(resources, &istiod, &called, 8081), service == "auth" && istio, "istiod and {service}");
         // What they call out.
         for port in [80, 443] {
@@ -96,7 +112,7 @@ fn the_firewall_lets_through_exactly_the_calls_that_the_contracts_name() {
     for istio in [true, false] {
         let resources = helm.renders(Chart::Whole, &[format!("istio.enabled={istio}")]);
         assert_eq!(of_kind(&resources, "NetworkPolicy").len(), 4, "one per service");
-        judge(&resources, RELEASE, istio);
+        judge(&resources, RELEASE, istio, Some(DOORS[0]).filter(|_| istio));
     }
 }
 
@@ -112,6 +128,6 @@ fn a_firewall_with_a_hole_is_noticed() {
         policy["spec"]["ingress"] = serde_json::json!([{ "from": [{ "podSelector": {} }] }]);
     }
     assert!(passes(&resources, &login, &receiver, 9001));
-    let noticed = std::panic::catch_unwind(|| judge(&resources, RELEASE, true));
+    let noticed = std::panic::catch_unwind(|| judge(&resources, RELEASE, true, Some(DOORS[0])));
     assert!(noticed.is_err());
 }

@@ -70,8 +70,7 @@ fn source(source: &Value, request: &Request<'_>) -> bool {
     let of_token = request.token.map(|token| format!("{}/somebody", token.issuer));
     [("principals", &request.principal), ("requestPrincipals", &of_token)].into_iter().all(|(field, is)| {
         let patterns = texts(&source[field]);
-        source[field].is_null()
-            || is.as_ref().is_some_and(|is| patterns.iter().any(|pattern| fits(pattern, is)))
+        source[field].is_null() || is.as_ref().is_some_and(|is| patterns.iter().any(|pattern| fits(pattern, is)))
     })
 }
 

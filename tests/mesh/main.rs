@@ -5,6 +5,7 @@
 
 mod charts;
 mod contracts;
+mod egress;
 mod firewall;
 mod judge;
 mod matrix;

@@ -77,7 +77,12 @@ fn values(chart: Chart, row: &[bool]) -> Vec<String> {
     let flags = mesh.chain(whole).zip(row);
     let values = flags.flat_map(|((flag, of_mesh), on)| {
         let chosen = if *on { flag.1 } else { flag.2 };
-        chosen.iter().map(move |value| if of_mesh { chart.value(value) } else { (*value).to_owned() })
+        chosen.iter().map(move |value| match (chart, value.strip_prefix("issuer=")) {
+            // Auth has to know it too.
+            (Chart::Whole, Some(issuer)) => format!("issuer.url={issuer}"),
+            _ if of_mesh => chart.value(value),
+            _ => (*value).to_owned(),
+        })
     });
     values.collect()
 }
@@ -99,7 +104,7 @@ fn holds(helm: &Helm, chart: Chart, values: &[String]) {
             routes::judge_gateway_api(&resources);
         }
         stable::keeps_to_the_stable_policy(&resources);
-        stable::istio_takes(&text, chart);
+        stable::istio_takes(&text);
     } else {
         let groups: BTreeSet<_> = resources.iter().filter_map(|resource| resource["apiVersion"].as_str()).collect();
         assert!(groups.iter().all(|group| !group.contains("istio.io")), "Istio is off, and yet there is {groups:?}");
@@ -107,7 +112,14 @@ fn holds(helm: &Helm, chart: Chart, values: &[String]) {
     if chart == Chart::Whole {
         names::meant(&resources);
         if !of_kind(&resources, "NetworkPolicy").is_empty() {
-            firewall::judge(&resources, RELEASE, istio);
+            let door =
+                match (off("gateway.enabled"), on("gateway.kind=gateway-api"), on("gateway.existing=doors/front")) {
+                    (true, _, _) => None,
+                    (false, false, _) => Some(firewall::DOORS[0]),
+                    (false, true, false) => Some(firewall::DOORS[1]),
+                    (false, true, true) => Some(firewall::DOORS[2]),
+                };
+            firewall::judge(&resources, RELEASE, istio, door.filter(|_| istio));
         }
     }
 }
@@ -142,6 +154,9 @@ fn whatever_is_chosen_for_the_whole_what_is_proven_holds() {
     for base in [Vec::new(), vec!["istio.gateway.kind=gateway-api".to_owned()], postgresql(), canary()] {
         for row in pairs(OF_THE_MESH.len() + OF_THE_WHOLE.len()) {
             let mut values = values(Chart::Whole, &row);
+            // A canary without a mesh is refused.
+            values
+                .retain(|value| value != "istio.enabled=false" || !base.contains(&"send.canary.weight=10".to_owned()));
             values.extend(base.iter().cloned());
             holds(&helm, Chart::Whole, &values);
         }

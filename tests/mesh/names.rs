@@ -70,12 +70,30 @@ pub(crate) fn meant(resources: &[Value]) {
             }
         }
     }
+    let authentication = of_kind(resources, "RequestAuthentication");
+    let issuer = authentication.first().map(|one| &one["spec"]["jwtRules"][0]["issuer"]);
+    for container in resources.iter().flat_map(|resource| items(&resource["spec"]["template"]["spec"]["containers"])) {
+        for variable in items(&container["env"]) {
+            let of_issuer = variable["name"].as_str().is_some_and(|name| name.ends_with("_ISSUER"));
+            let same = issuer.is_none_or(|issuer| *issuer == variable["value"]);
+            assert!(!of_issuer || same, "{variable} is not the issuer whose tokens the sidecars take");
+        }
+    }
+    for service in of_kind(resources, "Service") {
+        let kind = service["spec"]["type"].as_str().unwrap_or("ClusterIP");
+        assert_eq!(kind, "ClusterIP", "{} is reached from outside, its internal port too", name(service));
+    }
+    assert!(of_kind(resources, "Ingress").is_empty(), "the gateway is the only door");
     let pods: Vec<super::judge::Labels> = resources
         .iter()
         .filter_map(|resource| resource["spec"]["template"]["metadata"]["labels"].as_object())
-        .map(|labels| labels.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().into())).collect())
+        .map(|labels| {
+            labels.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().into())).collect()
+        })
         .collect();
-    for policy in of_kind(resources, "AuthorizationPolicy").into_iter().chain(of_kind(resources, "RequestAuthentication")) {
+    for policy in
+        of_kind(resources, "AuthorizationPolicy").into_iter().chain(of_kind(resources, "RequestAuthentication"))
+    {
         let selector = &policy["spec"]["selector"];
         let of_gateway = selector["matchLabels"]["gateway.networking.k8s.io/gateway-name"].is_string();
         let chosen = pods.iter().any(|pod| super::judge::chosen(selector, pod));
@@ -89,8 +107,13 @@ fn policies_and_routes_mean_what_the_chart_installs() {
     for release in ["chat", LONG] {
         meant(&helm.renders_as(Chart::Whole, release, &[]));
     }
-    let renamed: Vec<String> = ["fullnameOverride=talk", "nameOverride=speech", "login.serviceAccount.name=porter"]
-        .map(str::to_owned)
-        .into();
+    let renamed: Vec<String> = [
+        "fullnameOverride=talk",
+        "nameOverride=speech",
+        "login.serviceAccount.name=porter",
+        "issuer.url=https://chat.example",
+    ]
+    .map(str::to_owned)
+    .into();
     meant(&helm.renders(Chart::Whole, &renamed));
 }

@@ -29,7 +29,8 @@ fn violations(spec: &Value) -> Vec<String> {
     for field in ["hostNetwork", "hostPID", "hostIPC"] {
         expect(spec[field].as_bool() != Some(true), field);
     }
-    let allowed = ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
+    let allowed =
+        ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
     for volume in items(&spec["volumes"]) {
         let kinds = volume.as_object().expect("a volume").keys().filter(|key| *key != "name");
         for kind in kinds {
@@ -80,7 +81,9 @@ fn a_pod_that_is_not_restricted_is_noticed() {
     let bare = serde_json::json!({ "containers": [{ "name": "bare", "ports": [{ "hostPort": 80 }] }], "hostNetwork": true,
         "volumes": [{ "name": "host", "hostPath": { "path": "/" } }] });
     let found = violations(&bare).join(" ");
-    for what in ["hostNetwork", "volume hostPath", "allowPrivilegeEscalation", "runAsNonRoot", "seccompProfile", "hostPort"] {
+    for what in
+        ["hostNetwork", "volume hostPath", "allowPrivilegeEscalation", "runAsNonRoot", "seccompProfile", "hostPort"]
+    {
         assert!(found.contains(what), "{what} is not among {found}");
     }
 }
