@@ -138,7 +138,7 @@ pub(crate) fn tool(program: &str) -> Option<PathBuf> {
     let home = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
     let cluster = home("CLUSTER_HOME")
         .or_else(|| Some(home("XDG_CACHE_HOME").or_else(|| Some(home("HOME")?.join(".cache")))?.join("cluster")));
-    let built = [Some(repository().join("target/tools/mesh")), cluster.map(|cluster| cluster.join("bin"))];
+    let built = [Some(repository().join("target/tools")), cluster.map(|cluster| cluster.join("bin"))];
     let built = built.into_iter().flatten().map(|folder| folder.join(program)).find(|candidate| candidate.is_file());
     flaghoist_backends::installed(program).or(built)
 }

@@ -59,6 +59,18 @@ async fn a_server_has_the_paths_that_are_listed_and_names_no_others() {
             assert_eq!(status != 405, listed, "{method} {}: {status}", other.path);
         }
     }
+    // Health and reflection, as a browser would call them: what is called does not matter, that it exists does.
+    let grpc = world.grpc().expect("it runs");
+    let web = [("content-type", "application/grpc-web+proto")];
+    let unknown = async |path: &str| {
+        let answer = http1::request(grpc, "POST", path, &web, b"").await.expect("an answer");
+        assert_eq!(answer.status, 200, "{path}");
+        answer.header("grpc-status") == "12"
+    };
+    for other in others.iter().filter(|other| other.port == 9000) {
+        assert!(!unknown(&other.path).await, "{} does not exist", other.path);
+    }
+    assert!(unknown("/grpc.health.v1.Health/Nothing").await);
     let metadata = http1::get(world.http(), "/.well-known/openid-configuration").await.json();
     let issuer = metadata["issuer"].as_str().expect("an issuer").trim_end_matches('/');
     let endpoints = metadata.as_object().expect("metadata").values().filter_map(Value::as_str);
