@@ -1,6 +1,7 @@
 //! What the contracts say, decoded from the descriptor set, and not taken from the table that the charts are made from.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use flaghoist_proto::DESCRIPTORS;
 use flaghoist_tests::mesh::{TABLE_PATH, table};
@@ -48,7 +49,12 @@ impl Method {
 }
 
 /// Every method of flaghoist.
-pub(crate) fn methods() -> Vec<Method> {
+pub(crate) fn methods() -> &'static [Method] {
+    static METHODS: LazyLock<Vec<Method>> = LazyLock::new(decode);
+    &METHODS
+}
+
+fn decode() -> Vec<Method> {
     let pool = DescriptorPool::decode(DESCRIPTORS).expect("the descriptors can be decoded");
     let ours = pool.services().filter(|service| service.package_name().starts_with("flaghoist."));
     ours.flat_map(|service| service.methods().map(|method| read(&pool, &method)).collect::<Vec<_>>()).collect()

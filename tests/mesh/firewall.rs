@@ -84,7 +84,7 @@ pub(crate) fn judge(resources: &[Value], release: &str, istio: bool, door: Optio
         let called = Peer::service(release, service);
         for caller in SERVICES.iter().filter(|caller| **caller != service) {
             let passed = passes(resources, &Peer::service(release, caller), &called, 9001);
-            assert_eq!(passed, may_call(&methods, caller, service), "{caller} calls {service}");
+            assert_eq!(passed, may_call(methods, caller, service), "{caller} calls {service}");
         }
         for (stranger, who) in [(&gateway, "the gateway"), (&neighbour, "a neighbour"), (&elsewhere, "a namesake")] {
             assert!(!passes(resources, stranger, &called, 9001), "{who} reaches the internal port of {service}");

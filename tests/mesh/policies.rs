@@ -50,7 +50,7 @@ pub(crate) fn judge(resources: &[Value], release: &str, fullname: &str) {
                 let (principal, token) = (principal.clone(), *token);
                 let request = Request { port, method: "POST", path: &method.path, principal, token };
                 let at_home = *service == method.owner && port == method.port();
-                let expected = at_home && wanted(&method, &request, fullname, issuer);
+                let expected = at_home && wanted(method, &request, fullname, issuer);
                 let allowed = allows(resources, &pod(release, service), &request);
                 assert_eq!(allowed, expected, "{request:?} at {service}, for {:?}", method.audience);
             }

@@ -155,8 +155,10 @@ pub(crate) fn judge_gateway_api(resources: &[Value]) {
             }
         }
     }
-    let methods =
-        methods().into_iter().filter(|method| !method.internal()).map(|method| (method.owner, 9000, method.path));
+    let methods = methods()
+        .iter()
+        .filter(|method| !method.internal())
+        .map(|method| (method.owner.clone(), 9000, method.path.clone()));
     let others =
         others().into_iter().filter(|other| other.port == 8080 || (other.port == 9000 && other.service == "send"));
     let mut public: Vec<_> = methods.chain(others.map(|other| (other.service, other.port, other.path))).collect();
