@@ -23,6 +23,14 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long between two tries of what is still starting.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What does not hold yet, or never will.
+#[derive(Debug)]
+struct Miss {
+    why: String,
+    /// Whether waiting may help.
+    passing: bool,
+}
+
 /// What to check, and where.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -104,8 +112,8 @@ impl Arguments {
         Ok(Some(uri))
     }
 
-    /// Repeats a check until it holds or the patience is over.
-    async fn eventually<T>(&self, what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> Result<T, Failure> {
+    /// Repeats a check until it holds, can never hold, or the patience is over.
+    async fn eventually<T>(&self, what: &str, mut check: impl AsyncFnMut() -> Result<T, Miss>) -> Result<T, Failure> {
         let deadline = Instant::now() + self.patience;
         loop {
             match check().await {
@@ -113,10 +121,8 @@ impl Arguments {
                     println!("ok: {what}");
                     return Ok(held);
                 }
-                Err(why) if Instant::now() + PAUSE > deadline => {
-                    return Err(Failure::new(Exit::Failed, format!("not so: {what}: {why}")));
-                }
-                Err(_) => sleep(PAUSE).await,
+                Err(miss) if miss.passing && Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
+                Err(miss) => return Err(Failure::new(Exit::Failed, format!("not so: {what}: {}", miss.why))),
             }
         }
     }
@@ -156,8 +162,8 @@ impl Arguments {
                 self.eventually(&what, async || {
                     match in_time(calls::of_a_person(service, channel(&address), None)).await {
                         Err(status) if silent(&status) => Ok(()),
-                        Err(status) => Err(format!("it answered {:?}: {}", status.code(), status.message())),
-                        Ok(()) => Err("it answered".into()),
+                        Err(status) => Err(Miss::yet(format!("it answered {}", said(&status)))),
+                        Ok(()) => Err(Miss::yet("it answered")),
                     }
                 })
                 .await?;
@@ -171,10 +177,7 @@ impl Arguments {
         let mut people = Vec::new();
         for nth in ["a person registers and signs in", "so does a second one"] {
             let person = self
-                .eventually(nth, async || {
-                    let person = Person::registers(self.channel(Service::Login)).await;
-                    person.map_err(|status| said(&status))
-                })
+                .eventually(nth, async || Person::registers(self.channel(Service::Login)).await.map_err(Miss::from))
                 .await?;
             people.push(person);
         }
@@ -193,19 +196,20 @@ impl Arguments {
             let what = format!("{service} takes the token");
             self.eventually(&what, async || {
                 let call = calls::of_a_person(service, self.channel(service), Some(alice.token()));
-                in_time(call).await.map_err(|status| said(&status))
+                in_time(call).await.map_err(Miss::from)
             })
             .await?;
         }
         let mut stream = self
             .eventually("a device opens its stream", async || {
-                bob.listens(self.channel(Service::Receiver)).await.map_err(|status| said(&status))
+                bob.listens(self.channel(Service::Receiver)).await.map_err(Miss::from)
             })
             .await?;
         let text = format!("a smoke test, {}", uuid::Uuid::now_v7());
-        let request = uuid::Uuid::now_v7().to_string();
+        // The same in every try, so that none has a second effect.
+        let requests = [uuid::Uuid::now_v7().to_string(), uuid::Uuid::now_v7().to_string()];
         self.eventually("a message is sent", async || {
-            alice.sends(self.channel(Service::Send), bob, &request, &text).await.map_err(|status| said(&status))
+            alice.sends(self.channel(Service::Send), bob, &requests, &text).await.map_err(Miss::from)
         })
         .await?;
         timeout(self.patience, stream.hears(&text))
@@ -214,6 +218,28 @@ impl Arguments {
             .map_err(|status| Failure::new(Exit::Failed, format!("the message did not arrive: {}", said(&status))))?;
         println!("ok: it arrives and is acknowledged");
         Ok(())
+    }
+}
+
+impl Miss {
+    /// What may still come.
+    fn yet(why: impl Into<String>) -> Self {
+        Self { why: why.into(), passing: true }
+    }
+}
+
+impl From<Status> for Miss {
+    fn from(status: Status) -> Self {
+        // What is wrong with the call itself stays wrong.
+        let lasting = matches!(
+            status.code(),
+            Code::InvalidArgument
+                | Code::FailedPrecondition
+                | Code::AlreadyExists
+                | Code::OutOfRange
+                | Code::Unimplemented
+        );
+        Self { why: said(&status), passing: !lasting }
     }
 }
 
@@ -232,11 +258,12 @@ fn silent(status: &Status) -> bool {
 }
 
 /// Whether the caller was turned away, by the service or by its sidecar.
-fn refused(answer: Result<(), Status>) -> Result<(), String> {
+fn refused(answer: Result<(), Status>) -> Result<(), Miss> {
     match answer {
         Err(status) if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) => Ok(()),
-        Err(status) => Err(said(&status)),
-        Ok(()) => Err("it was answered".into()),
+        Err(status) => Err(status.into()),
+        // A policy takes a moment to arrive everywhere.
+        Ok(()) => Err(Miss::yet("it was answered")),
     }
 }
 

@@ -70,10 +70,16 @@ impl Person {
         &self.handle
     }
 
-    /// Sends a message to another person; again with the same `request_id` it has no second effect.
-    pub(super) async fn sends(&self, send: Channel, to: &Self, request_id: &str, text: &str) -> Result<(), Status> {
+    /// Begins a conversation with another person and sends a message there; again with the same request ids it has no second effect.
+    pub(super) async fn sends(
+        &self,
+        send: Channel,
+        to: &Self,
+        [begin_id, message_id]: &[String; 2],
+        text: &str,
+    ) -> Result<(), Status> {
         let begin = CreateConversationRequest {
-            request_id: request_id.into(),
+            request_id: begin_id.clone(),
             kind: Some(Kind::Direct(DirectConversation { user: to.name.clone() })),
         };
         let mut conversations = ConversationServiceClient::new(send.clone());
@@ -81,7 +87,7 @@ impl Person {
         let parent = begun.conversation.ok_or_else(|| Status::internal("no conversation was answered"))?.name;
         let message = CreateMessageRequest {
             parent,
-            request_id: request_id.into(),
+            request_id: message_id.clone(),
             text: text.into(),
             ..CreateMessageRequest::default()
         };
