@@ -57,7 +57,7 @@ impl Helm {
         Some(Self(program))
     }
 
-    /// What `helm template` makes of a chart with these values, `NAME=VALUE` each.
+    /// What `helm template` makes of a chart with these values: `NAME=VALUE`, or `@FILE` of the chart.
     #[track_caller]
     pub(crate) fn renders(&self, chart: Chart, values: &[String]) -> Vec<Value> {
         read(&self.text(chart, RELEASE, values))
@@ -91,7 +91,10 @@ impl Helm {
         command.arg("template").arg(release).arg(chart.folder()).args(["--namespace", NAMESPACE]);
         command.args(["--kube-version", "1.33.0"]);
         for value in values {
-            command.args(["--set", value]);
+            match value.strip_prefix('@') {
+                Some(file) => command.arg("--values").arg(chart.folder().join(file)),
+                None => command.args(["--set", value]),
+            };
         }
         command.output().expect("helm starts")
     }

@@ -1,4 +1,4 @@
-//! The NetworkPolicies let through exactly the calls that the contracts name: asked for each pair of pods, as a network plugin would.
+//! The `NetworkPolicies` let through exactly the calls that the contracts name: asked for each pair of pods, as a network plugin would.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Decides as a sidecar would: given the AuthorizationPolicies of a namespace, whether a request goes through. It knows the fields that
+//! Decides as a sidecar would: given the `AuthorizationPolicies` of a namespace, whether a request goes through. It knows the fields that
 //! the charts use and refuses to guess about any other.
 
 use serde_json::Value;
@@ -13,7 +13,7 @@ pub(crate) struct Request<'a> {
     pub(crate) path: &'a str,
     /// Whom the certificate of the connection names; nobody where it is plain text.
     pub(crate) principal: Option<String>,
-    /// The token that RequestAuthentication has found to be in order.
+    /// The token that `RequestAuthentication` has found to be in order.
     pub(crate) token: Option<Token<'a>>,
 }
 

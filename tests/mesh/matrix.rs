@@ -162,3 +162,25 @@ fn whatever_is_chosen_for_the_whole_what_is_proven_holds() {
         }
     }
 }
+
+#[test]
+fn the_files_of_values_that_come_with_the_chart_hold() {
+    let Some(helm) = Helm::find("files of values") else { return };
+    let files = std::fs::read_dir(Chart::Whole.folder().join("ci")).expect("there are some");
+    let examples = files
+        .map(|file| format!("@ci/{}", file.expect("it can be read").file_name().display()))
+        .filter(|file| file.ends_with("-values.yaml"));
+    for file in examples.chain(["@values-production.yaml".to_owned()]) {
+        let text = helm.text(Chart::Whole, RELEASE, std::slice::from_ref(&file));
+        let resources = super::charts::read(&text);
+        names::bounded(&resources);
+        names::meant(&resources);
+        pods::restricted(&resources);
+        if !of_kind(&resources, "PeerAuthentication").is_empty() {
+            policies::named_once(&resources);
+            routes::judge(&resources, of_kind(&resources, "GRPCRoute").is_empty());
+            stable::keeps_to_the_stable_policy(&resources);
+            stable::istio_takes(&text);
+        }
+    }
+}

@@ -11,7 +11,7 @@ use super::paths::others;
 /// What a call gets by its route.
 #[derive(Clone, Debug)]
 struct Route<'a> {
-    /// The VirtualService it is in.
+    /// The `VirtualService` it is in.
     within: &'a str,
     /// The port that the caller meant; none at a gateway.
     port: Option<u64>,
@@ -19,7 +19,7 @@ struct Route<'a> {
     http: &'a Value,
 }
 
-/// Every match of the VirtualServices that hold for `gateway`.
+/// Every match of the `VirtualServices` that hold for `gateway`.
 fn routes<'a>(resources: &'a [Value], at_gateway: bool) -> Vec<Route<'a>> {
     let mut routes = Vec::new();
     for service in of_kind(resources, "VirtualService") {
