@@ -1,4 +1,5 @@
 //! What the mesh is told of the contracts: `istio/files/methods.yaml`, a table of every method with its access rule and its class.
+//!
 //! The templates of `istio/` make their policies and routes from it, so that a person who reads them can read the table too.
 
 use std::collections::BTreeMap;
