@@ -16,6 +16,7 @@ pub mod fault;
 pub mod forge;
 pub mod fuzz;
 pub mod http1;
+pub mod mesh;
 pub mod syscalls;
 
 pub use flaghoist_backends::{Exit, left_out as skip};

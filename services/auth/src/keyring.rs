@@ -49,6 +49,7 @@ pub(crate) struct Keyring {
     clock: Clock,
     verifier: Arc<Verifier>,
     published: RwLock<Option<Known>>,
+    due_at: metrics::Gauge,
 }
 
 /// What was read from the store, and when.
@@ -67,7 +68,8 @@ impl Keyring {
         clock: Clock,
         verifier: Arc<Verifier>,
     ) -> Self {
-        Self { store, sealer, times, clock, verifier, published: RwLock::new(None) }
+        let due_at = metrics::gauge!("flaghoist_signing_key_due_timestamp_seconds");
+        Self { store, sealer, times, clock, verifier, published: RwLock::new(None), due_at }
     }
 
     /// What is in force; nothing while the first keys have not been read, or when the store could not be read for so long that
@@ -88,6 +90,10 @@ impl Keyring {
         let keys = self.store.advance_keys(spare, &self.times, now).await?;
         let active = keys.iter().filter(|key| key.state(now) == KeyState::Active).max_by_key(|key| key.activate_at);
         let active = active.ok_or(KeyringError::NoneActive)?;
+        if let Some(since) = active.activate_at {
+            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
+            self.due_at.set(since.plus(self.times.period).seconds() as f64);
+        }
         let jwks: Arc<str> = key::jwks(&keys, now).into();
         let before = self.published.read().as_ref().map(|known| known.published.clone());
         let published = match before {

@@ -22,9 +22,11 @@ mod whoami;
 
 use clap::{Args, Subcommand};
 
-use self::connection::{Connection, DEFAULT_SERVER, Signed};
+pub(crate) use self::connection::DEFAULT_SERVER;
+use self::connection::{Connection, Signed};
 use self::output::Output;
 use self::profile::ProfileFile;
+pub(crate) use self::refusal::unreachable;
 use crate::exit::Failure;
 
 /// What every client command understands.

@@ -4,6 +4,7 @@ mod admin;
 mod client;
 mod exit;
 mod serve;
+mod smoke;
 
 use std::ffi::OsString;
 use std::io;
@@ -38,6 +39,8 @@ enum Command {
     Admin(admin::Command),
     /// Print all settings of the server as a markdown table
     Settings,
+    /// Check an installation: two people talk, and what must be refused is refused
+    Smoke(smoke::Arguments),
     #[command(flatten)]
     Client(client::Command),
     /// Print a script with which the shell completes commands and options
@@ -106,6 +109,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             print!("{}", serve::markdown());
             Ok(())
         }
+        Command::Smoke(arguments) => block_on(smoke::run(arguments)),
         Command::Client(command) => block_on(client::run(arguments.options, command)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "flaghoist", &mut io::stdout());

@@ -7,6 +7,7 @@ mod client;
 mod pods;
 mod server;
 mod services;
+mod smoke;
 mod stage;
 mod talk;
 mod terminal;
