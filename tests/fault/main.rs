@@ -1,4 +1,8 @@
-//! The fault test, one whole set of faults; `make fault-test MINUTES=…` makes more.
+//! Clusters that meet what happens to clusters: one whole set of faults (`make fault-test MINUTES=…` makes more), a database that is
+//! taken back, a release beside the one before it.
+
+mod point_in_time;
+mod versions;
 
 use std::time::Duration;
 
