@@ -130,6 +130,20 @@ async fn promises_2_3_6_and_12_hold_after_a_backup_that_was_made_under_load_is_p
 }
 
 #[tokio::test]
+async fn whoever_refreshed_a_token_after_the_backup_signs_in_again_and_nobody_else() {
+    let world = World::start().await;
+    let (mut alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+    let backup = world.backs_up().await;
+    alice.refreshes().await.expect("the session goes on");
+    world.restores(&backup).await;
+    bob.refreshes().await.expect("the store knows this token");
+    // It knows an earlier one than alice holds, so hers is none that it has given out and not seen again.
+    refused(alice.refreshes().await, Code::Unauthenticated, Reason::GrantInvalid);
+    alice = Person::signs_in(&world, &alice.handle).await;
+    alice.refreshes().await.expect("a new session");
+}
+
+#[tokio::test]
 async fn a_login_that_is_older_than_its_auth_is_believed_from_the_next_sign_in_on() {
     let world = World::start().await;
     let root = world.admin("root").await;

@@ -12,6 +12,7 @@ async fn promises_1_to_6_hold_while_the_release_before_runs_beside_this_version(
         return skip(test, &format!("{release} was not built; `make release-before` does that"));
     };
     let new = tokio::task::spawn_blocking(|| server_binary(Profile::Same)).await.expect("the server builds");
+    let _alone = super::alone().await;
     let seed = rand::random();
     println!("{release} beside {}, seed {seed}", new.display());
     match upgrade::run(upgrade::Plan { old, new: new.to_owned(), seed }).await {

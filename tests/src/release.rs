@@ -23,8 +23,13 @@ impl fmt::Display for Release {
 
 impl Release {
     /// The newest one; none while nothing was released.
+    ///
+    /// # Panics
+    /// Outside of the repository.
     pub fn newest() -> Option<Self> {
-        Self::newest_in(include_str!("../../CHANGELOG.md"))
+        let changelog = root().join("CHANGELOG.md");
+        let text = fs::read_to_string(&changelog).unwrap_or_else(|error| panic!("{}: {error}", changelog.display()));
+        Self::newest_in(&text)
     }
 
     fn newest_in(changelog: &str) -> Option<Self> {
