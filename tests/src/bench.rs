@@ -5,6 +5,7 @@
 //! is an open loop: a call has a time at which it is meant to go out, whatever the calls before it do, and its latency
 //! counts from there to the receiver's parse.
 
+mod crowd;
 mod end_to_end;
 mod floor;
 mod frames;
@@ -23,6 +24,7 @@ pub use floor::serve_echo;
 pub use report::Report;
 
 use crate::binary::Profile;
+use crate::cluster::{Pod, Service};
 use crate::person::Person;
 use crate::world::World;
 
@@ -33,6 +35,10 @@ pub enum Scenario {
     Sends(sends::Options),
     /// Messages at a steady rate from the intended send to the receiver's parse and the answered acknowledgement
     EndToEnd(end_to_end::Options),
+    /// Devices that come back to a long backlog at once, beside live deliveries
+    Reconnect(crowd::Reconnect),
+    /// One message to a large group that is online
+    Group(crowd::Group),
     /// Memory of the server for each open stream that has nothing to say
     IdleStreams(idle::Options),
     /// The answer to one caller who sends one message after the other
@@ -47,30 +53,52 @@ pub enum Scenario {
     Floor(floor::Options),
 }
 
-/// The server under load.
+/// What is put under load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A release build of the embedded server, started for this.
+    Server,
+    /// A cluster of release builds, started for this.
+    Cluster,
+    /// What runs already at `http://HOST:PORT`.
+    Elsewhere(String),
+}
+
+/// The server, or the cluster, under load.
 #[derive(Debug)]
 pub struct Target {
     world: World,
+    /// Where everything is taken, unless it is a cluster: then load goes to the pods themselves, and what stands between
+    /// them carries only what they say to one another.
     address: SocketAddr,
     own: bool,
 }
 
 impl Target {
-    /// Starts a release build of the server with cheap password hashes and no limits on how often one may call.
+    /// Starts what is to be started, with cheap password hashes and no limits on how often one may call.
     ///
     /// # Errors
-    /// The log of a server that does not come up.
-    pub async fn own() -> Result<Self, String> {
-        let world = own_world().try_start().await?;
+    /// The log of a server that does not come up, or what is wrong with an address.
+    pub async fn new(subject: &Subject) -> Result<Self, String> {
+        let builder = match subject {
+            Subject::Elsewhere(url) => return Self::running(url),
+            Subject::Server => own_world().embedded(),
+            Subject::Cluster => own_world().own_postgres().setting("FLAGHOIST_SEND_STORE_CONNECTIONS", 16),
+        };
+        let world = builder.try_start().await?;
         let address = world.grpc().ok_or("the server is gone")?;
-        Ok(Self { world, address, own: true })
+        Ok(Self { world, address, own: *subject == Subject::Server })
     }
 
-    /// A server that runs already, `http://HOST:PORT`.
-    ///
-    /// # Errors
-    /// When the address cannot be read or resolved.
-    pub fn running(url: &str) -> Result<Self, String> {
+    /// Where a service takes calls: connection `number` of several, which are spread over its pods.
+    fn place(&self, service: Service, number: usize) -> SocketAddr {
+        let Some(cluster) = self.world.cluster() else { return self.address };
+        let pods: Vec<SocketAddr> =
+            cluster.pods().iter().filter(|pod| pod.service() == service).map(Pod::public).collect();
+        pods[number % pods.len()]
+    }
+
+    fn running(url: &str) -> Result<Self, String> {
         let place = url.strip_prefix("http://").ok_or("the server's address is http://HOST:PORT")?;
         let mut addresses = place.trim_end_matches('/').to_socket_addrs().map_err(|error| format!("{url}: {error}"))?;
         let address = addresses.next().ok_or_else(|| format!("{url} has no address"))?;
@@ -82,9 +110,12 @@ impl Target {
         stream::iter(0..count).map(|_| self.world.person("bench")).buffered(16).collect().await
     }
 
-    /// What the server's process has used of the processor; `None` if it was not started here.
+    /// What the server's process, or those of all pods, have used of the processor; `None` if it was not started here.
     fn cpu_time(&self) -> Option<Duration> {
-        self.own.then(|| self.world.with_server(crate::Server::cpu_time))
+        match self.world.cluster() {
+            Some(cluster) => Some(cluster.pods().iter().map(Pod::cpu_time).sum()),
+            None => self.own.then(|| self.world.with_server(crate::Server::cpu_time)),
+        }
     }
 }
 
@@ -101,15 +132,14 @@ fn own_world() -> crate::WorldBuilder {
 ///
 /// # Errors
 /// Why it could not be measured.
-pub async fn run(scenario: Scenario, server: Option<&str>) -> Result<Report, String> {
+pub async fn run(scenario: Scenario, subject: &Subject) -> Result<Report, String> {
     raise_file_limit();
-    let target = async || match server {
-        Some(url) => Target::running(url),
-        None => Target::own().await,
-    };
+    let target = async || Target::new(subject).await;
     match scenario {
         Scenario::Sends(options) => sends::run(options, &target().await?).await,
         Scenario::EndToEnd(options) => end_to_end::run(options, &target().await?).await,
+        Scenario::Reconnect(options) => crowd::reconnect(options, &target().await?).await,
+        Scenario::Group(options) => crowd::group(options, &target().await?).await,
         Scenario::IdleStreams(options) => idle::run(options, &target().await?).await,
         Scenario::OneCaller(options) => small::one_caller(options, &target().await?).await,
         Scenario::Startup(options) => small::startup(options).await,

@@ -22,6 +22,10 @@ const STATEMENT_TIMEOUT: &str = "5000";
 /// because its caller went away.
 const RETURN_WITHIN: Duration = Duration::from_secs(6);
 
+/// How long a transaction may be silent, in milliseconds: what a frozen pod holds is free before the statements that wait for it
+/// give up.
+const SILENCE_TIMEOUT: &str = "4000";
+
 /// How long a start waits between two attempts at a database that is not there yet.
 const START_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -151,10 +155,8 @@ pub async fn open(
         .map_err(|source| OpenError::Migrate { place: place(&options), source })?;
     // An unclean end of this connection frees its lock all the same.
     let _closed = connection.close().await;
-    let serving = options.options([
-        ("statement_timeout", STATEMENT_TIMEOUT),
-        ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
-    ]);
+    let serving = options
+        .options([("statement_timeout", STATEMENT_TIMEOUT), ("idle_in_transaction_session_timeout", SILENCE_TIMEOUT)]);
     Ok(PgPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)

@@ -9,6 +9,7 @@ use flaghoist_proto::receiver::v1::{Heartbeat, Open, ReceiveRequest};
 use super::Target;
 use super::report::Report;
 use super::wire::{Connection, Method, frame};
+use crate::cluster::Service;
 
 /// How many streams and over how many connections.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,7 +42,7 @@ pub(super) async fn run(options: Options, target: &Target) -> Result<Report, Str
     let mut connection = None;
     for number in 0..options.count {
         if number % options.per_connection == 0 {
-            connection = Some(Connection::open(target.address).await?);
+            connection = Some(Connection::open(target.place(Service::Receiver, 0)).await?);
         }
         let connection = connection.as_mut().ok_or("no connection")?;
         let person = &people[number / options.devices];

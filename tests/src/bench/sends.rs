@@ -17,6 +17,7 @@ use super::Target;
 use super::frames::{Heard, Named, Wire};
 use super::report::{Latencies, Report, Usage};
 use super::wire::{Connection, Method, Template, text, unframe};
+use crate::cluster::Service;
 use crate::person::Person;
 
 /// How hard to press.
@@ -97,8 +98,14 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) async fn open(target: &Target, senders: Vec<Sender>, epoch_of_times: Instant) -> Result<Self, String> {
-        let mut wire = Wire::open(target.address).await?;
+    /// Connection `number` of those who send.
+    pub(super) async fn open(
+        target: &Target,
+        number: usize,
+        senders: Vec<Sender>,
+        epoch_of_times: Instant,
+    ) -> Result<Self, String> {
+        let mut wire = Wire::open(target.place(Service::Send, number)).await?;
         let name = |sender: Sender| {
             let named = sender.named(&mut wire);
             (sender, named)
@@ -183,14 +190,15 @@ impl Seen {
     }
 }
 
-/// Opens a device for each of the people, which acknowledge what they hear, chunk by chunk, for as long as the run lasts.
+/// Opens a device for each of the people over connection `number` of those who listen, which acknowledge what they hear, chunk by chunk, for as long as the run lasts.
 pub(super) async fn listen(
     target: &Target,
+    number: usize,
     people: Vec<&Person>,
     epoch_of_times: Instant,
     seen: Rc<RefCell<Seen>>,
 ) -> Result<impl Future<Output = ()> + use<>, String> {
-    let mut wire = Wire::open(target.address).await?;
+    let mut wire = Wire::open(target.place(Service::Receiver, number)).await?;
     let mut devices = HashMap::new();
     for person in people {
         let method = wire.named("/flaghoist.receiver.v1.ReceiverService/Receive", &person.token());
@@ -276,9 +284,9 @@ pub(super) async fn run(options: Options, target: &Target) -> Result<Report, Str
     let seen = Seen::new();
     let tasks = LocalSet::new();
     if options.online {
-        for chunk in pairs.chunks(options.senders) {
+        for (number, chunk) in pairs.chunks(options.senders).enumerate() {
             let people = chunk.iter().map(|(_, to, _)| to).collect();
-            tasks.spawn_local(listen(target, people, began, Rc::clone(&seen)).await?);
+            tasks.spawn_local(listen(target, number, people, began, Rc::clone(&seen)).await?);
         }
     }
 
@@ -287,7 +295,7 @@ pub(super) async fn run(options: Options, target: &Target) -> Result<Report, Str
     for (number, chunk) in pairs.chunks(options.senders).enumerate() {
         let senders =
             chunk.iter().map(|(from, _, conversation)| Sender::new(from, conversation, options.bytes)).collect();
-        let sending = Sending::open(target, senders, began).await?;
+        let sending = Sending::open(target, number, senders, began).await?;
         let first_id = first_id + ((number as u128) << 48);
         tasks.spawn_local(press(sending, options.in_flight, first_id, began, run.clone()));
     }
@@ -369,7 +377,7 @@ async fn press(mut sending: Sending, in_flight: usize, first_id: u128, began: In
 pub(super) async fn why_refused(target: &Target, pairs: &[(Person, Person, String)], error: String) -> String {
     let asked = async {
         let (from, _, conversation) = pairs.first().ok_or("there is no pair")?;
-        let mut connection = Connection::open(target.address).await?;
+        let mut connection = Connection::open(target.place(Service::Send, 0)).await?;
         Sender::new(from, conversation, 100).send(&mut connection, rand::random()).await
     };
     match asked.await {

@@ -12,6 +12,7 @@ use super::report::{Latencies, Report, Usage};
 use super::sends::{Sender, Sending, pairs};
 use super::wire::{Connection, Method, decode, frame};
 use super::{Target, floor, own_world};
+use crate::cluster::Service;
 use crate::person::cli_asks;
 
 /// How often one caller sends.
@@ -73,7 +74,7 @@ async fn one_after_the_other<const N: usize>(sending: &mut Sending, count: u64) 
 pub(super) async fn one_caller(options: OneCaller, target: &Target) -> Result<Report, String> {
     let pairs = pairs(target, 1).await;
     let senders = pairs.iter().map(|(from, _, conversation)| Sender::new(from, conversation, 100)).collect();
-    let mut sending = Sending::open(target, senders, Instant::now()).await?;
+    let mut sending = Sending::open(target, 0, senders, Instant::now()).await?;
     let [_warm] = one_after_the_other(&mut sending, 200).await?;
     let mut report = Report::new("one caller");
     let usage = Usage::begin(target);
@@ -109,8 +110,8 @@ pub(super) async fn refresh(options: Refresh, target: &Target) -> Result<Report,
     let failed: Rc<RefCell<Option<String>>> = Rc::default();
     let stopped = Rc::new(Cell::new(false));
     let tasks = LocalSet::new();
-    for chunk in people.chunks(options.sessions.div_ceil(options.connections).max(1)) {
-        let connection = Connection::open(target.address).await?;
+    for (number, chunk) in people.chunks(options.sessions.div_ceil(options.connections).max(1)).enumerate() {
+        let connection = Connection::open(target.place(Service::Auth, number)).await?;
         for person in chunk {
             let (mut connection, method) = (connection.clone(), method.clone());
             let (answered, failed, stopped) = (Rc::clone(&answered), Rc::clone(&failed), Rc::clone(&stopped));
@@ -159,11 +160,11 @@ pub(super) async fn history(options: History, target: &Target) -> Result<Report,
     let pairs = pairs(target, 2).await;
     let [(old_from, _, old), (new_from, _, new)] = &pairs[..] else { return Err("two pairs are needed".into()) };
     let began = Instant::now();
-    let mut filling = Sending::open(target, vec![Sender::new(old_from, old, 100)], began).await?;
+    let mut filling = Sending::open(target, 0, vec![Sender::new(old_from, old, 100)], began).await?;
     fill(&mut filling, options.events).await?;
     // By turns, so that both meet the same moments of the disk.
     let senders = vec![Sender::new(old_from, old, 100), Sender::new(new_from, new, 100)];
-    let mut sending = Sending::open(target, senders, began).await?;
+    let mut sending = Sending::open(target, 0, senders, began).await?;
     let [in_old, in_new] = one_after_the_other(&mut sending, 2 * options.sends).await?;
     let mut report = Report::new("history");
     report.figure("events before", options.events as f64, "in the long conversation");
@@ -174,7 +175,7 @@ pub(super) async fn history(options: History, target: &Target) -> Result<Report,
 }
 
 /// Sends until the conversation is long, many at once.
-async fn fill(sending: &mut Sending, count: u64) -> Result<(), String> {
+pub(super) async fn fill(sending: &mut Sending, count: u64) -> Result<(), String> {
     let run = u128::from(rand::random::<u64>()) << 64;
     let mut next = 0;
     while next < count || sending.under_way() > 0 {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use flaghoist_tests::bench::{self, Scenario};
+use flaghoist_tests::bench::{self, Scenario, Subject};
 
 /// Puts load on a server and says what it did. Without --server it builds and starts a release server itself.
 #[derive(Debug, Parser)]
@@ -13,6 +13,9 @@ struct Arguments {
     /// A server that runs already, `http://HOST:PORT` of its gRPC port
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
+    /// Starts a cluster instead: two pods of each service on PostgreSQL and NATS
+    #[arg(long, global = true, conflicts_with = "server")]
+    cluster: bool,
     /// Adds the figures to this file, one JSON object a line
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -30,7 +33,12 @@ enum What {
 }
 
 fn main() -> ExitCode {
-    let Arguments { server, json, what } = Arguments::parse();
+    let Arguments { server, cluster, json, what } = Arguments::parse();
+    let subject = match server {
+        Some(url) => Subject::Elsewhere(url),
+        None if cluster => Subject::Cluster,
+        None => Subject::Server,
+    };
     let outcome = match what {
         What::EchoServer => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -44,7 +52,7 @@ fn main() -> ExitCode {
             .enable_all()
             .build()
             .map_err(|error| error.to_string())
-            .and_then(|runtime| runtime.block_on(bench::run(scenario, server.as_deref()))),
+            .and_then(|runtime| runtime.block_on(bench::run(scenario, &subject))),
     };
     let written = outcome.and_then(|report| {
         print!("{report}");

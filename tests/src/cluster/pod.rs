@@ -172,6 +172,11 @@ impl Pod {
         self.process().as_ref().map(Process::resident_bytes).unwrap_or_default()
     }
 
+    /// What it has used of the processor.
+    pub fn cpu_time(&self) -> Duration {
+        self.process().as_ref().map(Process::cpu_time).unwrap_or_default()
+    }
+
     /// Kills it with SIGKILL.
     pub(crate) fn kill(&self) {
         if let Some(process) = self.process().take() {

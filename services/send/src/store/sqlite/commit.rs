@@ -1,17 +1,18 @@
 //! One batch: what it needs to know is gathered, it is decided, written in one transaction, and then shown to readers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::SystemTime;
 
-use flaghoist_runtime::names::ConversationId;
 use flaghoist_runtime::sqlite::transient;
 use flaghoist_runtime::time::millis;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Arguments as _, Connection as _};
 
+use super::fold::{Backlog, Unfolded, settle};
 use super::live::TailEvent;
 use super::rows::{LOG, MEMBERS, ROWS_MAX, hex, json, signed};
-use super::{SqliteStore, failed, fold};
+use super::{SqliteStore, failed};
 use crate::conversation::Role;
 use crate::error::Error;
 use crate::event::{Answer, Op};
@@ -25,16 +26,11 @@ pub(super) type RequestKey = [u8; 16];
 pub(super) struct Writer {
     next_log_no: i64,
     next_conversation_no: i64,
-    folded_through: i64,
     /// The time of the last batch: times do not run backwards in a log.
     now: i64,
     /// The requests that the indexes do not know yet.
     pub(super) requests: HashMap<RequestKey, Vec<i64>>,
-    /// The same in the order of the log, with the bytes that each holds in memory.
-    tail: VecDeque<(ConversationId, RequestKey, usize)>,
-    tail_bytes: usize,
-    /// How large batches are lately.
-    recent_events: usize,
+    backlog: Backlog,
 }
 
 pub(super) fn request_key(conversation_no: i64, hash: [u8; 8]) -> RequestKey {
@@ -48,26 +44,20 @@ impl Writer {
     /// Folds what is left from the process before.
     pub(super) async fn open(pool: &SqlitePool) -> Result<Self, sqlx::Error> {
         let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-        let (last_log_no, last_conversation_no, folded_through, now): (i64, i64, i64, i64) = sqlx::query_as(
+        settle(&mut transaction).await?;
+        let (last_log_no, last_conversation_no, now): (i64, i64, i64) = sqlx::query_as(
             "SELECT coalesce((SELECT max(no) FROM log), 0), coalesce((SELECT max(no) FROM conversations), 0),
-                 coalesce((SELECT value FROM meta WHERE key = 'folded_through'), 0),
                  coalesce((SELECT created_at FROM log ORDER BY no DESC LIMIT 1), 0)",
         )
         .fetch_one(&mut *transaction)
         .await?;
-        if last_log_no > folded_through {
-            fold::fold(&mut transaction, folded_through, last_log_no).await?;
-        }
         transaction.commit().await?;
         Ok(Self {
             next_log_no: last_log_no + 1,
             next_conversation_no: last_conversation_no + 1,
-            folded_through: last_log_no,
             now,
             requests: HashMap::new(),
-            tail: VecDeque::new(),
-            tail_bytes: 0,
-            recent_events: 0,
+            backlog: Backlog::default(),
         })
     }
 }
@@ -119,25 +109,26 @@ impl SqliteStore {
         {
             return Ok(plan.answers);
         }
-        let next = writer.next_log_no + signed(plan.events.len() as u64);
-        writer.recent_events = fold::recent(writer.recent_events, plan.events.len());
-        let fold_through = fold::due(writer.folded_through, next, writer.tail_bytes, writer.recent_events);
         let key = |new: &NewEvent| request_key(new.conversation_no, new.request_hash);
         let keys: Vec<RequestKey> = plan.events.iter().map(key).collect();
+        let fold_count = writer.backlog.due(now, plan.events.len());
 
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        write_log(&mut transaction, &plan.events, &keys, writer.next_log_no).await?;
-        self.write_rest(&mut transaction, &plan, now).await?;
-        if let Some(through) = fold_through {
-            fold::fold(&mut transaction, writer.folded_through, through).await?;
+        if fold_count == 0 && plan.events.len() <= ROWS_MAX && only_appends(&plan) {
+            // One statement is a transaction of its own, and two ways to SQLite's thread and back are saved.
+            write_log(&mut connection, &plan.events, &keys, writer.next_log_no).await?;
+        } else {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            write_log(&mut transaction, &plan.events, &keys, writer.next_log_no).await?;
+            self.write_rest(&mut transaction, &plan, now).await?;
+            writer.backlog.fold(&mut transaction, fold_count).await?;
+            transaction.commit().await?;
         }
-        transaction.commit().await?;
 
         if !plan.erasures.is_empty() {
             self.scrub.notify_one();
         }
         writer.now = now;
-        Ok(self.show(writer, plan, &keys, now, fold_through))
+        Ok(self.show(writer, plan, &keys, now, fold_count))
     }
 
     /// What a batch of messages does not need: conversations, members, edits, deletions.
@@ -245,14 +236,7 @@ impl SqliteStore {
     }
 
     /// Shows readers what was committed.
-    fn show(
-        &self,
-        writer: &mut Writer,
-        plan: Plan,
-        keys: &[RequestKey],
-        now: i64,
-        fold_through: Option<i64>,
-    ) -> Vec<Answer> {
+    fn show(&self, writer: &mut Writer, plan: Plan, keys: &[RequestKey], now: i64, fold_count: usize) -> Vec<Answer> {
         let first = writer.next_log_no;
         let mut shared = self.live.write();
         for (id, draft) in plan.drafts {
@@ -296,32 +280,47 @@ impl SqliteStore {
             recent.added.extend(written.added.iter().map(|person| (now, *person)));
             recent.removed.extend(written.removed.iter().map(|person| (now, *person)));
         }
-        for (event, key) in plan.events.iter().zip(keys) {
-            writer.requests.entry(*key).or_default().push(writer.next_log_no);
-            writer.next_log_no += 1;
-            let bytes = event.event.body.len();
-            writer.tail.push_back((event.event.conversation, *key, bytes));
-            writer.tail_bytes += bytes;
-            writer.next_conversation_no = writer.next_conversation_no.max(event.conversation_no + 1);
-        }
-        while writer.folded_through < fold_through.unwrap_or(0) {
-            writer.folded_through += 1;
-            let Some((id, key, bytes)) = writer.tail.pop_front() else { break };
-            if let std::collections::hash_map::Entry::Occupied(mut numbers) = writer.requests.entry(key) {
+        for row in writer.backlog.folded(fold_count) {
+            if let Entry::Occupied(mut numbers) = writer.requests.entry(row.key) {
                 // The oldest one comes first, as in the log.
                 numbers.get_mut().remove(0);
                 if numbers.get().is_empty() {
                     numbers.remove();
                 }
             }
-            writer.tail_bytes -= bytes;
-            if let Some(entry) = shared.conversations.get_mut(&id) {
+            if let Some(entry) = shared.conversations.get_mut(&row.conversation) {
                 entry.tail.pop_front();
             }
+        }
+        for (new, key) in plan.events.iter().zip(keys) {
+            let event = &new.event;
+            writer.requests.entry(*key).or_default().push(writer.next_log_no);
+            writer.backlog.push(Unfolded {
+                log_no: writer.next_log_no,
+                conversation: event.conversation,
+                conversation_no: new.conversation_no,
+                seq: event.seq,
+                message_no: event.message_no,
+                sent_no: new.sent_no,
+                sender: event.actor,
+                public: event.only_for.is_none(),
+                key: *key,
+                created_at: event.created_at,
+                bytes: event.body.len(),
+            });
+            writer.next_log_no += 1;
+            writer.next_conversation_no = writer.next_conversation_no.max(new.conversation_no + 1);
         }
         shared.shrink();
         plan.answers
     }
+}
+
+/// Whether a batch brings events and changes nothing else: then there is nothing for `write_rest`.
+fn only_appends(plan: &Plan) -> bool {
+    let unchanged =
+        |draft: &plan::Draft| !draft.created && !draft.changed && !draft.members.values().any(|(_, stored)| *stored);
+    plan.people.is_empty() && plan.edits.is_empty() && plan.erasures.is_empty() && plan.drafts.values().all(unchanged)
 }
 
 async fn write_log(
@@ -383,7 +382,8 @@ async fn write_erasures(connection: &mut SqliteConnection, plan: &Plan, now: i64
     Ok(())
 }
 
-fn bind<'t, T>(values: &mut sqlx::sqlite::SqliteArguments, value: T) -> Result<(), sqlx::Error>
+/// Adds a value to those of a statement.
+pub(super) fn bind<'t, T>(values: &mut sqlx::sqlite::SqliteArguments, value: T) -> Result<(), sqlx::Error>
 where
     T: sqlx::Encode<'t, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
 {

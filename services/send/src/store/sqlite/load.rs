@@ -287,6 +287,13 @@ impl super::live::Entry {
         self.tail.get(usize::try_from(seq.checked_sub(first)?).ok()?).map(|tail| tail.log_no)
     }
 
+    /// Where in the log those of the events from `low` to `high` lie that the indexes do not know yet.
+    pub(super) fn tail_from(&self, low: u64, high: u64) -> Vec<i64> {
+        let Some(first) = self.tail.front().map(|tail| tail.event.seq) else { return Vec::new() };
+        let at = |seq: u64| usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX).min(self.tail.len());
+        self.tail.range(at(low)..at(high + 1)).map(|tail| tail.log_no).collect()
+    }
+
     /// What lies before `seq`, if everything after it is in memory.
     fn tail_point(&self, person: UserId, sent_no: u64, seq: u64) -> Option<ReadPoint> {
         let first = &self.tail.front()?.event;

@@ -13,30 +13,23 @@ use super::SqliteStore;
 use super::live::{Entry, Look};
 use super::load;
 use super::rows::{self, json, select_events, signed};
-use crate::conversation::{Kind, Known, Member, View};
+use crate::conversation::{Head, Kind, Known, Member, View};
 use crate::event::{EventKind, Message};
 use crate::plan::{RECEIPT_MEMBERS_MAX, watermark};
 use crate::store::walk::{self, Rows};
 use crate::store::{Messages, Progress, Slice};
 
-/// What a reader took from memory.
-pub(super) struct Sight {
-    pub(super) view: View,
-    /// `seq` and row of the events that the indexes do not know yet.
-    tail: Vec<(u64, i64)>,
-}
-
-/// The log of one conversation.
+/// The log of one conversation, as far as its reader may see it.
 struct Log<'s> {
     store: &'s SqliteStore,
-    sight: &'s Sight,
+    head: &'s Head,
 }
 
 impl Rows for Log<'_> {
     type Error = sqlx::Error;
 
     async fn range(&self, low: u64, high: u64, limit: u64, newest_first: bool) -> Result<Vec<Message>, sqlx::Error> {
-        self.store.range(self.sight, low, high, limit, newest_first).await
+        self.store.range(self.head, low, high, limit, newest_first).await
     }
 }
 
@@ -74,25 +67,14 @@ impl SqliteStore {
         Ok(self.ask(id, |known, _| view_of(known, person)).await?.flatten())
     }
 
-    async fn sight(&self, person: UserId, id: ConversationId) -> Result<Option<Sight>, sqlx::Error> {
-        let sight = self.ask(id, |known, entry| {
-            let tail = entry.into_iter().flat_map(|entry| &entry.tail);
-            let view = view_of(known, person)?;
-            Some(Sight { view, tail: tail.map(|tail| (tail.event.seq, tail.log_no)).collect() })
-        });
-        Ok(sight.await?.flatten())
-    }
-
     pub(super) async fn read_message(
         &self,
         person: UserId,
         id: ConversationId,
         seq: u64,
     ) -> Result<Option<Message>, sqlx::Error> {
-        let Some(sight) = self.sight(person, id).await?.filter(|sight| sight.view.member.sees(seq)) else {
-            return Ok(None);
-        };
-        let found = self.range(&sight, seq, seq, 1, false).await?;
+        let Some(view) = self.view(person, id).await?.filter(|view| view.member.sees(seq)) else { return Ok(None) };
+        let found = self.range(&view.head, seq, seq, 1, false).await?;
         Ok(found.into_iter().find(|message| message.event.kind == EventKind::MessageCreated))
     }
 
@@ -104,9 +86,9 @@ impl SqliteStore {
         oldest_first: bool,
         limit: usize,
     ) -> Result<Option<Messages>, sqlx::Error> {
-        let Some(sight) = self.sight(person, id).await? else { return Ok(None) };
-        let log = Log { store: self, sight: &sight };
-        walk::messages(&log, &sight.view, from, oldest_first, limit).await.map(Some)
+        let Some(view) = self.view(person, id).await? else { return Ok(None) };
+        let log = Log { store: self, head: &view.head };
+        walk::messages(&log, &view, from, oldest_first, limit).await.map(Some)
     }
 
     pub(super) async fn read_events(
@@ -117,9 +99,9 @@ impl SqliteStore {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Option<Slice>, sqlx::Error> {
-        let Some(sight) = self.sight(person, id).await? else { return Ok(None) };
-        let log = Log { store: self, sight: &sight };
-        walk::events(&log, &sight.view, person, after_seq, limit, bytes_max).await.map(Some)
+        let Some(view) = self.view(person, id).await? else { return Ok(None) };
+        let log = Log { store: self, head: &view.head };
+        walk::events(&log, &view, person, after_seq, limit, bytes_max).await.map(Some)
     }
 
     pub(super) async fn read_progress(
@@ -166,10 +148,11 @@ impl SqliteStore {
         Ok(listed.await?.unwrap_or_default())
     }
 
-    /// The events from `low` to `high`, at most `limit` of them, in the order asked for; messages with their newest edit.
+    /// The events from `low` to `high`, which are in the log, at most `limit` of them, in the order asked for; messages with their
+    /// newest edit.
     async fn range(
         &self,
-        sight: &Sight,
+        head: &Head,
         low: u64,
         high: u64,
         limit: u64,
@@ -183,30 +166,35 @@ impl SqliteStore {
             "places p CROSS JOIN log l ON l.no = p.log_no LEFT JOIN log e ON e.no = l.edit_no
              WHERE p.conversation_no = ?1 AND p.seq BETWEEN ?2 AND ?3 ORDER BY p.seq DESC LIMIT ?4"
         );
-        let (id, no) = (sight.view.head.id, sight.view.head.no);
-        let in_range = sight.tail.iter().filter(|(seq, _)| (low..=high).contains(seq)).map(|(_, log_no)| *log_no);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        // The tail follows the folded part.
-        let folded_high = sight.tail.first().map_or(high, |(first, _)| high.min(first - 1));
-        let mut events = Vec::new();
+        if low > high {
+            return Ok(Vec::new());
+        }
+        // No more than that is wanted, from either end.
+        let high = if newest_first { high } else { high.min(low.saturating_add(limit.saturating_sub(1))) };
+        let low = if newest_first { low.max((high + 1).saturating_sub(limit)) } else { low };
+        let mut tail = match self.live.look(head.id, |entry| entry.tail_from(low, high)) {
+            Look::Found(tail) => tail,
+            Look::Absent { .. } => Vec::new(),
+        };
         if newest_first {
-            let tail: Vec<i64> = in_range.rev().take(limit).collect();
-            events = self.rows(id, &tail).await?;
+            tail.reverse();
         }
-        if low <= folded_high && events.len() < limit {
-            let missing = signed((limit - events.len()) as u64);
-            let query = sqlx::query(if newest_first { DOWN } else { UP });
-            let query = query.bind(no).bind(signed(low)).bind(signed(folded_high)).bind(missing);
-            for row in query.fetch_all(&self.database.readers).await? {
-                events.push(rows::message(&row, id)?);
-            }
+        let mut events = self.rows(head.id, &tail).await?;
+        let missing = (high - low + 1) - events.len() as u64;
+        if missing == 0 {
+            return Ok(events);
         }
-        if !newest_first && events.len() < limit {
-            let in_range = sight.tail.iter().filter(|(seq, _)| (low..=high).contains(seq)).map(|(_, log_no)| *log_no);
-            let tail: Vec<i64> = in_range.take(limit - events.len()).collect();
-            events.extend(self.rows(id, &tail).await?);
+        // The tail follows the folded part.
+        let query = sqlx::query(if newest_first { DOWN } else { UP }).bind(head.no).bind(signed(low));
+        let query = query.bind(signed(high - tail.len() as u64)).bind(signed(missing));
+        let rows = query.fetch_all(&self.database.readers).await?;
+        let folded = rows.iter().map(|row| rows::message(row, head.id)).collect::<Result<Vec<_>, _>>()?;
+        if newest_first {
+            events.extend(folded);
+            Ok(events)
+        } else {
+            Ok(folded.into_iter().chain(events).collect())
         }
-        Ok(events)
     }
 
     /// Rows of the log, in the order of `numbers`.

