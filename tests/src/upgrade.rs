@@ -1,6 +1,7 @@
-//! The upgrade test: a cluster of one version is brought to another one, a pod at a time, while people talk. For a while both
-//! versions run side by side on one database and call one another, and promises 1 to 6 are checked over everything that was
-//! answered, as in the crash test. Before it goes on, one half goes back once: an operator may change their mind.
+//! The upgrade test: a cluster of one version is brought to another one, a pod at a time, while people talk.
+//!
+//! For a while both versions run side by side on one database and call one another, and promises 1 to 6 are checked over everything
+//! that was answered, as in the crash test. Before it goes on, one half goes back once: an operator may change their mind.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

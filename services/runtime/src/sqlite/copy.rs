@@ -38,8 +38,9 @@ pub enum CopyError {
     },
 }
 
-/// Copies the store in the file at `from` into a new file at `to`: all that was committed when it began, and nothing that came later.
-/// The copy is on disk when this answers. Whoever writes to the store meanwhile is not held up.
+/// Copies the store in the file at `from` into a new file at `to`, as it is at this moment.
+///
+/// All that was committed when it began is in it, and nothing that came later. The copy is on disk when this answers. Whoever writes to the store meanwhile is not held up.
 pub async fn copy(from: &Path, to: &Path) -> Result<(), CopyError> {
     let name = to.to_str().ok_or_else(|| CopyError::Name { to: to.to_owned() })?;
     let options = SqliteConnectOptions::new().filename(from).busy_timeout(BUSY_TIMEOUT);
