@@ -19,7 +19,7 @@ BUF := $(or $(shell command -v buf),$(TOOLS)/node_modules/.bin/buf)
 RELEASE := $(shell git tag --list 'v*' --sort=-v:refname 2>/dev/null | head -n 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt proto bench chart mesh crash-test test-clients fault-test fuzz citus-plan
+.PHONY: help run test lint fmt proto bench chart mesh crash-test test-clients fault-test fuzz citus-plan release-before
 
 help: # lists the verbs
 	@sed -n 's/^\([a-z-]*\):.* # /\1\t/p' $(MAKEFILE_LIST) | grep -v '^help' | expand -t 14
@@ -30,6 +30,7 @@ run: # builds and starts the server in ./data; ARGS="--data DIR …" for more
 test: # every test, against real servers on free ports; end to end against one process and against a cluster
 	@tests/backends/install
 	@tests/mesh/install || echo "tests/mesh leaves out what needs these" >&2
+	@if [ -n "$$CI" ]; then $(MAKE) --no-print-directory release-before; fi
 	cargo test --workspace
 	@if tests/backends/install --check; then \
 		set -x; FLAGHOIST_TEST_WORLD=cluster cargo test --package flaghoist-tests --test e2e; \
@@ -97,6 +98,9 @@ fault-test: # kills, freezes and cuts off parts of a cluster for MINUTES=5 and c
 mesh: # writes the table of methods that the mesh configuration is made from: istio/files/methods.yaml
 	cargo run --quiet --package flaghoist-tests --bin mesh > istio/files/methods.new
 	mv istio/files/methods.new istio/files/methods.yaml
+
+release-before: # builds the newest release beside this version, once, for the test that runs both in one cluster
+	cargo run --package flaghoist-tests --bin build_release
 
 image: # the image of all services, flaghoist:local; ARGS="--build-arg BUILD_IMAGE=…" where no public registry is reached
 	docker build --tag flaghoist:local $(ARGS) .

@@ -17,6 +17,7 @@ mod oauth;
 mod order;
 mod others;
 mod repetition;
+mod restore;
 mod revocation;
 mod stopping;
 mod streams;

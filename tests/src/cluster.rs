@@ -7,7 +7,7 @@ mod pod;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -152,6 +152,14 @@ impl Cluster {
             pod.begin()?;
         }
         self.until_ready()
+    }
+
+    /// Stops one pod in order, and starts it again from another binary.
+    pub(crate) fn replace(&self, place: usize, program: &Path) -> Result<(), String> {
+        let pod = &self.pods[place];
+        pod.stop_in_order()?;
+        pod.run_from_now_on(program);
+        self.start_missing()
     }
 
     /// Kills all pods with SIGKILL.

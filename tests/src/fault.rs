@@ -18,6 +18,7 @@ use crate::crash::{Book, Totals};
 use crate::world::World;
 use kind::Effect;
 pub use kind::Fault;
+pub(crate) use kind::SETTLED;
 
 /// How long people talk before a fault and after it.
 const BEFORE: Duration = Duration::from_millis(700);

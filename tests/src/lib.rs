@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod backup;
 mod binary;
 mod calls;
 mod check;
@@ -17,10 +18,13 @@ pub mod forge;
 pub mod fuzz;
 pub mod http1;
 pub mod mesh;
+pub mod release;
 pub mod syscalls;
+pub mod upgrade;
 
 pub use flaghoist_backends::{Exit, left_out as skip};
 
+pub use backup::Backup;
 pub use binary::{Profile, server_binary};
 pub use calls::{Authorized, Bearer, Calls};
 pub use check::{reason, refused, retry_after, violations};

@@ -82,6 +82,19 @@ impl Feed {
     /// Sends what is new. When it answers, everything that was committed before has been sent.
     pub(crate) async fn publish(&self) -> Result<(), StoreError> {
         let mut sent = self.sent.lock().await;
+        self.read(&mut sent).await
+    }
+
+    /// The same for what was committed before `moment`. Callers that wait here together share one look into the store.
+    pub(crate) async fn publish_until(&self, moment: Instant) -> Result<(), StoreError> {
+        let mut sent = self.sent.lock().await;
+        if *self.sent_until.read() >= moment {
+            return Ok(());
+        }
+        self.read(&mut sent).await
+    }
+
+    async fn read(&self, sent: &mut i64) -> Result<(), StoreError> {
         loop {
             let asked_at = Instant::now();
             let page = self.store.revocations(Moment(i64::MIN), *sent, PAGE);

@@ -6,6 +6,7 @@ use flaghoist_runtime::batch::Batcher;
 use flaghoist_runtime::names::{SessionId, UserId};
 use flaghoist_runtime::token::{RevocationTarget, TokenError};
 use flaghoist_runtime::{Caller, Verifier, fault};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::access_token::Claims;
@@ -247,13 +248,17 @@ impl Issuer {
         Ok(())
     }
 
-    /// Says what a token is worth; nothing if it is worth nothing. A refresh token is shown to its own client only.
+    /// Says what a token is worth now, by whatever was revoked on any pod before the call; nothing if it is worth nothing. A
+    /// refresh token is shown to its own client only.
     pub(crate) async fn inspect(&self, client: &Client, token: &str) -> Result<Option<Inspected>, Error> {
         if !client.confidential() {
             return Err(Error::ClientInvalid);
         }
         let Some(token) = self.refresh_keys.read(token) else {
-            return Ok(self.caller(token)?.map(Inspected::Access));
+            let Some(caller) = self.caller(token)? else { return Ok(None) };
+            // Whoever asks here wants to know what holds now, also by what another pod revoked a moment ago.
+            self.feed.publish_until(Instant::now()).await?;
+            return Ok((!self.verifier.revoked(&caller)).then_some(Inspected::Access(caller)));
         };
         let session = self.store.session(token.session()).await?;
         let lifetimes = self.settings.lifetimes();

@@ -1,6 +1,8 @@
 //! `flaghoist admin`: what is done beside the server, by whoever may write to its data folder or knows the way into its databases.
 //! Where a store is, the services' own settings say (`FLAGHOIST_LOGIN_STORE` and so on).
 
+mod backup;
+
 use std::path::{Path, PathBuf};
 
 use flaghoist_runtime::{Place, StoreAddress, fault};
@@ -23,6 +25,20 @@ Examples:
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
+    /// Copy the stores in a data folder into a new folder, each as it is at one moment; the server may be running
+    #[command(after_help = "\
+Examples:
+  flaghoist admin backup /backups/2026-11-25 --data /var/lib/flaghoist
+
+To restore: stop the server, put a copy of the backup in the place of its data folder, say
+`flaghoist admin restored`, start it. Stores in PostgreSQL are copied by its own tools.")]
+    Backup {
+        /// The folder to make; there must be none of that name
+        folder: PathBuf,
+        /// The server's data folder [default: `$FLAGHOIST_SERVE_DATA`, else ./data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
     /// Say that the store of `send` was restored from a backup, so that devices start from what it holds; no server may be
     /// running on it
     #[command(after_help = "\
@@ -40,6 +56,7 @@ Examples:
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Grant { handle, data } => grant(&handle, data_folder(data)).await,
+        Command::Backup { folder, data } => backup::make(&folder, &data_folder(data)).await,
         Command::Restored { data } => restored(data_folder(data)).await,
     }
 }

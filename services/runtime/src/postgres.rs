@@ -18,6 +18,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one statement may take, and a transaction that does nothing may hold its locks: a frozen pod then holds up nobody.
 const STATEMENT_TIMEOUT: &str = "5000";
 
+/// How long a connection may take to answer when it comes back to the pool: longer than a statement, which may still be running
+/// because its caller went away.
+const RETURN_WITHIN: Duration = Duration::from_secs(6);
+
 /// How long a transaction may be silent, in milliseconds: what a frozen pod holds is free before the statements that wait for it
 /// give up.
 const SILENCE_TIMEOUT: &str = "4000";
@@ -157,7 +161,23 @@ pub async fn open(
         .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
+        .after_release(|connection, _| Box::pin(answers(connection)))
         .connect_lazy_with(serving))
+}
+
+/// Whether a connection that comes back to the pool answers. The pool asks it too, but waits without a limit: where a network went
+/// silent without a word, a connection whose caller had given up would hold its place until the system gives it up, a quarter of an
+/// hour later. An error makes the pool drop it without a farewell.
+async fn answers(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    match tokio::time::timeout(RETURN_WITHIN, connection.ping()).await {
+        Ok(answered) => answered.map(|()| true),
+        Err(_late) => Err(silent()),
+    }
+}
+
+/// The error of a server that is not heard of.
+pub fn silent() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server is not heard of"))
 }
 
 async fn first_connection(options: &PgConnectOptions) -> Result<PgConnection, OpenError> {

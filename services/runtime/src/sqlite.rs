@@ -13,6 +13,10 @@ use sqlx::sqlite::{
 
 use crate::fault::{Fault, log_chain};
 
+mod copy;
+
+pub use copy::{CopyError, copy};
+
 /// How many connections read.
 const READERS: u32 = 4;
 

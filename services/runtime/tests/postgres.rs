@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flaghoist_backends::{Postgres, Stop};
+use flaghoist_backends::{Link, Postgres, Stop};
 use flaghoist_runtime::postgres::{self, OpenError};
 use flaghoist_runtime::settings::{Reader, Setting};
 use flaghoist_runtime::{Readiness, StoreAddress};
@@ -120,6 +120,32 @@ async fn a_wrong_password_is_refused_at_once_and_a_server_that_is_away_is_waited
     assert_eq!(readiness.waiting_for(), ["notes: PostgreSQL"]);
     server.start_again().await;
     readiness.ready().await;
+}
+
+#[tokio::test]
+async fn a_network_that_goes_silent_keeps_no_place_of_the_pool() {
+    let Some(server) = Postgres::shared().await else { return };
+    let url = server.database().await;
+    let link = Link::new(([127, 0, 0, 1], server.port()).into());
+    let through = address(&url).host("127.0.0.1").port(link.address().port());
+    let pool = postgres::open(&through, "notes", 2, &schema(1)).await.expect("the network is there");
+    let ask = async || {
+        let asking = sqlx::query("SELECT 1").execute(&pool);
+        tokio::time::timeout(Duration::from_millis(300), asking).await.is_ok_and(|answer| answer.is_ok())
+    };
+    let (one, other) = tokio::join!(ask(), ask());
+    assert!(one && other && pool.size() == 2);
+    link.cut();
+    // Two callers who give up: what becomes of their connections nobody is told.
+    let (one, other) = tokio::join!(ask(), ask());
+    assert!(!one && !other);
+    let began = tokio::time::Instant::now();
+    while pool.size() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "{} places are still taken", pool.size());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    link.mend();
+    assert!(ask().await, "a new connection is made at once");
 }
 
 #[test]

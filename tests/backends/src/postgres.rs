@@ -1,5 +1,7 @@
 //! A PostgreSQL cluster of the test's own, and fresh databases in it.
 
+mod recovery;
+
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -131,6 +133,27 @@ impl Postgres {
         command.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]);
         command.arg(url).args(["--command", text]);
         blocking(move || answer(command)).await
+    }
+
+    /// Writes what is in a database to a file, by `pg_dump`. What a crash of the server would lose is left out.
+    pub async fn dump(&self, url: &str, to: &Path) {
+        let mut command = Command::new(self.cluster.programs.join("pg_dump"));
+        command.args(["--format=custom", "--no-unlogged-table-data", "--file"]).arg(to).arg(url);
+        blocking(move || answer(command)).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Puts what [`Postgres::dump`] has written into an empty database, by `pg_restore`.
+    pub async fn restore(&self, url: &str, from: &Path) {
+        let mut command = Command::new(self.cluster.programs.join("pg_restore"));
+        command.args(["--no-owner", "--exit-on-error", "--dbname", url]).arg(from);
+        blocking(move || answer(command)).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Drops a database and makes an empty one of the same name.
+    pub async fn renew_database(&self, url: &str) {
+        let (name, admin) = (url.rsplit('/').next().unwrap_or_default(), self.superuser_url("postgres"));
+        self.sql(&admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        self.sql(&admin, &format!("CREATE DATABASE {name} OWNER {ROLE}")).await;
     }
 
     /// Stops the server; [`Postgres::start_again`] begins again on the same port and data.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +15,9 @@ use crate::binary::only_what_the_test_says;
 
 /// How long a pod may take until it is ready: a debug build, several at once.
 const READY_MAX: Duration = Duration::from_secs(60);
+
+/// How long a pod may take to stop.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// The ports of a pod, the same in every one: each has an address of its own.
 pub(crate) const PUBLIC: u16 = 9000;
@@ -42,7 +45,8 @@ pub struct Pod {
     service: Service,
     number: u8,
     address: Ipv4Addr,
-    program: PathBuf,
+    /// Another one after an upgrade.
+    program: Mutex<PathBuf>,
     settings: Vec<(String, String)>,
     /// A world that all tests share is never dropped: its folder is removed with its pods.
     ending: Ending,
@@ -95,6 +99,7 @@ impl Pod {
         settings: Vec<(String, String)>,
         ending: Ending,
     ) -> Self {
+        let program = Mutex::new(program);
         Self { service, number, address, program, settings, ending, process: Mutex::new(None) }
     }
 
@@ -123,12 +128,17 @@ impl Pod {
     /// # Errors
     /// When the program cannot be run.
     pub(crate) fn begin(&self) -> Result<(), String> {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(&*self.program.lock().unwrap_or_else(PoisonError::into_inner));
         only_what_the_test_says(&mut command);
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.args(["service", self.service.name()]);
         *self.process() = Some(Process::start(command, &self.ending)?);
         Ok(())
+    }
+
+    /// Has it run another binary from its next start on.
+    pub(crate) fn run_from_now_on(&self, program: &Path) {
+        *self.program.lock().unwrap_or_else(PoisonError::into_inner) = program.to_owned();
     }
 
     /// Waits until it is ready.
@@ -195,6 +205,18 @@ impl Pod {
         match self.process().as_ref() {
             Some(process) => process.wait(limit),
             None => Some(Exit::Code(0)),
+        }
+    }
+
+    /// Promise 13: told to stop, it is gone within its grace period.
+    ///
+    /// # Errors
+    /// How it ended instead.
+    pub(crate) fn stop_in_order(&self) -> Result<(), String> {
+        self.signal(Signal::TERM);
+        match self.wait(GRACE) {
+            Some(Exit::Code(0)) => Ok(()),
+            other => Err(format!("promise 13: {self} was told to stop and ended with {other:?} within {GRACE:?}")),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flaghoist_backends::{Exit, Stop};
+use flaghoist_backends::Stop;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
@@ -12,12 +12,9 @@ use crate::world::World;
 /// How long a pod is frozen, as the issue has it: longer than any timeout between the services.
 const FROZEN: Duration = Duration::from_secs(10);
 
-/// How long a pod may take to stop.
-const GRACE: Duration = Duration::from_secs(30);
-
 /// How long a pod is ready before the next one is stopped: what Envoy thought of it while it was away is forgotten then, as a
 /// deployment's `minReadySeconds` sees to it in Kubernetes.
-const SETTLED: Duration = Duration::from_millis(2_500);
+pub(crate) const SETTLED: Duration = Duration::from_millis(2_500);
 
 /// A fault that a cluster meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -175,14 +172,5 @@ async fn start_missing(world: &World) -> Result<(), String> {
 
 /// Promise 13: told to stop, a pod is gone within its grace period.
 async fn stop_in_order(world: &World, place: usize) -> Result<(), String> {
-    world
-        .blocking(move |world| {
-            let pod = &pods(&world)[place];
-            pod.signal(rustix::process::Signal::TERM);
-            match pod.wait(GRACE) {
-                Some(Exit::Code(0)) => Ok(()),
-                other => Err(format!("promise 13: {pod} was told to stop and ended with {other:?} within {GRACE:?}")),
-            }
-        })
-        .await
+    world.blocking(move |world| pods(&world)[place].stop_in_order()).await
 }

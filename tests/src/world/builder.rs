@@ -35,6 +35,7 @@ pub struct WorldBuilder {
     pub(super) cleared_at_end: bool,
     kind: Kind,
     own_postgres: bool,
+    program: Option<PathBuf>,
 }
 
 /// What runs.
@@ -73,6 +74,7 @@ impl WorldBuilder {
             cleared_at_end: false,
             kind: chosen(),
             own_postgres: false,
+            program: None,
         }
     }
 
@@ -145,6 +147,13 @@ impl WorldBuilder {
         self.cluster()
     }
 
+    /// A cluster of another binary, such as a release that was built earlier.
+    #[must_use]
+    pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = Some(program.into());
+        self.cluster()
+    }
+
     /// Starts the world; panics with its log if it does not come up.
     pub async fn start(self) -> World {
         self.try_start().await.unwrap_or_else(|error| panic!("{error}"))
@@ -173,14 +182,15 @@ impl WorldBuilder {
     /// The log of what does not come up.
     pub async fn start_cluster(self) -> Result<Option<World>, String> {
         assert!(self.data.is_none() && self.wrapper.is_empty() && self.arguments.is_empty(), "not for a cluster");
-        let profile = self.profile;
-        let program = tokio::task::spawn_blocking(move || server_binary(profile)).await.expect("the server builds");
-        let plan = Plan {
-            program: program.to_owned(),
-            settings: self.settings.clone(),
-            own_postgres: self.own_postgres,
-            issuer: ISSUER,
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => {
+                let profile = self.profile;
+                let built = tokio::task::spawn_blocking(move || server_binary(profile)).await;
+                built.expect("the server builds").to_owned()
+            }
         };
+        let plan = Plan { program, settings: self.settings.clone(), own_postgres: self.own_postgres, issuer: ISSUER };
         let Some(cluster) = Cluster::start(plan).await? else { return Ok(None) };
         Ok(Some(self.world(Shape::Cluster(Box::new(cluster)), PathBuf::new(), None)))
     }

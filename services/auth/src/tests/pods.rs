@@ -214,6 +214,32 @@ async fn promise_10_what_one_pod_revokes_every_pods_watchers_hear_in_time_in_one
     assert_eq!(orders.swap_remove(0).into_iter().collect::<BTreeSet<_>>(), made);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_pod_revoked_no_pod_calls_active_any_more() {
+    let Some(site) = Site::new().await else { return };
+    let [one, other] = site.pods().await;
+    let secret = one.confidential("bot", &["chat.read"]).await;
+    let bot = || credentials("bot", &secret);
+    for _ in 0..10 {
+        let (_, session) = one.sign_in(somebody()).await;
+        let (_, single) = one.sign_in(somebody()).await;
+        let own = one.client_token(bot(), "").await.unwrap();
+        for token in [&session.access_token, &single.access_token, &own.access_token] {
+            assert!(other.introspect(bot(), token).await.unwrap().active);
+        }
+        // A session, one token of a session that goes on, and one that has no session.
+        one.revoke(cli(), &session.refresh_token).await.unwrap();
+        one.revoke(cli(), &single.access_token).await.unwrap();
+        one.revoke(bot(), &own.access_token).await.unwrap();
+        let asked = [&session.access_token, &single.access_token, &own.access_token];
+        let answers = futures_util::future::join_all(asked.map(|token| other.introspect(bot(), token))).await;
+        for answer in answers {
+            assert_eq!(answer.unwrap(), IntrospectTokenResponse::default());
+        }
+        assert!(other.introspect(bot(), &single.refresh_token).await.is_ok());
+    }
+}
+
 #[tokio::test]
 async fn a_client_is_known_and_unknown_to_every_pod_at_once() {
     let Some(site) = Site::new().await else { return };
@@ -305,6 +331,7 @@ async fn a_pod_without_its_database_says_so_and_goes_on_when_it_is_back() {
     eventually("ready", Duration::from_secs(10), async || readiness.is_ready()).await;
     let user = somebody();
     let (_, mut answered) = pod.sign_in(user).await;
+    let secret = pod.confidential("bot", &["chat.read"]).await;
     let mut watch =
         pod.verification().watch_revocations(WatchRevocationsRequest::default()).await.unwrap().into_inner();
     site.postgres.stop(Stop::Immediate).await;
@@ -316,6 +343,8 @@ async fn a_pod_without_its_database_says_so_and_goes_on_when_it_is_back() {
     assert_eq!(next(&mut watch).await.unwrap_err().code(), Code::Unavailable);
     let again = pod.verification().watch_revocations(WatchRevocationsRequest::default()).await;
     assert_eq!(again.map(|_| ()).unwrap_err().code(), Code::Unavailable);
+    let inspected = pod.introspect(credentials("bot", &secret), &answered.access_token).await;
+    assert_eq!(inspected.unwrap_err().code(), Code::Unavailable, "nobody knows what was revoked meanwhile");
     eventually("not ready", Duration::from_secs(15), async || readiness.waiting_for() == ["auth: PostgreSQL"]).await;
     assert!(pod.issuer.keyring.published().is_some(), "the keys are good for longer ({:?})", stopped_at.elapsed());
 

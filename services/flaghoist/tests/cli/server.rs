@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use rustix::process::Signal;
 
@@ -116,4 +117,45 @@ fn the_first_admin_is_made_on_the_servers_machine() {
         flaghoist().args(["admin", "grant", "a", "--data", "/no/such"]).output().unwrap().status.code(),
         Some(65)
     );
+}
+
+#[test]
+fn a_backup_is_made_beside_the_server_and_in_the_place_of_nothing() {
+    let stage = Stage::new(&[]);
+    stage.registers("alice");
+    let (to, other) = (stage.folder.path().join("backup"), stage.folder.path().join("other"));
+    let backup = |to: &Path, stores: &[(&str, &str)]| {
+        let mut command = flaghoist();
+        command.args(["admin", "backup"]).arg(to).arg("--data").arg(stage.data()).envs(stores.iter().copied());
+        command.output().unwrap()
+    };
+    let made = backup(&to, &[]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let names = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        let mut names = Vec::new();
+        for entry in entries {
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{entry:?} is for its owner alone");
+            names.push(entry.file_name().into_string().unwrap());
+        }
+        names.sort();
+        names
+    };
+    assert_eq!(names(&to), ["auth.db", "login.db", "receiver.db", "secret.key", "send.db"]);
+    assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o700);
+    let again = backup(&to, &[]);
+    assert_eq!(again.status.code(), Some(73));
+    assert!(stderr(&again).contains("there already"), "{}", stderr(&again));
+
+    // An attempt that was killed is in nobody's way, and what is elsewhere is told of.
+    std::fs::create_dir(stage.folder.path().join("other.partial")).unwrap();
+    std::fs::write(stage.folder.path().join("other.partial/send.db"), "half").unwrap();
+    let made = backup(&other, &[("FLAGHOIST_SEND_STORE", "postgres://send@nowhere/send")]);
+    assert!(made.status.success() && stderr(&made).contains("send is in PostgreSQL"), "{}", stderr(&made));
+    assert_eq!(names(&other), ["auth.db", "login.db", "receiver.db", "secret.key"]);
+    let empty = flaghoist().args(["admin", "backup", "x", "--data"]).arg(stage.folder.path()).output().unwrap();
+    assert_eq!(empty.status.code(), Some(65));
+    assert!(stderr(&empty).contains("no store"), "{}", stderr(&empty));
+    let nowhere = backup(&stage.folder.path().join("no/such/folder"), &[]);
+    assert!(nowhere.status.success(), "folders above it are made: {}", stderr(&nowhere));
 }

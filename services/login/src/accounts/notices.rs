@@ -77,7 +77,7 @@ impl Teller {
 
     /// Tells a state as it is when it is told, and looks afterwards whether it still is so: whoever was frozen while telling has
     /// lost the lane, and another has told a newer one meanwhile.
-    async fn tell_state(&self, lane: &mut Lane, user: UserId) -> Result<(), Error> {
+    pub(super) async fn tell_state(&self, lane: &mut Lane, user: UserId) -> Result<(), Error> {
         let mut told = None;
         for _ in 0..STATES_MAX {
             let Some(current) = self.store.credentials_of(user).await? else { return Ok(()) };

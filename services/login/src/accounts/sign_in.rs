@@ -67,6 +67,10 @@ impl Accounts {
         if current.untold {
             self.teller.tell_within(lane, user).await?;
             current = self.current(user).await?;
+        } else if current.account.admin {
+            // If the issuer believes otherwise it leaves the scope out without a word, so what it believes of an admin is set right
+            // whenever they sign in.
+            self.teller.tell_state(lane, user).await?;
         }
         if !unchanged(&current) {
             return Err(Error::CredentialsInvalid);

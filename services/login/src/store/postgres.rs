@@ -31,6 +31,9 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
 /// How often a transaction that was in another's way is made again.
 const REPEATS_MAX: u32 = 5;
 
+/// How long an answer may take in all. The server ends a statement sooner; this is for a server that is not heard of.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
 /// The store in a PostgreSQL database.
 #[derive(Clone, Debug)]
 pub(crate) struct PostgresStore {
@@ -39,15 +42,18 @@ pub(crate) struct PostgresStore {
 
 /// Does a transaction again that was undone because it was in another's way.
 macro_rules! settled {
-    ($transaction:expr) => {{
-        let mut repeats = 0;
-        loop {
-            match $transaction.await {
-                Err(error) if postgres::conflicted(&error) && repeats < REPEATS_MAX => repeats += 1,
-                outcome => break outcome.map_err(failed),
+    ($transaction:expr) => {
+        in_time(async {
+            let mut repeats = 0;
+            loop {
+                match $transaction.await {
+                    Err(error) if postgres::conflicted(&error) && repeats < REPEATS_MAX => repeats += 1,
+                    outcome => break outcome,
+                }
             }
-        }
-    }};
+        })
+        .await
+    };
 }
 
 impl PostgresStore {
@@ -70,6 +76,11 @@ impl PostgresStore {
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Waits for an answer of the database, but not for ever: what login does beside all calls has no caller who gives up.
+async fn in_time<T>(asking: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+    tokio::time::timeout(ANSWER_MAX, asking).await.unwrap_or_else(|_late| Err(postgres::silent())).map_err(failed)
 }
 
 fn failed(error: sqlx::Error) -> StoreError {
@@ -114,25 +125,25 @@ impl Store for PostgresStore {
     }
 
     async fn account(&self, user: UserId) -> Result<Option<Account>, StoreError> {
-        let found = accounts::by_user(&self.pool, user).await.map_err(failed)?;
+        let found = in_time(accounts::by_user(&self.pool, user)).await?;
         Ok(found.filter(|found| !found.deleting).map(|found| found.account))
     }
 
     async fn account_by_handle(&self, handle: &Handle) -> Result<Option<Account>, StoreError> {
-        let found = accounts::by_handle(&self.pool, handle).await.map_err(failed)?;
+        let found = in_time(accounts::by_handle(&self.pool, handle)).await?;
         Ok(found.filter(|found| !found.deleting).map(|found| found.account))
     }
 
     async fn users(&self, users: &[UserId]) -> Result<Vec<(UserId, Handle)>, StoreError> {
-        accounts::users(self, users).await.map_err(failed)
+        in_time(accounts::users(self, users)).await
     }
 
     async fn credentials(&self, handle: &Handle) -> Result<Option<Credentials>, StoreError> {
-        accounts::by_handle(&self.pool, handle).await.map_err(failed)
+        in_time(accounts::by_handle(&self.pool, handle)).await
     }
 
     async fn credentials_of(&self, user: UserId) -> Result<Option<Credentials>, StoreError> {
-        accounts::by_user(&self.pool, user).await.map_err(failed)
+        in_time(accounts::by_user(&self.pool, user)).await
     }
 
     async fn set_display_name(&self, user: UserId, name: &DisplayName) -> Result<Option<Account>, StoreError> {
@@ -181,7 +192,7 @@ impl Store for PostgresStore {
     }
 
     async fn invitation_usable(&self, digest: InvitationDigest, now: i64) -> Result<bool, StoreError> {
-        invitations::usable(self, digest, now).await.map_err(failed)
+        in_time(invitations::usable(self, digest, now)).await
     }
 
     async fn reserve_attempt(&self, key: AttemptKey, delays: Delays, now: i64) -> Result<Option<Duration>, StoreError> {
@@ -197,7 +208,7 @@ impl Store for PostgresStore {
     }
 
     async fn forget(&self, now: i64, rows_max: u32) -> Result<(), StoreError> {
-        upkeep::forget(self, now, rows_max).await.map_err(failed)
+        in_time(upkeep::forget(self, now, rows_max)).await
     }
 
     async fn take_lane(&self, user: UserId, holder: Holder, hold: Duration) -> Result<bool, StoreError> {
@@ -217,15 +228,15 @@ impl Store for PostgresStore {
     }
 
     async fn notices(&self, user: UserId) -> Result<Vec<(i64, Notice)>, StoreError> {
-        notices::of(self, user).await.map_err(failed)
+        in_time(notices::of(self, user)).await
     }
 
     async fn users_with_notices(&self, max: u32) -> Result<Vec<UserId>, StoreError> {
-        notices::users(self, max).await.map_err(failed)
+        in_time(notices::users(self, max)).await
     }
 
     async fn told(&self, id: i64) -> Result<(), StoreError> {
-        notices::told(self, id).await.map_err(failed)
+        in_time(notices::told(self, id)).await
     }
 }
 

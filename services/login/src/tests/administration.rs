@@ -63,6 +63,16 @@ async fn an_issuer_that_believes_otherwise_is_told_again() {
 }
 
 #[tokio::test]
+async fn an_admin_whom_the_issuer_takes_for_none_is_one_again_from_the_next_sign_in_on() {
+    let world = World::new().await;
+    let root = world.admin("root").await;
+    // As it does when its store was restored from before the grant, or a pod that was frozen told an older state last.
+    world.issuer.believe(&root.name(), (true, false));
+    let welcome = root.login("root", PASSWORD).await.unwrap();
+    assert_eq!(welcome.tokens.unwrap().scope, "chat.send chat.read admin");
+}
+
+#[tokio::test]
 async fn admins_make_and_unmake_admins_but_never_the_last() {
     let world = World::new().await;
     let root = world.admin("root").await;

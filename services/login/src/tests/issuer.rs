@@ -102,7 +102,9 @@ impl SubjectService for FakeIssuer {
             let fault = Fault::new(Code::PermissionDenied, Reason::PermissionDenied, "disabled");
             return Err(fault.into_status("auth.flaghoist"));
         }
-        let (id, scope) = (Uuid::now_v7().to_string(), request.scopes.join(" "));
+        let no_admin = kept.states.get(&request.user).is_some_and(|(_, admin)| !admin);
+        let scopes = request.scopes.iter().filter(|scope| !(no_admin && *scope == "admin")).cloned();
+        let (id, scope) = (Uuid::now_v7().to_string(), scopes.collect::<Vec<_>>().join(" "));
         kept.sessions.entry(request.user.clone()).or_default().push((id.clone(), scope.clone()));
         let session = auth::Session {
             name: format!("{}/sessions/{id}", request.user),

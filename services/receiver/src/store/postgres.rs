@@ -81,7 +81,7 @@ impl PostgresStore {
             match tokio::time::timeout(ANSWER_MAX, work()).await {
                 Ok(Err(error)) if broken(&error) => {}
                 Ok(done) => return done,
-                Err(_) => return Err(not_heard_of()),
+                Err(_) => return Err(postgres::silent()),
             }
         }
         work().await
@@ -141,7 +141,7 @@ impl Store for PostgresStore {
         loop {
             tries += 1;
             let written = tokio::time::timeout(ANSWER_MAX, self.write_once(writes, millis(now))).await;
-            match written.unwrap_or_else(|_| Err(not_heard_of())) {
+            match written.unwrap_or_else(|_| Err(postgres::silent())) {
                 Err(error) if postgres::conflicted(&error) && tries < TRIES_MAX => {}
                 written => return Ok(written?),
             }
@@ -222,7 +222,7 @@ impl Store for PostgresStore {
             let of_lane = keys.iter().filter(|key| lane(key.user) == number).collect::<Vec<_>>();
             if !of_lane.is_empty() {
                 let done = tokio::time::timeout(ANSWER_MAX, self.expire_lane(number, &of_lane, before_ms)).await;
-                expired.extend(done.unwrap_or_else(|_| Err(not_heard_of()))?);
+                expired.extend(done.unwrap_or_else(|_| Err(postgres::silent()))?);
             }
         }
         Ok(expired)
@@ -426,8 +426,4 @@ fn broken(error: &Error) -> bool {
         Error::Database(error) => error.code().is_some_and(|code| matches!(&*code, "57P01" | "57P02")),
         _ => false,
     }
-}
-
-fn not_heard_of() -> Error {
-    Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing was heard of PostgreSQL"))
 }

@@ -103,6 +103,30 @@ async fn the_log_is_moved_into_the_file_beside_the_writer() {
 }
 
 #[tokio::test]
+async fn a_copy_is_of_one_moment_and_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, to) = (folder.path().join("test.db"), folder.path().join("copy.db"));
+    let database = open(&path, &migrator(&[V1])).await.unwrap();
+    for sql in ["INSERT INTO notes (text) VALUES ('a deleted plan')", "DELETE FROM notes"] {
+        sqlx::query(sql).execute(&database.writer).await.unwrap();
+    }
+    sqlx::query("INSERT INTO notes (text) VALUES ('committed')").execute(&database.writer).await.unwrap();
+    let mut later = database.writer.begin().await.unwrap();
+    sqlx::query("INSERT INTO notes (text) VALUES ('later')").execute(&mut *later).await.unwrap();
+    copy(&path, &to).await.unwrap();
+    later.commit().await.unwrap();
+
+    let bytes = std::fs::read(&to).unwrap();
+    assert!(!bytes.windows(14).any(|window| window == b"a deleted plan"));
+    let copied = open(&to, &migrator(&[V1])).await.unwrap();
+    let texts: Vec<String> = sqlx::query_scalar("SELECT text FROM notes").fetch_all(&copied.readers).await.unwrap();
+    assert_eq!(texts, ["committed"]);
+    assert_eq!(pragma(&copied.writer, "journal_mode").await, "wal");
+    let error = copy(&path, &to).await.unwrap_err();
+    assert!(matches!(error, CopyError::Copy { .. }), "never over something: {error}");
+}
+
+#[tokio::test]
 async fn a_missing_folder_says_what_to_look_at() {
     let error = open(Path::new("/nonexistent/test.db"), &migrator(&[V1])).await.unwrap_err();
     assert!(error.to_string().contains("does the folder exist"), "{error}");

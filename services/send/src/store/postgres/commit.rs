@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use flaghoist_runtime::fault::log_chain;
-use flaghoist_runtime::postgres::{conflicted, transient};
+use flaghoist_runtime::postgres::{conflicted, silent, transient};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
@@ -27,6 +27,10 @@ const LANE_LOCKS: i32 = 0x7365_6e64;
 /// How old the time of a batch may be when it is committed. With the 5 s that a server lets a silent transaction live, what is
 /// committed is younger than the 15 s that receivers look back.
 const AGE_MAX: Duration = Duration::from_secs(5);
+
+/// How long a transaction may take in all. The server ends a statement sooner; this is for a server that is not heard of, which
+/// would otherwise hold up its lanes for as long as the system hopes.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// How often parts of one batch may fail until what is left of it is refused.
 const FAILURES_MAX: u32 = 64;
@@ -170,7 +174,8 @@ impl PostgresStore {
 
     async fn commit_piece(&self, ops: &[Op]) -> Result<Vec<Answer>, Failure> {
         let mut connection = self.gate.connection().await.map_err(Failure::Before)?;
-        let answers = self.transact(&mut connection, ops).await?;
+        let transacted = tokio::time::timeout(ANSWER_MAX, self.transact(&mut connection, ops)).await;
+        let answers = transacted.unwrap_or_else(|_late| Err(Failure::During(silent())))?;
         // Only now: after a failure it is closed instead.
         self.gate.keep(connection);
         Ok(answers)

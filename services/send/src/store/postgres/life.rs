@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use flaghoist_runtime::fault::chain;
+use flaghoist_runtime::postgres::silent;
 use sqlx::PgPool;
 
 use super::lists::SINCE_MAX_MS;
@@ -12,6 +13,9 @@ use super::sql;
 
 /// How often it is looked whether the store has another epoch, or is another database.
 const EPOCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the store may take to say which epoch it has, until it is asked again.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// How many of these intervals pass until old notes are dropped.
 const FORGET_EVERY: u32 = 10;
@@ -43,7 +47,7 @@ pub(super) fn keep(pool: &PgPool, epoch: &Arc<AtomicU64>) {
         loop {
             tokio::time::sleep(EPOCH_INTERVAL).await;
             let Some(epoch) = epoch.upgrade() else { return };
-            match now(&pool).await {
+            match in_time(now(&pool)).await {
                 Ok(read) if read != epoch.load(Ordering::Relaxed) => {
                     tracing::warn!("the store of send has another epoch than before: devices start from what it holds");
                     epoch.store(read, Ordering::Relaxed);
@@ -55,12 +59,17 @@ pub(super) fn keep(pool: &PgPool, epoch: &Arc<AtomicU64>) {
             turn += 1;
             if turn.is_multiple_of(FORGET_EVERY) {
                 let forget = sqlx::query(sql::FORGET_RECEIPTS).bind(SINCE_MAX_MS + GRACE_MS);
-                if let Err(error) = forget.execute(&pool).await {
+                if let Err(error) = in_time(forget.execute(&pool)).await {
                     tracing::debug!(error = %chain(&error), "old receipts not dropped, the next round will");
                 }
             }
         }
     });
+}
+
+/// What is done beside all calls has no caller who gives up.
+async fn in_time<T>(asking: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(ANSWER_MAX, asking).await.unwrap_or_else(|_late| Err(silent()))
 }
 
 async fn now(pool: &PgPool) -> Result<u64, sqlx::Error> {

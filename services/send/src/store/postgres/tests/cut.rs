@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU8;
 
-use flaghoist_backends::Stop;
+use flaghoist_backends::{Link, Stop};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -133,6 +133,26 @@ async fn what_was_answered_survives_a_crash_of_the_server_and_the_pod_goes_on_by
     let answered = sender.await.unwrap();
     assert_eq!(answered, (2..=151).collect::<Vec<_>>(), "one effect each, in order");
     assert_eq!(world.log(bob, id, 50).await.len(), 151);
+}
+
+#[tokio::test]
+async fn promise_2_a_network_that_goes_silent_is_unavailable_in_time_and_the_repetition_has_the_one_effect() {
+    let Some(place) = Place::fresh().await else { return };
+    let link = Link::new(([127, 0, 0, 1], place.postgres.port()).into());
+    let world = on(&pod(&place.options().host("127.0.0.1").port(link.address().port())).await).await;
+    let (alice, bob) = (person(1), person(2));
+    let id = world.direct(alice, bob).await;
+    world.sends(alice, id, "before").await;
+    link.cut();
+    let waited = std::time::Instant::now();
+    let lost = world.one(alice, id, "silent", send("x")).await;
+    assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
+    assert!(waited.elapsed() < Duration::from_secs(15), "{:?}", waited.elapsed());
+    // What had been sent arrives late; the new connection finds what it did, or does it.
+    link.mend();
+    let written = world.one(alice, id, "silent", send("x")).await.unwrap();
+    assert_eq!(written.event.unwrap().seq, 3);
+    assert_eq!(world.log(bob, id, 10).await.len(), 3);
 }
 
 #[tokio::test]
