@@ -1,6 +1,8 @@
 //! `flaghoist admin`: what is done beside the server, by whoever may write to its data folder or knows the way into its databases.
 //! Where a store is, the services' own settings say (`FLAGHOIST_LOGIN_STORE` and so on).
 
+mod migrate;
+
 use std::path::{Path, PathBuf};
 
 use flaghoist_runtime::{Place, StoreAddress, fault};
@@ -34,6 +36,10 @@ Examples:
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
+    /// Move the SQLite stores of a stopped server into PostgreSQL, where pods carry on with all of it: accounts, sessions,
+    /// conversations, devices and their positions
+    #[command(after_help = migrate::HELP)]
+    MigrateStore(migrate::Arguments),
 }
 
 /// Does what `command` says.
@@ -41,6 +47,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Grant { handle, data } => grant(&handle, data_folder(data)).await,
         Command::Restored { data } => restored(data_folder(data)).await,
+        Command::MigrateStore(arguments) => migrate::run(arguments).await,
     }
 }
 
