@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{ISSUER, Inner, Shape, World};
 use crate::binary::{Profile, only_what_the_test_says, server_binary};
-use crate::cluster::{Cluster, Plan};
+use crate::cluster::{Cluster, Plan, Stores};
 use crate::server::Server;
 
 /// Settings that make a server fit for tests: cheap password hashes, and limits on attempts that a test which is not
@@ -35,6 +35,7 @@ pub struct WorldBuilder {
     pub(super) cleared_at_end: bool,
     kind: Kind,
     own_postgres: bool,
+    stores: Option<Stores>,
 }
 
 /// What runs.
@@ -73,6 +74,7 @@ impl WorldBuilder {
             cleared_at_end: false,
             kind: chosen(),
             own_postgres: false,
+            stores: None,
         }
     }
 
@@ -145,6 +147,13 @@ impl WorldBuilder {
         self.cluster()
     }
 
+    /// A cluster that carries on with what is in these databases.
+    #[must_use]
+    pub fn on(mut self, stores: Stores) -> Self {
+        self.stores = Some(stores);
+        self.cluster()
+    }
+
     /// Starts the world; panics with its log if it does not come up.
     pub async fn start(self) -> World {
         self.try_start().await.unwrap_or_else(|error| panic!("{error}"))
@@ -180,6 +189,7 @@ impl WorldBuilder {
             settings: self.settings.clone(),
             own_postgres: self.own_postgres,
             issuer: ISSUER,
+            stores: self.stores.clone(),
         };
         let Some(cluster) = Cluster::start(plan).await? else { return Ok(None) };
         Ok(Some(self.world(Shape::Cluster(Box::new(cluster)), PathBuf::new(), None)))
