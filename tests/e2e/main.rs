@@ -11,6 +11,7 @@ mod conversations;
 mod deletion;
 mod disk;
 mod forged;
+mod growing;
 mod limits;
 mod lists;
 mod oauth;

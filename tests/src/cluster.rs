@@ -35,7 +35,7 @@ pub struct Cluster {
     nats: Nats,
     nats_link: Link,
     postgres: Postgres,
-    databases: Vec<String>,
+    databases: [String; 4],
     program: PathBuf,
     _folder: TempDir,
 }
@@ -51,6 +51,19 @@ pub(crate) struct Plan {
     pub(crate) own_postgres: bool,
     /// The issuer of its tokens.
     pub(crate) issuer: &'static str,
+    /// What it carries on with; nothing if it begins anew.
+    pub(crate) stores: Option<Stores>,
+}
+
+/// Databases that hold something already, and the key file that goes with them.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    /// The server that they are on.
+    pub postgres: Postgres,
+    /// The URL of each service's, in the order of [`Service::ALL`]. It may be the same.
+    pub databases: [String; 4],
+    /// The key file.
+    pub secret_file: PathBuf,
 }
 
 impl Cluster {
@@ -60,14 +73,22 @@ impl Cluster {
     /// The log of what does not come up.
     pub(crate) async fn start(plan: Plan) -> Result<Option<Self>, String> {
         let Some(envoy) = Envoy::program() else { return Ok(None) };
-        let postgres = if plan.own_postgres { Postgres::start().await } else { Postgres::shared().await.cloned() };
+        let postgres = match &plan.stores {
+            Some(stores) => Some(stores.postgres.clone()),
+            None if plan.own_postgres => Postgres::start().await,
+            None => Postgres::shared().await.cloned(),
+        };
         let (Some(postgres), Some(nats)) = (postgres, Nats::start().await) else { return Ok(None) };
         let nats_link = Link::new(nats.address());
         let net = Net::new();
-        let (one, two, three, four) =
-            tokio::join!(postgres.database(), postgres.database(), postgres.database(), postgres.database());
-        let databases = vec![one, two, three, four];
-        let folder = Secrets::make().map_err(|error| error.to_string())?;
+        let databases = match &plan.stores {
+            Some(stores) => stores.databases.clone(),
+            None => {
+                tokio::join!(postgres.database(), postgres.database(), postgres.database(), postgres.database()).into()
+            }
+        };
+        let key = plan.stores.as_ref().map(|stores| &*stores.secret_file);
+        let folder = Secrets::make(key).map_err(|error| error.to_string())?;
         let ending = Ending { cleared: Some(folder.0.path().to_owned()), ..Ending::default() };
         let mut pods = Vec::new();
         for service in Service::ALL {
@@ -239,11 +260,11 @@ impl Cluster {
 struct Secrets(TempDir);
 
 impl Secrets {
-    fn make() -> std::io::Result<Self> {
+    /// Copies the key file, or makes one.
+    fn make(key: Option<&Path>) -> std::io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("flaghoist-cluster-").tempdir()?;
-        for (name, content) in
-            [("secret.key", rand::random::<[u8; 32]>().to_vec()), ("credential", word().into_bytes())]
-        {
+        let key = key.map_or_else(|| Ok(rand::random::<[u8; 32]>().to_vec()), std::fs::read)?;
+        for (name, content) in [("secret.key", key), ("credential", word().into_bytes())] {
             let path = folder.path().join(name);
             std::fs::write(&path, content)?;
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;

@@ -122,6 +122,12 @@ impl Person {
         Ok(())
     }
 
+    /// The same person, with the same tokens, in a world that carries on with this one's stores.
+    pub fn in_world(&self, world: &World) -> Self {
+        let calls = world.with_token(self.token());
+        Self { world: world.quiet(), calls, ..self.clone() }
+    }
+
     /// The clients of all services with this person's token.
     pub fn calls(&self) -> &Calls {
         &self.calls

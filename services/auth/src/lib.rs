@@ -9,7 +9,9 @@ use flaghoist_proto::auth::v1::token_service_server::{SERVICE_NAME as TOKEN_SERV
 use flaghoist_proto::auth::v1::verification_service_server::VerificationServiceServer;
 use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::place::SecretError;
+use flaghoist_runtime::transfer::{Hear, Moved, TransferError};
 use flaghoist_runtime::{Context, Parts, Place, StoreAddress, postgres, sqlite};
+use sqlx::postgres::PgConnectOptions;
 use tonic::service::Routes;
 
 use crate::client::Client;
@@ -43,6 +45,9 @@ mod store;
 mod upkeep;
 
 pub use settings::{SETTINGS, Settings};
+
+/// The file in the place's folder that holds the tables of the issuer.
+const STORE_FILE: &str = "auth.db";
 
 /// The services that the issuer calls: none.
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,10 +104,41 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
     Ok(parts(&issuer, &pages, context))
 }
 
+/// Why the store was not moved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The key file does not open the signing keys.
+    #[error("the key file does not belong to the store of auth")]
+    Keys(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It cannot be moved.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+}
+
+impl From<SealError> for MigrateError {
+    fn from(error: SealError) -> Self {
+        Self::Keys(error.into())
+    }
+}
+
+/// Moves the store of the data folder into a database: all of it, once, as `flaghoist_runtime::transfer` says.
+///
+/// Nobody may use either meanwhile. Pods need the place's key file, in which the signing keys are sealed.
+pub async fn migrate_store(place: &Place, target: &PgConnectOptions, hear: Hear<'_>) -> Result<Moved, MigrateError> {
+    let secret = place.secret()?;
+    let sealer = Sealer::new(&secret.derive("auth signing keys"))?;
+    let path = place.data.join(STORE_FILE);
+    store::transfer::migrate(&path, target, secret.derive("store move"), &sealer, hear).await
+}
+
 /// Opens the store that the settings name.
 async fn open_store(settings: &Settings, place: &Place, context: &Context) -> Result<Arc<dyn Store>, StartError> {
     match &settings.store {
-        StoreAddress::Folder => Ok(Arc::new(SqliteStore::open(&place.data.join("auth.db")).await?)),
+        StoreAddress::Folder => Ok(Arc::new(SqliteStore::open(&place.data.join(STORE_FILE)).await?)),
         StoreAddress::Postgres(address) => {
             let store = PostgresStore::open(address, settings.store_connections).await?;
             store.watch(context.readiness.dependency("auth: PostgreSQL"));

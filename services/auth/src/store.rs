@@ -15,6 +15,7 @@ mod conformance;
 mod judge;
 mod postgres;
 mod sqlite;
+pub(crate) mod transfer;
 
 pub(crate) use postgres::PostgresStore;
 pub(crate) use sqlite::SqliteStore;

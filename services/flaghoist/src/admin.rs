@@ -2,6 +2,7 @@
 //! Where a store is, the services' own settings say (`FLAGHOIST_LOGIN_STORE` and so on).
 
 mod backup;
+mod migrate;
 
 use std::path::{Path, PathBuf};
 
@@ -50,6 +51,10 @@ Examples:
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
+    /// Move the SQLite stores of a stopped server into PostgreSQL, where pods carry on with all of it: accounts, sessions,
+    /// conversations, devices and their positions
+    #[command(after_help = migrate::HELP)]
+    MigrateStore(migrate::Arguments),
 }
 
 /// Does what `command` says.
@@ -58,6 +63,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Grant { handle, data } => grant(&handle, data_folder(data)).await,
         Command::Backup { folder, data } => backup::make(&folder, &data_folder(data)).await,
         Command::Restored { data } => restored(data_folder(data)).await,
+        Command::MigrateStore(arguments) => migrate::run(arguments).await,
     }
 }
 

@@ -17,7 +17,9 @@ mod throttle;
 use std::sync::Arc;
 
 use flaghoist_runtime::place::SecretError;
+use flaghoist_runtime::transfer::{Hear, Moved, TransferError};
 use flaghoist_runtime::{Context, Parts, Peer, Place, StoreAddress, postgres, sqlite};
+use sqlx::postgres::PgConnectOptions;
 
 pub use admin::{GrantError, Granted, grant_admin};
 pub use hashing::Cost;
@@ -32,6 +34,9 @@ use crate::store::sqlite::SqliteStore;
 
 /// The file in the place's folder that holds the accounts.
 const STORE_FILE: &str = "login.db";
+
+/// For what pods derive the value by which they see that they have the same key file.
+const KEY_CHECK: &str = "login/key check";
 
 /// The parts that login calls.
 #[derive(Clone, Debug)]
@@ -74,7 +79,7 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
         StoreAddress::Folder => Arc::new(SqliteStore::open(&place.data.join(STORE_FILE)).await?),
         StoreAddress::Postgres(address) => {
             let store = PostgresStore::open(address, settings.store_connections).await?;
-            if !store.agrees(&secret.derive("login/key check")).await? {
+            if !store.agrees(&secret.derive(KEY_CHECK)).await? {
                 return Err(StartError::OtherKey);
             }
             postgres::watch(store.pool(), context.readiness.dependency("login: PostgreSQL"));
@@ -88,6 +93,26 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
     let rpc = Rpc::new(accounts);
     drop(not_ready);
     Ok(Parts { public: rpc.public(), internal: rpc.internal(), http: None, services: rpc::PUBLIC.to_vec() })
+}
+
+/// Why the store was not moved.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// There is no secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// It cannot be moved.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+}
+
+/// Moves the store of the data folder into a database: all of it, once, as `flaghoist_runtime::transfer` says.
+///
+/// Nobody may use either meanwhile. Pods that are given another key file than the place's do not start on it.
+pub async fn migrate_store(place: &Place, target: &PgConnectOptions, hear: Hear<'_>) -> Result<Moved, MigrateError> {
+    let secret = place.secret()?;
+    let (installation, key_check) = (secret.derive("store move"), secret.derive(KEY_CHECK));
+    Ok(store::transfer::migrate(&place.data.join(STORE_FILE), target, installation, key_check, hear).await?)
 }
 
 #[cfg(test)]

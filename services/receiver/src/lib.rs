@@ -25,13 +25,18 @@ use std::sync::Arc;
 
 use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::place::SecretError;
+use flaghoist_runtime::transfer::{Hear, Moved, TransferError};
 use flaghoist_runtime::{Context, Parts, Peer, Place, StoreAddress, postgres, sqlite};
+use sqlx::postgres::PgConnectOptions;
 
 use bus::Bus;
 use store::Store;
 
 pub use bus::BusAddress;
 pub use settings::{SETTINGS, Settings};
+
+/// The file in the place's folder that holds the devices.
+const STORE_FILE: &str = "receiver.db";
 
 /// Whom the receiver calls.
 #[derive(Clone, Debug)]
@@ -59,6 +64,25 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
     Ok(rpc::parts(assemble(settings, place, peers, context).await?))
 }
 
+/// Why the store was not moved.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The secret of the place cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// It cannot be moved.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+}
+
+/// Moves the store of the data folder into a database: all of it, once, as `flaghoist_runtime::transfer` says.
+///
+/// Nobody may use either meanwhile.
+pub async fn migrate_store(place: &Place, target: &PgConnectOptions, hear: Hear<'_>) -> Result<Moved, MigrateError> {
+    let installation = place.secret()?.derive("store move");
+    Ok(store::transfer::migrate(&place.data.join(STORE_FILE), target, installation, hear).await?)
+}
+
 /// Puts the receiver together and has it work.
 async fn assemble(
     settings: Settings,
@@ -68,8 +92,7 @@ async fn assemble(
 ) -> Result<Arc<service::Receiver>, StartError> {
     let store: Arc<dyn Store> = match &settings.store {
         StoreAddress::Folder => {
-            let path = place.data.join("receiver.db");
-            Arc::new(store::sqlite::SqliteStore::open(&path, settings.devices_max).await?)
+            Arc::new(store::sqlite::SqliteStore::open(&place.data.join(STORE_FILE), settings.devices_max).await?)
         }
         StoreAddress::Postgres(address) => {
             let (connections_max, devices_max) = (settings.store_connections, settings.devices_max);

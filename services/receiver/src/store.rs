@@ -4,6 +4,7 @@
 pub(crate) mod conformance;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
+pub(crate) mod transfer;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -17,6 +17,7 @@ pub mod sqlite;
 pub mod telemetry;
 pub mod time;
 pub mod token;
+pub mod transfer;
 
 use std::sync::Arc;
 

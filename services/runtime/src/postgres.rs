@@ -5,7 +5,8 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+pub use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection as _, Executor as _};
 
 use crate::fault::{Fault, chain, log_chain};
@@ -81,8 +82,8 @@ impl StoreAddress {
     }
 }
 
-/// A database without its password, as an operator knows it.
-fn place(options: &PgConnectOptions) -> String {
+/// A database as an operator knows it: without user and password.
+pub fn place(options: &PgConnectOptions) -> String {
     format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or("postgres"))
 }
 
@@ -123,6 +124,17 @@ pub enum OpenError {
         /// Its version.
         version: String,
     },
+    /// A move into it is not over.
+    #[error(
+        "a move of {service} into the PostgreSQL database {place} has begun and is not over: call `flaghoist admin migrate-store` \
+         again, which carries it on"
+    )]
+    HalfMoved {
+        /// The database.
+        place: String,
+        /// The service.
+        service: &'static str,
+    },
     /// The tables cannot be brought up to date.
     #[error("cannot bring the tables in the PostgreSQL database {place} up to date")]
     Migrate {
@@ -143,16 +155,10 @@ pub async fn open(
     connections_max: u32,
     migrator: &Migrator,
 ) -> Result<PgPool, OpenError> {
-    let options = address.clone().application_name(&format!("flaghoist-{service}")).options([
-        ("search_path", service),
-        ("synchronous_commit", "on"),
-        ("client_min_messages", "warning"),
-    ]);
+    let options = options(address, service).application_name(&application_name(service));
     let mut connection = first_connection(&options).await?;
-    durable(&mut connection, &options).await?;
-    migrate(&mut connection, service, migrator)
-        .await
-        .map_err(|source| OpenError::Migrate { place: place(&options), source })?;
+    prepare(&mut connection, &options, service, migrator).await?;
+    refuse_half_moved(&mut connection, &options, service).await?;
     // An unclean end of this connection frees its lock all the same.
     let _closed = connection.close().await;
     let serving = options
@@ -178,6 +184,65 @@ async fn answers(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
 /// The error of a server that is not heard of.
 pub fn silent() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server is not heard of"))
+}
+
+/// Opens the database for work that may take long and is done while no pod is there, over one connection. Waits for nobody.
+pub(crate) async fn open_alone(
+    address: &PgConnectOptions,
+    service: &'static str,
+    migrator: &Migrator,
+) -> Result<PgConnection, OpenError> {
+    let options = options(address, service).application_name("flaghoist-admin");
+    let mut connection = PgConnection::connect_with(&options)
+        .await
+        .map_err(|source| OpenError::Open { place: place(&options), source })?;
+    prepare(&mut connection, &options, service, migrator).await?;
+    Ok(connection)
+}
+
+/// What the connections of a service's pods are called in the list of the server.
+pub(crate) fn application_name(service: &str) -> String {
+    format!("flaghoist-{service}")
+}
+
+fn options(address: &PgConnectOptions, service: &str) -> PgConnectOptions {
+    address.clone().options([
+        ("search_path", service),
+        ("synchronous_commit", "on"),
+        ("client_min_messages", "warning"),
+    ])
+}
+
+async fn prepare(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+    service: &str,
+    migrator: &Migrator,
+) -> Result<(), OpenError> {
+    durable(connection, options).await?;
+    migrate(connection, service, migrator).await.map_err(|source| OpenError::Migrate { place: place(options), source })
+}
+
+/// A store that is being moved here (`transfer.rs`) is not whole yet, and what pods wrote would be in its way.
+async fn refuse_half_moved(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+    service: &'static str,
+) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Open { place: place(options), source };
+    let moved: bool = sqlx::query_scalar("SELECT to_regclass($1 || '.store_move') IS NOT NULL")
+        .bind(service)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if !moved {
+        return Ok(());
+    }
+    let half: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM store_move WHERE finished_at IS NULL)")
+        .fetch_one(connection)
+        .await
+        .map_err(failed)?;
+    if half { Err(OpenError::HalfMoved { place: place(options), service }) } else { Ok(()) }
 }
 
 async fn first_connection(options: &PgConnectOptions) -> Result<PgConnection, OpenError> {

@@ -10,7 +10,9 @@ use flaghoist_proto::send::v1::log_service_server::LogServiceServer;
 use flaghoist_proto::send::v1::message_service_server::{MessageServiceServer, SERVICE_NAME as MESSAGES};
 use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::place::SecretError;
+use flaghoist_runtime::transfer::{Hear, Moved};
 use flaghoist_runtime::{Context, Parts, Peer, Place, StoreAddress};
+use sqlx::postgres::PgConnectOptions;
 use tonic::service::Routes;
 
 mod conversation;
@@ -29,6 +31,7 @@ mod writer;
 pub use settings::{SETTINGS, Settings};
 pub use store::postgres::StartError as DatabaseError;
 pub use store::sqlite::StartError as StoreError;
+pub use store::transfer::MigrateError;
 
 use store::Store;
 use store::postgres::PostgresStore;
@@ -98,6 +101,14 @@ pub async fn renew_epoch(store: &StoreAddress, place: &Place) -> Result<u64, Sta
         StoreAddress::Folder => Ok(SqliteStore::renew_epoch(&file(place)).await?),
         StoreAddress::Postgres(options) => Ok(PostgresStore::renew_epoch(options).await?),
     }
+}
+
+/// Moves the store of the data folder into a database: all of it, once, as `flaghoist_runtime::transfer` says.
+///
+/// Nobody may use either meanwhile.
+pub async fn migrate_store(place: &Place, target: &PgConnectOptions, hear: Hear<'_>) -> Result<Moved, MigrateError> {
+    let installation = place.secret()?.derive("store move");
+    store::transfer::migrate(&file(place), target, installation, hear).await
 }
 
 fn file(place: &Place) -> PathBuf {

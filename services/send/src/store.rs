@@ -12,6 +12,7 @@ use crate::event::{Answer, Event, Message, Op, Watermark};
 
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
+pub(crate) mod transfer;
 mod walk;
 
 #[cfg(test)]

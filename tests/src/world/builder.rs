@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{ISSUER, Inner, Shape, World};
 use crate::binary::{Profile, only_what_the_test_says, server_binary};
-use crate::cluster::{Cluster, Plan};
+use crate::cluster::{Cluster, Plan, Stores};
 use crate::server::Server;
 
 /// Settings that make a server fit for tests: cheap password hashes, and limits on attempts that a test which is not
@@ -36,6 +36,7 @@ pub struct WorldBuilder {
     kind: Kind,
     own_postgres: bool,
     program: Option<PathBuf>,
+    stores: Option<Stores>,
 }
 
 /// What runs.
@@ -75,6 +76,7 @@ impl WorldBuilder {
             kind: chosen(),
             own_postgres: false,
             program: None,
+            stores: None,
         }
     }
 
@@ -154,6 +156,13 @@ impl WorldBuilder {
         self.cluster()
     }
 
+    /// A cluster that carries on with what is in these databases.
+    #[must_use]
+    pub fn on(mut self, stores: Stores) -> Self {
+        self.stores = Some(stores);
+        self.cluster()
+    }
+
     /// Starts the world; panics with its log if it does not come up.
     pub async fn start(self) -> World {
         self.try_start().await.unwrap_or_else(|error| panic!("{error}"))
@@ -190,7 +199,13 @@ impl WorldBuilder {
                 built.expect("the server builds").to_owned()
             }
         };
-        let plan = Plan { program, settings: self.settings.clone(), own_postgres: self.own_postgres, issuer: ISSUER };
+        let plan = Plan {
+            program,
+            settings: self.settings.clone(),
+            own_postgres: self.own_postgres,
+            issuer: ISSUER,
+            stores: self.stores.clone(),
+        };
         let Some(cluster) = Cluster::start(plan).await? else { return Ok(None) };
         Ok(Some(self.world(Shape::Cluster(Box::new(cluster)), PathBuf::new(), None)))
     }

@@ -29,7 +29,7 @@ mod revocation;
 mod session;
 mod subject;
 
-static MIGRATOR: Migrator = sqlx::migrate!("./migrations/postgres");
+pub(super) static MIGRATOR: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// How long a call may take in all. The server ends a statement after half of it; this is for a server that is not heard of.
 const ANSWER_MAX: Duration = Duration::from_secs(10);

@@ -23,7 +23,7 @@ mod revocation;
 mod session;
 mod subject;
 
-static MIGRATOR: Migrator = sqlx::migrate!("./migrations/sqlite");
+pub(super) static MIGRATOR: Migrator = sqlx::migrate!("./migrations/sqlite");
 
 type Transaction = sqlx::Transaction<'static, Sqlite>;
 
@@ -45,6 +45,11 @@ impl SqliteStore {
     async fn begin(&self) -> Result<Transaction, sqlx::Error> {
         self.database.writer.begin_with("BEGIN IMMEDIATE").await
     }
+}
+
+/// The signing keys as they are kept.
+pub(super) async fn signing_keys(readers: &sqlx::SqlitePool) -> Result<Vec<SigningKey>, sqlx::Error> {
+    key::all(readers).await
 }
 
 /// Says what was being done when SQLite failed.

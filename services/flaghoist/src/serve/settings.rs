@@ -193,13 +193,24 @@ pub(crate) fn data_folder(flag: Option<PathBuf>) -> PathBuf {
         .unwrap_or_else(|| setting.default.into())
 }
 
+/// The key file of `serve`, for commands that work on its data folder: as the flag says, else the environment; else it is the
+/// folder's own.
+pub(crate) fn secret_file(flag: Option<PathBuf>) -> Option<PathBuf> {
+    let setting = Keys::of(Process::All).secret_file;
+    flag.or_else(|| Environment.get(setting.name).filter(|file| !file.is_empty()).map(PathBuf::from))
+}
+
 /// Where `service` keeps what is its own, for commands that work on it.
 pub(crate) fn store_of(service: Service) -> Result<StoreAddress, Failure> {
     let Some(setting) = store_setting(service) else { return Ok(StoreAddress::Folder) };
-    let given = Environment.get(setting.name).unwrap_or_else(|| setting.default.to_owned());
-    let source = BTreeMap::from([(setting.name, given)]);
+    store_in(setting.name, Environment.get(setting.name).unwrap_or_else(|| setting.default.to_owned()))
+}
+
+/// The store that a setting or a flag of this name says.
+pub(crate) fn store_in(name: &'static str, given: String) -> Result<StoreAddress, Failure> {
+    let source = BTreeMap::from([(name, given)]);
     let mut reader = Reader::new(&source);
-    let store = StoreAddress::read(&mut reader, setting);
+    let store = StoreAddress::read(&mut reader, &Setting { name, default: "", doc: "" });
     reader.finish().map_err(|mistakes| Failure::new(Exit::Usage, mistakes.to_string()))?;
     Ok(store)
 }

@@ -72,6 +72,28 @@ fn without_a_terminal_a_password_needs_a_file() {
 }
 
 #[test]
+fn a_move_says_what_is_missing_before_it_begins_anything() {
+    let place = tempfile::tempdir().unwrap();
+    let from = format!("sqlite://{}", place.path().display());
+    let moves = |more: &[&str]| code(&[&["admin", "migrate-store", "--from", &from], more].concat());
+    let to = ["--to", "postgres://flaghoist:hunter2@127.0.0.1:1/flaghoist"];
+    let says = |(code, message): (Option<i32>, String), expected: i32, part: &str| {
+        assert_eq!(code, Some(expected), "{message}");
+        assert!(message.contains(part) && !message.contains("hunter2"), "{message}");
+    };
+    says(moves(&to), 65, "auth.db: is this the data folder of the server?");
+    for name in ["auth.db", "login.db", "send.db", "receiver.db"] {
+        std::fs::write(place.path().join(name), "").unwrap();
+    }
+    says(moves(&to), 65, "there is no key file");
+    std::fs::write(place.path().join("secret.key"), [7; 32]).unwrap();
+    says(moves(&[]), 64, "where is auth to go?");
+    says(moves(&["--to", "sqlite"]), 64, "--to postgres://");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 5, "nothing was made");
+    says(moves(&to), 1, "cannot use the PostgreSQL database 127.0.0.1:1/flaghoist");
+}
+
+#[test]
 fn every_command_has_help_with_an_example_and_the_exit_codes_are_told() {
     let help = |arguments: &[&str]| {
         let output = flaghoist().args(arguments).arg("--help").output().unwrap();

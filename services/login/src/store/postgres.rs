@@ -26,7 +26,7 @@ use crate::invitation::InvitationDigest;
 use crate::throttle::quota::{BucketKey, Quota};
 use crate::throttle::{AttemptKey, Delays};
 
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+pub(super) static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How often a transaction that was in another's way is made again.
 const REPEATS_MAX: u32 = 5;

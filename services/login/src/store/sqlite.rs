@@ -23,7 +23,7 @@ use crate::invitation::InvitationDigest;
 use crate::throttle::quota::{BucketKey, Quota};
 use crate::throttle::{AttemptKey, Delays};
 
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// The store in one SQLite file.
 #[derive(Clone, Debug)]

@@ -26,7 +26,7 @@ use super::{Device, DeviceKey, Store, StoreError, Write, Written};
 use crate::stream::Position;
 use plan::{Fate, Plan, Row};
 
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+pub(super) static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How many lanes there are. Pods of every version must agree.
 pub(super) const LANES: usize = 8;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Device, DeviceKey, Store, StoreError, Write, Written};
 use crate::stream::Position;
 
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Devices and positions in one SQLite file.
 #[derive(Debug)]

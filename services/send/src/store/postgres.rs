@@ -16,7 +16,7 @@ use flaghoist_runtime::ready::Dependency;
 use parking_lot::Mutex;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use super::{Change, HeadView, Messages, Page, Progress, Slice, Store};
 use crate::conversation::{Member, View};
@@ -37,7 +37,7 @@ mod write;
 use gate::Gate;
 use lists::Sweep;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How many lanes there are. Pods of all versions must agree: a lane's lock is what keeps them apart.
 const LANES: usize = 64;
@@ -114,6 +114,15 @@ impl PostgresStore {
     fn epoch_now(&self) -> u64 {
         self.epoch.load(Ordering::Relaxed)
     }
+}
+
+/// Makes tables that were filled from another store its next home: its epoch goes on here, and new conversations get numbers beyond
+/// those that are there.
+pub(crate) async fn carry_on(connection: &mut PgConnection, epoch: u64) -> Result<(), sqlx::Error> {
+    sqlx::query(sql::RENEW_LIFE).bind(rows::signed(epoch)).execute(&mut *connection).await?;
+    // Nothing is set where there are no conversations.
+    sqlx::query(sql::NUMBERS_BEYOND).execute(connection).await?;
+    Ok(())
 }
 
 async fn open(options: &PgConnectOptions, connections_max: u32) -> Result<PgPool, OpenError> {

@@ -77,6 +77,16 @@ impl SqliteStore {
         Ok(Self { epoch, started_at, limits, database, live: Arc::new(Live::new()), writer: Mutex::new(writer), scrub })
     }
 
+    /// The connections that read the file. What the indexes do not know yet is not there, of what was written since the opening.
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.database.readers
+    }
+
+    /// Closes all connections.
+    pub(crate) async fn close(&self) {
+        self.database.close().await;
+    }
+
     /// Gives the store in the file at `path` a new epoch, after a backup was put in its place.
     pub(crate) async fn renew_epoch(path: &Path) -> Result<u64, StartError> {
         let database = flaghoist_runtime::sqlite::open(path, &MIGRATIONS).await?;

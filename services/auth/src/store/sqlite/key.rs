@@ -1,7 +1,7 @@
 //! Signing keys in SQLite.
 
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteExecutor};
 
 use super::{SqliteStore, Transaction};
 use crate::key::{self, KeyTimes, Sealed, SigningKey};
@@ -14,13 +14,7 @@ pub(super) async fn advance(
     now: Moment,
 ) -> Result<Vec<SigningKey>, sqlx::Error> {
     let mut transaction = store.begin().await?;
-    let rows = sqlx::query(
-        "SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at \
-         FROM signing_keys",
-    )
-    .fetch_all(&mut *transaction)
-    .await?;
-    let before = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let before = all(&mut *transaction).await?;
     let mut keys = before.clone();
     if key::advance(&mut keys, spare.into_iter(), times, now) {
         for gone in before.iter().filter(|key| keys.iter().all(|kept| kept.kid != key.kid)) {
@@ -32,6 +26,16 @@ pub(super) async fn advance(
         transaction.commit().await?;
     }
     Ok(keys)
+}
+
+pub(super) async fn all(executor: impl SqliteExecutor<'_>) -> Result<Vec<SigningKey>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at \
+         FROM signing_keys",
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.iter().map(read).collect()
 }
 
 fn read(row: &SqliteRow) -> Result<SigningKey, sqlx::Error> {

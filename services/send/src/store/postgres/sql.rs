@@ -94,6 +94,9 @@ statements! {
     /// The first of the numbers for the conversations that a batch begins.
     Rare NUMBERS = "SELECT nextval('conversation_numbers')";
 
+    /// Has numbers for conversations begin after those that are there.
+    Rare NUMBERS_BEYOND = "SELECT setval('conversation_numbers', (SELECT max(c.no) FROM conversations c))";
+
     /// Locks of a kind, in the order given: one who holds the first never waits for one who holds the second.
     Rare LOCK_PEOPLE = "SELECT pg_advisory_xact_lock($1, lane) FROM unnest($2::integer[]) AS lane";
 
