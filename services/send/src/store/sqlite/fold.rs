@@ -220,21 +220,19 @@ mod tests {
     #[test]
     fn a_round_goes_through_the_conversations_and_ends_before_the_next_one_is_full() {
         let mut backlog = Backlog::default();
-        let mut now = 0;
         let mut folded = Vec::new();
         let mut log_no = 0;
         let mut longest = 0;
-        for batch in 0..1000_u64 {
-            let events = batch % 5;
-            let count = backlog.due(now, usize::try_from(events).unwrap());
-            assert!(count <= 2 * events as usize + PIECE_ROWS);
+        for now in 0..1000_i64 {
+            let events = usize::try_from(now % 5).unwrap();
+            let count = backlog.due(now, events);
+            assert!(count <= 2 * events + PIECE_ROWS);
             folded.extend(backlog.folded(count));
             for _ in 0..events {
                 log_no += 1;
                 backlog.push(row(log_no, log_no % 3, log_no.unsigned_abs(), now));
             }
             longest = longest.max(backlog.waiting.len() + backlog.round.len());
-            now += 1;
         }
         assert!(longest <= 3 * ROUND_ROWS, "{longest}");
         assert_eq!(backlog.bytes, 3 * (backlog.waiting.len() + backlog.round.len()));
