@@ -23,6 +23,8 @@ pub use pod::{Pod, Service};
 const PODS_EACH: u8 = 2;
 /// How long Envoy may take until it knows that all pods are ready.
 const SEEN_MAX: Duration = Duration::from_secs(20);
+/// How long it must have known it: longer than from one look at the health of a pod to the next.
+const SETTLED: Duration = Duration::from_millis(700);
 /// Connections of one pod to its store. Several clusters share one PostgreSQL.
 const STORE_CONNECTIONS: u8 = 6;
 
@@ -221,7 +223,10 @@ impl Cluster {
     pub(crate) fn until_ready(&self) -> Result<(), String> {
         self.pods.iter().try_for_each(Pod::until_ready)?;
         let began = Instant::now();
-        while !self.all_seen() {
+        let mut seen_at = None;
+        // The threads of Envoy that carry calls learn it after the one that is asked here.
+        while seen_at.is_none_or(|at: Instant| at.elapsed() < SETTLED) {
+            seen_at = if self.all_seen() { seen_at.or_else(|| Some(Instant::now())) } else { None };
             if began.elapsed() > SEEN_MAX {
                 let known = self.envoy.asks("/clusters").unwrap_or_default();
                 return Err(format!("Envoy does not see every pod as ready:\n{known}"));

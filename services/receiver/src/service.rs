@@ -43,8 +43,9 @@ const LANE_NAMES: [&str; 8] = [
 /// How many of them are written at once.
 const WRITES_BATCH_MAX: usize = 512;
 
-/// How long acknowledgements are collected: a device does not wait for them, and a commit costs what a message costs.
-const PATIENCE: Duration = Duration::from_millis(4);
+/// How long acknowledgements are collected: a device does not wait for them, and a commit costs what a message costs. Far below the time
+/// in which a device at full speed uses up its credit.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// How many streams read the log at once: a thousand devices that come back together must leave room for live delivery.
 const READS_AT_ONCE: usize = 32;

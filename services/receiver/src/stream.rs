@@ -209,7 +209,8 @@ impl Stream {
             place.through_seq = seq;
             return false;
         }
-        if self.unacked >= self.window || !self.outbox.takes_live() {
+        // The heads at the opening may know of an event before it arrives here: then only the log knows what it follows.
+        if place.unsure || self.unacked >= self.window || !self.outbox.takes_live() {
             self.queue(conversation);
             return false;
         }

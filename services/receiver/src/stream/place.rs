@@ -13,8 +13,10 @@ pub(super) struct Place {
     pub(super) head_seq: u64,
     /// What is acknowledged, durably.
     pub(super) acked_seq: u64,
-    /// The newest event that the person may see and that lies at or before `through_seq`.
+    /// The newest event that the person may see and that lies at or before `through_seq`, unless `unsure`.
     visible_seq: u64,
+    /// Whether only the log knows which event that is.
+    pub(super) unsure: bool,
     /// The head when the log was asked.
     pub(super) asked_seq: u64,
     /// The head at the opening while it has not been reached, else 0.
@@ -31,11 +33,13 @@ impl Place {
     /// The place of a device that has acknowledged up to `head.acked_seq`.
     pub(super) fn opened(head: &Head) -> Self {
         let at_head = head.acked_seq >= head.last_seq;
+        let through_seq = head.acked_seq.max(head.first_seq.saturating_sub(1)).min(head.last_seq.max(head.acked_seq));
         Self {
-            through_seq: head.acked_seq.max(head.first_seq.saturating_sub(1)).min(head.last_seq.max(head.acked_seq)),
+            through_seq,
             head_seq: head.last_seq.max(head.acked_seq),
             acked_seq: head.acked_seq,
             visible_seq: if at_head { head.last_seq } else { 0 },
+            unsure: !at_head && through_seq > 0,
             member: head.member,
             ..Self::default()
         }
@@ -49,6 +53,7 @@ impl Place {
     /// An event that the person may see is sent. Answers the one before it.
     pub(super) fn sent(&mut self, seq: u64) -> u64 {
         self.through_seq = seq;
+        self.unsure = false;
         self.unacked.push_back(seq);
         std::mem::replace(&mut self.visible_seq, seq)
     }
@@ -60,6 +65,7 @@ impl Place {
             // An earlier stream brought it.
             self.through_seq = seq;
             self.visible_seq = seq;
+            self.unsure = false;
             self.head_seq = self.head_seq.max(seq);
         }
         let mut count = 0;
