@@ -15,7 +15,7 @@ use crate::log::{Log, LogError, Receipt};
 use crate::stream::{Position, Watermarks};
 
 /// How long receipts are collected before they are recorded: the log's commits are for messages first.
-const COLLECTED: Duration = Duration::from_millis(20);
+const COLLECTED: Duration = Duration::from_millis(50);
 
 /// How many are recorded at once.
 const BATCH_MAX: usize = 1000;

@@ -47,6 +47,9 @@ const WRITES_BATCH_MAX: usize = 512;
 /// in which a device at full speed uses up its credit.
 const PATIENCE: Duration = Duration::from_millis(10);
 
+/// The same in a store that pods share, where each lane of each pod commits by itself, over a network.
+const PATIENCE_SHARED: Duration = Duration::from_millis(50);
+
 /// How many streams read the log at once: a thousand devices that come back together must leave room for live delivery.
 const READS_AT_ONCE: usize = 32;
 
@@ -391,7 +394,8 @@ impl Receiver {
 /// The writer of one lane.
 fn writer(name: &'static str, store: &Arc<dyn Store>) -> Writer {
     let store = Arc::clone(store);
-    Batcher::patient(name, WRITES_WAITING_MAX, WRITES_BATCH_MAX, PATIENCE, move |batch: Vec<Write>| {
+    let patience = if store.shared() { PATIENCE_SHARED } else { PATIENCE };
+    Batcher::patient(name, WRITES_WAITING_MAX, WRITES_BATCH_MAX, patience, move |batch: Vec<Write>| {
         let store = Arc::clone(&store);
         async move {
             match store.write(&batch, SystemTime::now()).await {
