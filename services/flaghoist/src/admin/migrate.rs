@@ -30,8 +30,8 @@ pub(crate) struct Arguments {
     /// The server's data folder, or the file of one service in it [default: `$FLAGHOIST_SERVE_DATA`, else ./data]
     #[arg(long, value_name = "sqlite://PATH")]
     from: Option<String>,
-    /// The database, in which each service gets a schema of its name [default: the one that `FLAGHOIST_<SERVICE>_STORE` names,
-    /// which keeps passwords out of the list of processes]
+    /// The database, in which each service gets a schema of its name; without it the one that `FLAGHOIST_<SERVICE>_STORE` names, which
+    /// keeps passwords out of the list of processes
     #[arg(long, value_name = "postgres://USER:PASSWORD@HOST/DATABASE")]
     to: Option<String>,
     /// Move this service only
