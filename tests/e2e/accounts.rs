@@ -279,11 +279,12 @@ async fn the_last_admin_stays() {
     administration.set_account_admin(set(&bob.name, true)).await.expect("a second admin");
     let bob = bob.another_session().await;
     bob.calls().administration().set_account_admin(set(&admin.name, false)).await.expect("now there is another");
-    let answer = eventually("the scope is gone with the sessions", async || {
-        administration.set_account_admin(set(&bob.name, false)).await.err()
+    // Another pod may not have heard yet; there bob is the last one, whoever asks.
+    eventually("the scope is gone with the sessions", async || {
+        let answer = administration.set_account_admin(set(&bob.name, false)).await;
+        answer.err().filter(|status| status.code() == Code::Unauthenticated)
     })
     .await;
-    assert_eq!(answer.code(), Code::Unauthenticated);
 }
 
 #[tokio::test]
