@@ -1,7 +1,7 @@
 //! The store for one machine: one SQLite file, owned by one process.
 //!
 //! A commit appends to the log and to nothing else; everything that could be looked up by conversation or request follows in
-//! bulk (`fold.rs`). What is not folded yet, and the conversations in use, are in memory (`live.rs`), where readers find it.
+//! rounds (`fold.rs`). What is not folded yet, and the conversations in use, are in memory (`live.rs`), where readers find it.
 //! The writer is the only one that changes either, so what it decides in memory (`plan.rs`) is what the file says.
 
 use std::path::Path;
