@@ -203,8 +203,9 @@ fn cluster(name: &str, net: Net, service: Service, pods_each: u8, port: u16) -> 
         "type": "STATIC",
         "connect_timeout": "1s",
         "lb_policy": if service == Service::Receiver { "LEAST_REQUEST" } else { "ROUND_ROBIN" },
-        // Nobody ready means nobody, not everybody.
-        "common_lb_config": { "healthy_panic_threshold": { "value": 0.0 } },
+        // Nobody ready means nobody, not everybody. And who is ready is told to the threads that carry calls at once: Envoy
+        // gathers such news for a second unless told not to, and then refuses calls for pods that it shows as healthy.
+        "common_lb_config": { "healthy_panic_threshold": { "value": 0.0 }, "update_merge_window": "0s" },
         "circuit_breakers": { "thresholds": [limits] },
         // A pod that takes no connections is left alone before its health is asked for the next time.
         "outlier_detection": {
