@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flaghoist_runtime::token::AUDIENCE;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::algorithm::{Algorithm, Pair};
 use crate::moment::Moment;
 use crate::scope::Scopes;
 
@@ -62,21 +62,23 @@ fn uuid_if_any<S: Serializer>(id: &Option<Uuid>, serializer: S) -> Result<S::Ok,
     }
 }
 
-/// Signs access tokens with one key.
+/// Signs tokens with one key.
 pub(crate) struct Signer {
     kid: String,
-    pair: Ed25519KeyPair,
-    /// The encoded header and its dot, the same for every token.
-    header: String,
+    algorithm: Algorithm,
+    pair: Pair,
+    /// The encoded headers and their dots, the same for every token: of an access token, and of an ID token.
+    headers: [String; 2],
 }
 
 impl Signer {
-    /// A signer from the private key's seed; none if it is no seed.
-    pub(crate) fn new(kid: &str, seed: &[u8]) -> Option<Self> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
-        let header = serde_json::json!({"typ": "at+jwt", "alg": "EdDSA", "kid": kid}).to_string();
-        let header = URL_SAFE_NO_PAD.encode(header) + ".";
-        Some(Self { kid: kid.to_owned(), pair, header })
+    /// A signer with a private key.
+    pub(crate) fn new(kid: &str, algorithm: Algorithm, pair: Pair) -> Self {
+        let headers = ["at+jwt", "JWT"].map(|typ| {
+            let header = serde_json::json!({"typ": typ, "alg": algorithm.name(), "kid": kid}).to_string();
+            URL_SAFE_NO_PAD.encode(header) + "."
+        });
+        Self { kid: kid.to_owned(), algorithm, pair, headers }
     }
 
     /// The id of its key.
@@ -84,22 +86,42 @@ impl Signer {
         &self.kid
     }
 
-    /// The public half of its key.
-    pub(crate) fn public_key(&self) -> &[u8] {
-        self.pair.public_key().as_ref()
+    /// The algorithm of its key.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
-    /// The token that says `claims`.
-    pub(crate) fn sign(&self, claims: &Claims<'_>) -> Result<String, serde_json::Error> {
+    /// The access token that says `claims`.
+    pub(crate) fn sign(&self, claims: &Claims<'_>) -> Result<String, SignError> {
+        self.sign_under(&self.headers[0], claims)
+    }
+
+    /// The ID token that says `claims`.
+    pub(crate) fn sign_id_token(&self, claims: &impl Serialize) -> Result<String, SignError> {
+        self.sign_under(&self.headers[1], claims)
+    }
+
+    fn sign_under(&self, header: &str, claims: &impl Serialize) -> Result<String, SignError> {
         let claims = serde_json::to_vec(claims)?;
-        let mut token = String::with_capacity(self.header.len() + claims.len() * 4 / 3 + 96);
-        token.push_str(&self.header);
+        let mut token = String::with_capacity(header.len() + claims.len() * 4 / 3 + 352);
+        token.push_str(header);
         URL_SAFE_NO_PAD.encode_string(&claims, &mut token);
-        let signature = self.pair.sign(token.as_bytes());
+        let signature = self.pair.sign(token.as_bytes()).map_err(|_| SignError::Key)?;
         token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut token);
+        URL_SAFE_NO_PAD.encode_string(&signature, &mut token);
         Ok(token)
     }
+}
+
+/// A token could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SignError {
+    /// Its claims.
+    #[error("writing the claims")]
+    Claims(#[from] serde_json::Error),
+    /// Its signature.
+    #[error("the key does not sign")]
+    Key,
 }
 
 impl fmt::Debug for Signer {

@@ -14,6 +14,10 @@ use crate::moment::Moment;
 use crate::refresh_token::{Digest, random_bytes};
 use crate::scope::Scopes;
 
+mod registration;
+
+pub(crate) use registration::{AuthMethod, GrantType, Registration};
+
 /// The client of the command line, always there.
 pub(crate) const BUILT_IN: &str = "flaghoist-cli";
 
@@ -30,23 +34,31 @@ pub(crate) struct Client {
     /// What it may ask for.
     pub(crate) scopes: Scopes,
     pub(crate) created_at: Moment,
+    /// How people sign in with it.
+    pub(crate) registration: Registration,
 }
 
 impl Client {
-    /// The client of the command line: public, for every scope.
+    /// The client of the command line: public, for every scope of the API.
     pub(crate) fn built_in(now: Moment) -> Self {
         Self {
             id: BUILT_IN.into(),
             display_name: "flaghoist command line".into(),
             secret: None,
-            scopes: Scopes::ALL,
+            scopes: Scopes::API,
             created_at: now,
+            registration: Registration::default(),
         }
     }
 
     /// Whether it keeps a secret.
     pub(crate) fn confidential(&self) -> bool {
         self.secret.is_some()
+    }
+
+    /// Whether it may get tokens in this way.
+    pub(crate) fn may_use(&self, grant: GrantType) -> bool {
+        self.registration.allows(grant, self.confidential())
     }
 }
 

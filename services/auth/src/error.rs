@@ -21,8 +21,8 @@ pub(crate) enum Error {
     /// The client may not use this grant.
     #[error("this client may not use this grant")]
     ClientUnauthorized,
-    /// The refresh token is unknown, used, expired or revoked.
-    #[error("the token is unknown, used, expired or revoked")]
+    /// The refresh token or code is unknown, used, expired or revoked, or not for who brings it.
+    #[error("the token or code is unknown, used, expired or revoked, or not for this client")]
     GrantInvalid,
     /// The token belongs to another client.
     #[error("the token was not issued to this client")]
@@ -45,6 +45,9 @@ pub(crate) enum Error {
     /// The client is part of the product.
     #[error("client {0} is built in")]
     ClientBuiltIn(String),
+    /// A challenge that is unknown, expired or answered.
+    #[error("the login request is unknown, expired or answered")]
+    LoginRequestNotFound,
     /// There are as many clients as may be.
     #[error("no more than {0} clients may be registered")]
     ClientsFull(u32),
@@ -81,6 +84,7 @@ impl Error {
                     return Fault::new(Code::FailedPrecondition, Reason::PermissionDenied, self.to_string())
                         .precondition("BUILT_IN", name, "this client is part of the product and cannot be removed");
                 }
+                Self::LoginRequestNotFound => (Code::NotFound, Reason::NotFound),
                 Self::ClientsFull(_) => (Code::ResourceExhausted, Reason::LimitReached),
                 Self::Overloaded => return Fault::overloaded(Duration::from_millis(200)),
                 Self::Unavailable => return Fault::unavailable(self.to_string()),

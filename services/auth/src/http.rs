@@ -9,13 +9,19 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
 
+use crate::flow::RESUME_PATH;
 use crate::issuer::Issuer;
 
+mod authorize;
+mod browser;
 mod error;
 mod form;
 mod introspect;
+mod logout;
 mod metadata;
+mod par;
 mod token;
+mod userinfo;
 
 use error::OAuthError;
 
@@ -35,6 +41,15 @@ pub(crate) fn router(endpoints: Endpoints) -> Router {
         .route(metadata::TOKEN_PATH, only("POST", post(token::token)))
         .route(metadata::REVOCATION_PATH, only("POST", post(token::revoke)))
         .route(metadata::INTROSPECTION_PATH, only("POST", post(introspect::introspect)))
+        .route(metadata::PUSHED_PATH, only("POST", post(par::push)))
+        .route(metadata::USERINFO_PATH, only("GET, HEAD, POST", get(userinfo::get).post(userinfo::post)))
+        .route(
+            metadata::AUTHORIZATION_PATH,
+            only("GET, HEAD, POST", get(authorize::authorize).post(authorize::authorize)),
+        )
+        .route(RESUME_PATH, only("GET, HEAD", get(authorize::resume)))
+        .route("/oauth2/consent", only("POST", post(authorize::consent)))
+        .route(metadata::LOGOUT_PATH, only("GET, HEAD, POST", get(logout::logout).post(logout::logout)))
         .with_state(endpoints)
 }
 

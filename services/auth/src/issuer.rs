@@ -9,11 +9,13 @@ use flaghoist_runtime::{Caller, Verifier, fault};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::access_token::Claims;
-use crate::client::{self, BUILT_IN, Client, ClientSecret};
+use crate::access_token::{Claims, SignError};
+use crate::authorization::ACR;
+use crate::client::{self, BUILT_IN, Client, ClientSecret, GrantType, Registration};
 use crate::clients::Clients;
 use crate::error::{Error, StoreError};
 use crate::feed::Feed;
+use crate::id_token::{IdClaims, ProfileClaims};
 use crate::keyring::Keyring;
 use crate::moment::{Clock, Moment};
 use crate::refresh_token::RefreshKeys;
@@ -36,10 +38,12 @@ const LABEL_MAX_CHARS: usize = 64;
 pub(crate) struct Tokens {
     pub(crate) access_token: String,
     pub(crate) expires_at: Moment,
-    /// None for a client's own token.
+    /// None for a client's own token, and for a client without that grant.
     pub(crate) refresh_token: Option<String>,
     /// What the access token allows.
     pub(crate) scopes: Scopes,
+    /// With the scope `openid`.
+    pub(crate) id_token: Option<String>,
 }
 
 /// A sign-in that login has checked.
@@ -73,7 +77,7 @@ pub(crate) struct Issuer {
     pub(crate) keyring: Keyring,
     pub(crate) feed: Arc<Feed>,
     pub(crate) clock: Clock,
-    refresh_keys: RefreshKeys,
+    pub(crate) refresh_keys: RefreshKeys,
     refreshes: Batcher<Presentation, Result<Verdict, Unrefreshed>>,
     verifier: Arc<Verifier>,
 }
@@ -131,6 +135,7 @@ impl Issuer {
             last_use_at: now.minute(),
             last_address: printable(&sign_in.address).collect(),
             family: Family { current: first.digest(), previous: None, rotated_at: now },
+            claims: Vec::new(),
         };
         match self.store.open_session(&session, self.settings.sessions_max).await? {
             Opened::Open { scopes, ended } => {
@@ -146,7 +151,7 @@ impl Issuer {
             Opened::SubjectDisabled => return Err(Error::SubjectDisabled),
             Opened::ClientUnknown => return Err(Error::ClientInvalid),
         }
-        let tokens = self.tokens(&session.grant(), &client, session.scopes, first.text())?;
+        let tokens = self.tokens(&session.grant(), &client, session.scopes, first.text(), Told::default())?;
         Ok((session, tokens))
     }
 
@@ -158,6 +163,9 @@ impl Issuer {
         scope: &str,
         address: String,
     ) -> Result<Tokens, Error> {
+        if !client.may_use(GrantType::RefreshToken) {
+            return Err(Error::ClientUnauthorized);
+        }
         let scopes = asked(scope)?;
         let token = self.refresh_keys.read(refresh_token).ok_or(Error::GrantInvalid)?;
         let successor = self.refresh_keys.successor(&token);
@@ -171,7 +179,7 @@ impl Issuer {
         };
         match self.refreshes.submit(presentation).await? {
             Ok(Verdict::Granted(grant)) => {
-                self.tokens(&grant, client, scopes.unwrap_or(grant.scopes), successor.text())
+                self.tokens(&grant, client, scopes.unwrap_or(grant.scopes), successor.text(), Told::default())
             }
             Ok(Verdict::ScopeExceeded) => Err(Error::ScopeInvalid),
             Ok(Verdict::Reused | Verdict::Ended | Verdict::Expired) => Err(Error::GrantInvalid),
@@ -182,11 +190,13 @@ impl Issuer {
 
     /// Answers a token of the client's own.
     pub(crate) async fn client_token(&self, client: &Client, scope: &str) -> Result<Tokens, Error> {
-        if !client.confidential() {
+        if !client.confidential() || !client.may_use(GrantType::ClientCredentials) {
             return Err(Error::ClientUnauthorized);
         }
-        let scopes = asked(scope)?.unwrap_or(client.scopes);
-        if !client.scopes.includes(scopes) {
+        // Nobody has signed in: what is about a person is not for a client by itself.
+        let allowed = client.scopes & Scopes::API;
+        let scopes = asked(scope)?.unwrap_or(allowed);
+        if !allowed.includes(scopes) {
             return Err(Error::ScopeInvalid);
         }
         let now = self.clock.now();
@@ -196,10 +206,18 @@ impl Issuer {
         }
         let expires_at = now.plus(self.settings.access_lifetime);
         let access_token = self.sign(&Claims::of_client(&self.url, &client.id, scopes, now, expires_at))?;
-        Ok(Tokens { access_token, expires_at, refresh_token: None, scopes })
+        Ok(Tokens { access_token, expires_at, refresh_token: None, scopes, id_token: None })
     }
 
-    fn tokens(&self, grant: &Grant, client: &Client, scopes: Scopes, refresh_token: String) -> Result<Tokens, Error> {
+    /// The tokens of a session.
+    pub(crate) fn tokens(
+        &self,
+        grant: &Grant,
+        client: &Client,
+        scopes: Scopes,
+        refresh_token: String,
+        told: Told<'_>,
+    ) -> Result<Tokens, Error> {
         let now = self.clock.now();
         let expires_at = now.plus(self.settings.access_lifetime);
         let mut subject = Uuid::encode_buffer();
@@ -211,15 +229,35 @@ impl Issuer {
             ..Claims::of_client(&self.url, &client.id, scopes, now, expires_at)
         };
         let access_token = self.sign(&claims)?;
-        Ok(Tokens { access_token, expires_at, refresh_token: Some(refresh_token), scopes })
+        let id_token = if scopes.includes(Scopes::OPENID) {
+            let algorithm = client.registration.id_token_algorithm;
+            let published = self.keyring.published().ok_or(Error::Unavailable)?;
+            let signer = published.signer_with(algorithm).ok_or(Error::Unavailable)?;
+            let claims = IdClaims {
+                iss: &self.url,
+                sub: claims.sub,
+                aud: &client.id,
+                exp: expires_at.seconds(),
+                iat: now.seconds(),
+                auth_time: grant.authenticated_at.seconds(),
+                nonce: told.nonce,
+                at_hash: algorithm.half_digest(&access_token),
+                sid: grant.session.to_string(),
+                amr: &grant.amr,
+                acr: ACR,
+                profile: told.profile,
+            };
+            Some(signer.sign_id_token(&claims).map_err(unsigned)?)
+        } else {
+            None
+        };
+        let refresh_token = client.may_use(GrantType::RefreshToken).then_some(refresh_token);
+        Ok(Tokens { access_token, expires_at, refresh_token, scopes, id_token })
     }
 
     fn sign(&self, claims: &Claims<'_>) -> Result<String, Error> {
         let published = self.keyring.published().ok_or(Error::Unavailable)?;
-        published.signer.sign(claims).map_err(|error| {
-            fault::log_chain("writing an access token", &error);
-            Error::Internal
-        })
+        published.signer.sign(claims).map_err(unsigned)
     }
 
     /// Ends a token: an access token alone, a refresh token with its session. One that is worth nothing is no error.
@@ -271,7 +309,7 @@ impl Issuer {
     }
 
     /// Who is behind an access token; nobody if it is worth nothing.
-    fn caller(&self, token: &str) -> Result<Option<Arc<Caller>>, Error> {
+    pub(crate) fn caller(&self, token: &str) -> Result<Option<Arc<Caller>>, Error> {
         match self.verifier.verify(token) {
             Ok(caller) => Ok(Some(caller)),
             Err(TokenError::KeysUnknown) => Err(Error::Unavailable),
@@ -346,9 +384,11 @@ impl Issuer {
         display_name: &str,
         confidential: bool,
         scopes: Scopes,
+        registration: Registration,
     ) -> Result<(Arc<Client>, Option<ClientSecret>), Error> {
         let id = if id.is_empty() { client::new_id() } else { id.to_owned() };
         client::check_id(&id)?;
+        registration.check(confidential)?;
         let secret = confidential.then(ClientSecret::random);
         let client = Client {
             id: id.into(),
@@ -356,6 +396,7 @@ impl Issuer {
             secret: secret.as_ref().map(ClientSecret::digest),
             scopes,
             created_at: self.clock.now(),
+            registration,
         };
         match self.store.add_client(&client, self.settings.clients_max).await? {
             Addition::Done => {}
@@ -388,11 +429,23 @@ impl Issuer {
     }
 
     /// Sends new revocations. If that fails they are sent a second later; the caller's own part is committed already.
-    async fn publish(&self) {
+    pub(crate) async fn publish(&self) {
         if let Err(error) = self.feed.publish().await {
             fault::log_chain("sending revocations", &error);
         }
     }
+}
+
+/// What an ID token says beside what every token of the session does.
+#[derive(Debug, Default)]
+pub(crate) struct Told<'a> {
+    pub(crate) nonce: Option<&'a str>,
+    pub(crate) profile: ProfileClaims,
+}
+
+fn unsigned(error: SignError) -> Error {
+    fault::log_chain("writing a token", &error);
+    Error::Internal
 }
 
 /// The resource name of a client.
@@ -401,7 +454,7 @@ pub(crate) fn client_name(id: &str) -> String {
 }
 
 /// A text without what cannot be shown, and what not every store takes.
-fn printable(text: &str) -> impl Iterator<Item = char> {
+pub(crate) fn printable(text: &str) -> impl Iterator<Item = char> {
     text.chars().filter(|letter| !letter.is_control())
 }
 

@@ -15,8 +15,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::access_token::Signer;
+use crate::algorithm::{Algorithm, Pair};
 use crate::moment::Moment;
-use crate::refresh_token::random_bytes;
 
 const NONCE_BYTES: usize = 12;
 
@@ -25,6 +25,8 @@ const NONCE_BYTES: usize = 12;
 pub(crate) struct SigningKey {
     /// Its id: the RFC 7638 thumbprint.
     pub(crate) kid: String,
+    pub(crate) algorithm: Algorithm,
+    /// As [`Algorithm::jwk`] takes it.
     pub(crate) public: Vec<u8>,
     pub(crate) sealed: Sealed,
     pub(crate) published_at: Moment,
@@ -92,15 +94,28 @@ impl KeyTimes {
 /// Keys are trusted at least so long, so that a test with short times survives a slow machine.
 const TRUSTED_MIN: Duration = Duration::from_secs(5);
 
-/// Brings `keys` to where they should be at `now`. Keys that are missing are taken from `spare`, of which two are enough.
-/// Answers whether anything changed. A key that is [`KeyState::Gone`] is left out.
+/// Brings `keys` to where they should be at `now`, those of each algorithm by themselves. Keys that are missing are taken from `spare`,
+/// of which two for each algorithm are enough. Answers whether anything changed. A key that is [`KeyState::Gone`] is left out.
 pub(crate) fn advance(
     keys: &mut Vec<SigningKey>,
-    mut spare: impl Iterator<Item = SigningKey>,
+    spare: impl Iterator<Item = SigningKey>,
     times: &KeyTimes,
     now: Moment,
 ) -> bool {
+    keys.sort_by(|one, other| (one.algorithm, &one.kid).cmp(&(other.algorithm, &other.kid)));
     let before = keys.clone();
+    let mut spare: Vec<_> = spare.collect();
+    for algorithm in Algorithm::ALL {
+        let mut own: Vec<_> = keys.extract_if(.., |key| key.algorithm == algorithm).collect();
+        advance_one(&mut own, spare.extract_if(.., |key| key.algorithm == algorithm), times, now);
+        keys.extend(own);
+    }
+    keys.sort_by(|one, other| (one.algorithm, &one.kid).cmp(&(other.algorithm, &other.kid)));
+    *keys != before
+}
+
+/// Brings the keys of one algorithm to where they should be.
+fn advance_one(keys: &mut Vec<SigningKey>, mut spare: impl Iterator<Item = SigningKey>, times: &KeyTimes, now: Moment) {
     keys.retain(|key| key.state(now) != KeyState::Gone);
     let active_since =
         keys.iter().filter(|key| key.state(now) == KeyState::Active).filter_map(|key| key.activate_at).max();
@@ -128,7 +143,24 @@ pub(crate) fn advance(
     if oldest_pending(keys, now).is_none() {
         keys.extend(spare.next());
     }
-    *keys != before
+}
+
+/// The algorithms of the keys that [`advance`] still needs, each as often as it is missing: they cost too much to be made for nothing.
+pub(crate) fn missing(keys: &[SigningKey], now: Moment) -> Vec<Algorithm> {
+    let lacks = |algorithm, state| !keys.iter().any(|key| key.algorithm == algorithm && key.state(now) == state);
+    let states = [KeyState::Active, KeyState::Pending];
+    Algorithm::ALL
+        .into_iter()
+        .flat_map(|one| states.map(|state| (one, state)))
+        .filter(|(one, state)| lacks(*one, *state))
+        .map(|(one, _)| one)
+        .collect()
+}
+
+/// The key that signs with an algorithm.
+pub(crate) fn active(keys: &[SigningKey], algorithm: Algorithm, now: Moment) -> Option<&SigningKey> {
+    let signing = keys.iter().filter(|key| key.algorithm == algorithm && key.state(now) == KeyState::Active);
+    signing.max_by_key(|key| key.activate_at)
 }
 
 fn oldest_pending(keys: &[SigningKey], now: Moment) -> Option<usize> {
@@ -140,13 +172,7 @@ fn oldest_pending(keys: &[SigningKey], now: Moment) -> Option<usize> {
 pub(crate) fn jwks(keys: &[SigningKey], now: Moment) -> String {
     let mut published: Vec<_> = keys.iter().filter(|key| key.state(now) != KeyState::Gone).collect();
     published.sort_by_key(|key| (key.published_at, &key.kid));
-    let published: Vec<_> = published
-        .into_iter()
-        .map(|key| {
-            let x = URL_SAFE_NO_PAD.encode(&key.public);
-            json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": key.kid, "x": x})
-        })
-        .collect();
+    let published: Vec<_> = published.into_iter().map(|key| key.algorithm.jwk(&key.kid, &key.public)).collect();
     json!({"keys": published}).to_string()
 }
 
@@ -199,20 +225,27 @@ impl Sealer {
         Ok(Self { id, cipher })
     }
 
-    /// A new signing key, in reserve, published at `now`.
+    /// A new Ed25519 key, in reserve, published at `now`.
+    #[cfg(test)]
     pub(crate) fn generate(&self, now: Moment) -> Result<SigningKey, SealError> {
-        let seed = Zeroizing::new(random_bytes::<32>());
-        let signer = Signer::new("", seed.as_slice()).ok_or(SealError::Cipher)?;
-        let public = signer.public_key().to_vec();
-        let kid = thumbprint(&public);
-        let mut text = seed.to_vec();
+        self.generate_for(Algorithm::EdDsa, now)
+    }
+
+    /// A new signing key, in reserve, published at `now`.
+    pub(crate) fn generate_for(&self, algorithm: Algorithm, now: Moment) -> Result<SigningKey, SealError> {
+        let kept = Pair::generate(algorithm).map_err(|_| SealError::Cipher)?;
+        let pair = Pair::read(algorithm, &kept).map_err(|_| SealError::Cipher)?;
+        let public = pair.public().map_err(|_| SealError::Cipher)?.to_vec();
+        let kid = algorithm.thumbprint(&public);
+        let mut text = kept.to_vec();
         let nonce = self
             .cipher
             .seal_in_place_append_tag(Aad::from(kid.as_bytes()), &mut text)
             .map_err(|_| SealError::Cipher)?;
         let bytes = [nonce.as_ref().as_slice(), &text].concat();
         let sealed = Sealed { bytes, with: self.id.clone() };
-        Ok(SigningKey { kid, public, sealed, published_at: now, activate_at: None, retire_at: None, remove_at: None })
+        let (activate_at, retire_at, remove_at) = (None, None, None);
+        Ok(SigningKey { kid, algorithm, public, sealed, published_at: now, activate_at, retire_at, remove_at })
     }
 
     /// The signer of a key.
@@ -225,9 +258,13 @@ impl Sealer {
         let (nonce, text) = key.sealed.bytes.split_at_checked(NONCE_BYTES).ok_or_else(broken)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| broken())?;
         let mut text = Zeroizing::new(text.to_vec());
-        let seed = self.cipher.open_in_place(nonce, Aad::from(key.kid.as_bytes()), &mut text).map_err(|_| broken())?;
-        let signer = Signer::new(&key.kid, seed).ok_or_else(broken)?;
-        if signer.public_key() == key.public { Ok(signer) } else { Err(broken()) }
+        let kept = self.cipher.open_in_place(nonce, Aad::from(key.kid.as_bytes()), &mut text).map_err(|_| broken())?;
+        let pair = Pair::read(key.algorithm, kept).map_err(|_| broken())?;
+        if pair.public().is_ok_and(|public| public == key.public) {
+            Ok(Signer::new(&key.kid, key.algorithm, pair))
+        } else {
+            Err(broken())
+        }
     }
 }
 
@@ -235,12 +272,6 @@ impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sealer").field("id", &self.id).finish_non_exhaustive()
     }
-}
-
-/// The RFC 7638 thumbprint of an Ed25519 key (RFC 8037).
-fn thumbprint(public: &[u8]) -> String {
-    let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, URL_SAFE_NO_PAD.encode(public));
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.as_bytes()))
 }
 
 #[cfg(test)]

@@ -10,17 +10,46 @@ use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use crate::access_token::Signer;
+use crate::algorithm::Algorithm;
 use crate::error::StoreError;
-use crate::key::{self, KeyState, KeyTimes, SealError, Sealer};
-use crate::moment::Clock;
+use crate::key::{self, KeyTimes, SealError, Sealer, SigningKey};
+use crate::moment::{Clock, Moment};
 use crate::store::Store;
 
 /// What is in force.
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) signer: Arc<Signer>,
+    /// What signs the ID tokens of clients that want another algorithm than the signer's.
+    others: Vec<Arc<Signer>>,
+    /// The public halves of all published keys.
+    keys: Vec<SigningKey>,
     /// The JWK set; never empty.
     pub(crate) jwks: Arc<str>,
+}
+
+impl Published {
+    /// What signs with an algorithm.
+    pub(crate) fn signer_with(&self, algorithm: Algorithm) -> Option<&Signer> {
+        let all = self.others.iter().chain([&self.signer]);
+        all.map(|signer| &**signer).find(|signer| signer.algorithm() == algorithm)
+    }
+
+    fn signer_of(&self, kid: &str) -> Option<Arc<Signer>> {
+        self.others.iter().chain([&self.signer]).find(|signer| signer.kid() == kid).cloned()
+    }
+
+    /// Whether the same keys are published and sign.
+    fn same_as(&self, keys: &[SigningKey], jwks: &str, now: Moment) -> bool {
+        let signing = Algorithm::ALL.into_iter().filter_map(|algorithm| key::active(keys, algorithm, now));
+        *self.jwks == *jwks && signing.into_iter().all(|key| self.signer_of(&key.kid).is_some())
+    }
+
+    /// Whether the published key called `kid`, which must be one of `algorithm`, has signed `message`.
+    pub(crate) fn verifies(&self, kid: &str, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        let key = self.keys.iter().find(|key| key.kid == kid && key.algorithm == algorithm);
+        key.is_some_and(|key| algorithm.verifies(&key.public, message, signature))
+    }
 }
 
 /// Why the keys could not be brought up to date. Those in force stay in force.
@@ -44,7 +73,7 @@ pub(crate) enum KeyringError {
 #[derive(Debug)]
 pub(crate) struct Keyring {
     store: Arc<dyn Store>,
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
     times: KeyTimes,
     clock: Clock,
     verifier: Arc<Verifier>,
@@ -69,6 +98,7 @@ impl Keyring {
         verifier: Arc<Verifier>,
     ) -> Self {
         let due_at = metrics::gauge!("flaghoist_signing_key_due_timestamp_seconds");
+        let sealer = Arc::new(sealer);
         Self { store, sealer, times, clock, verifier, published: RwLock::new(None), due_at }
     }
 
@@ -86,10 +116,18 @@ impl Keyring {
     /// Takes the steps that are due, and puts into force what the store says then.
     pub(crate) async fn advance(&self) -> Result<(), KeyringError> {
         let (now, read_at) = (self.clock.now(), Instant::now());
-        let spare = vec![self.sealer.generate(now)?, self.sealer.generate(now)?];
-        let keys = self.store.advance_keys(spare, &self.times, now).await?;
-        let active = keys.iter().filter(|key| key.state(now) == KeyState::Active).max_by_key(|key| key.activate_at);
-        let active = active.ok_or(KeyringError::NoneActive)?;
+        let mut keys = self.store.advance_keys(Vec::new(), &self.times, now).await?;
+        let missing = key::missing(&keys, now);
+        if !missing.is_empty() {
+            let sealer = self.sealer.clone();
+            // An RSA key takes a while.
+            let made = tokio::task::spawn_blocking(move || {
+                missing.into_iter().map(|algorithm| sealer.generate_for(algorithm, now)).collect::<Result<Vec<_>, _>>()
+            });
+            let spare = made.await.map_err(|_| SealError::Cipher)??;
+            keys = self.store.advance_keys(spare, &self.times, now).await?;
+        }
+        let active = key::active(&keys, Algorithm::EdDsa, now).ok_or(KeyringError::NoneActive)?;
         if let Some(since) = active.activate_at {
             #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
             self.due_at.set(since.plus(self.times.period).seconds() as f64);
@@ -97,17 +135,20 @@ impl Keyring {
         let jwks: Arc<str> = key::jwks(&keys, now).into();
         let before = self.published.read().as_ref().map(|known| known.published.clone());
         let published = match before {
-            Some(before) if before.signer.kid() == active.kid && before.jwks == jwks => before,
+            Some(before) if before.same_as(&keys, &jwks, now) => before,
             before => {
-                let signer = match before {
-                    Some(before) if before.signer.kid() == active.kid => before.signer.clone(),
-                    _ => Arc::new(self.sealer.open(active)?),
+                let signer = |key: &SigningKey| {
+                    let known = before.as_ref().and_then(|before| before.signer_of(&key.kid));
+                    known.map_or_else(|| self.sealer.open(key).map(Arc::new), Ok)
                 };
+                let active_others = [Algorithm::Rs256, Algorithm::Es256].into_iter();
+                let others = active_others.filter_map(|algorithm| key::active(&keys, algorithm, now)).map(signer);
+                let (others, signer) = (others.collect::<Result<_, _>>()?, signer(active)?);
                 self.verifier.set_keys(&jwks)?;
                 tracing::info!(
                     target: "audit", event = "signing_keys_changed", active = signer.kid(), published = keys.len()
                 );
-                Arc::new(Published { signer, jwks })
+                Arc::new(Published { signer, others, keys, jwks })
             }
         };
         *self.published.write() = Some(Known { published, read_at });

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use flaghoist_proto::auth::v1::client_service_server::{ClientServiceServer, SERVICE_NAME as CLIENT_SERVICE};
+use flaghoist_proto::auth::v1::consent_service_server::{ConsentServiceServer, SERVICE_NAME as CONSENT_SERVICE};
+use flaghoist_proto::auth::v1::login_request_service_server::LoginRequestServiceServer;
 use flaghoist_proto::auth::v1::session_service_server::{SERVICE_NAME as SESSION_SERVICE, SessionServiceServer};
 use flaghoist_proto::auth::v1::subject_service_server::SubjectServiceServer;
 use flaghoist_proto::auth::v1::token_service_server::{SERVICE_NAME as TOKEN_SERVICE, TokenServiceServer};
@@ -27,15 +29,21 @@ use crate::refresh_token::RefreshKeys;
 use crate::store::{PostgresStore, SqliteStore, Store};
 
 mod access_token;
+mod algorithm;
+mod authorization;
 mod client;
 mod clients;
+mod code;
 mod error;
 mod feed;
+mod flow;
 mod http;
+mod id_token;
 mod issuer;
 mod key;
 mod keyring;
 mod moment;
+mod redirect;
 mod refresh_token;
 mod rpc;
 mod scope;
@@ -171,12 +179,19 @@ fn parts(issuer: &Arc<Issuer>, pages: &Arc<PageKey>, context: &Context) -> Parts
     let trusted_hops = context.trusted_hops;
     let public = Routes::new(TokenServiceServer::new(rpc::TokenRpc { issuer: issuer.clone(), trusted_hops }))
         .add_service(SessionServiceServer::new(rpc::Sessions { issuer: issuer.clone(), pages: pages.clone() }))
-        .add_service(ClientServiceServer::new(rpc::Clients { issuer: issuer.clone(), pages: pages.clone() }));
+        .add_service(ClientServiceServer::new(rpc::Clients { issuer: issuer.clone(), pages: pages.clone() }))
+        .add_service(ConsentServiceServer::new(rpc::Consents { issuer: issuer.clone(), pages: pages.clone() }));
     let verification = rpc::Verification { issuer: issuer.clone(), drain: context.drain.clone() };
     let internal = Routes::new(SubjectServiceServer::new(rpc::Subjects { issuer: issuer.clone() }))
+        .add_service(LoginRequestServiceServer::new(rpc::LoginRequests { issuer: issuer.clone() }))
         .add_service(VerificationServiceServer::new(verification));
     let http = http::router(Endpoints { issuer: issuer.clone(), trusted_hops });
-    Parts { public, internal, http: Some(http), services: vec![TOKEN_SERVICE, SESSION_SERVICE, CLIENT_SERVICE] }
+    Parts {
+        public,
+        internal,
+        http: Some(http),
+        services: vec![TOKEN_SERVICE, SESSION_SERVICE, CLIENT_SERVICE, CONSENT_SERVICE],
+    }
 }
 
 #[cfg(test)]

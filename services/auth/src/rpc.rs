@@ -13,12 +13,16 @@ use crate::issuer::{Issuer, Tokens};
 use crate::moment::Moment;
 
 mod client;
+mod consent;
+mod login_request;
 mod session;
 mod subject;
 mod token;
 mod verification;
 
 pub(crate) use client::Clients;
+pub(crate) use consent::Consents;
+pub(crate) use login_request::LoginRequests;
 pub(crate) use session::Sessions;
 pub(crate) use subject::Subjects;
 pub(crate) use token::TokenRpc;
@@ -33,6 +37,7 @@ fn token_set(tokens: Tokens) -> TokenSet {
         access_token_expire_time: Some(time(tokens.expires_at)),
         refresh_token: tokens.refresh_token.unwrap_or_default(),
         scope: tokens.scopes.to_string(),
+        id_token: tokens.id_token.unwrap_or_default(),
     }
 }
 

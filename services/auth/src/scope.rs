@@ -3,8 +3,10 @@
 use std::fmt;
 use std::ops::{BitAnd, BitOr, Sub};
 
+use serde::{Deserialize, Serialize};
+
 /// Every scope that is known, in the order in which they are written.
-pub(crate) const KNOWN: [&str; 3] = ["chat.read", "chat.send", "admin"];
+pub(crate) const KNOWN: [&str; 6] = ["chat.read", "chat.send", "admin", "openid", "profile", "offline_access"];
 
 /// A set of known scopes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -18,9 +20,16 @@ impl Scopes {
     /// No scope.
     pub(crate) const NONE: Self = Self(0);
     /// Every known scope.
+    #[cfg(test)]
     pub(crate) const ALL: Self = Self((1 << KNOWN.len()) - 1);
     /// The scope `admin`.
     pub(crate) const ADMIN: Self = Self(1 << 2);
+    /// The scope `openid`: an ID token, and userinfo.
+    pub(crate) const OPENID: Self = Self(1 << 3);
+    /// The scope `profile`: what the person is called.
+    pub(crate) const PROFILE: Self = Self(1 << 4);
+    /// What the API of the chat knows.
+    pub(crate) const API: Self = Self(0b111);
 
     /// The one scope called `name`, if it is known.
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -99,6 +108,18 @@ impl fmt::Display for Scopes {
     }
 }
 
+impl Serialize for Scopes {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scopes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::known_of(&String::deserialize(deserializer)?))
+    }
+}
+
 impl fmt::Debug for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Scopes({self})")
@@ -118,6 +139,9 @@ mod tests {
         assert_eq!(Scopes::parse("chat.read chat.fly"), Err(UnknownScope));
         assert_eq!(Scopes::known_of("chat.read chat.fly").to_string(), "chat.read");
         assert!(Scopes::ALL.includes(scopes) && !scopes.includes(Scopes::ALL));
-        assert_eq!((Scopes::ALL - Scopes::ADMIN).to_string(), "chat.read chat.send");
+        assert_eq!((Scopes::API - Scopes::ADMIN).to_string(), "chat.read chat.send");
+        let sign_in = Scopes::parse("offline_access profile openid").unwrap();
+        assert_eq!(sign_in, Scopes::ALL - Scopes::API);
+        assert!(sign_in.includes(Scopes::OPENID) && sign_in.includes(Scopes::PROFILE));
     }
 }

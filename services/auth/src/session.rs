@@ -29,6 +29,8 @@ pub(crate) struct Session {
     /// Empty if not known.
     pub(crate) last_address: String,
     pub(crate) family: Family,
+    /// What userinfo was asked for by name.
+    pub(crate) claims: Vec<String>,
 }
 
 impl Session {

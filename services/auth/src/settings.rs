@@ -7,6 +7,7 @@ use flaghoist_runtime::settings::{Reader, Setting};
 
 use crate::key::KeyTimes;
 use crate::session::Lifetimes;
+use crate::store::BrowserLifetimes;
 
 const STORE: Setting = Setting {
     name: "FLAGHOIST_AUTH_STORE",
@@ -61,6 +62,21 @@ const QUEUE: Setting = Setting {
     default: "4096",
     doc: "How many refreshes may wait for the store; more are refused at once.",
 };
+const BROWSER_IDLE: Setting = Setting {
+    name: "FLAGHOIST_AUTH_BROWSER_IDLE",
+    default: "12h",
+    doc: "How long a person stays signed in in a browser without using that.",
+};
+const BROWSER_ABSOLUTE: Setting = Setting {
+    name: "FLAGHOIST_AUTH_BROWSER_ABSOLUTE",
+    default: "30d",
+    doc: "How long a person stays signed in in a browser at most.",
+};
+const LOGIN_REQUESTS_MAX: Setting = Setting {
+    name: "FLAGHOIST_AUTH_LOGIN_REQUESTS_MAX",
+    default: "500",
+    doc: "How many sign-ins by a browser may be under way from one address, and how many pushed requests.",
+};
 
 /// All settings of the issuer.
 pub const SETTINGS: &[Setting] = &[
@@ -76,6 +92,9 @@ pub const SETTINGS: &[Setting] = &[
     KEY_LEAD,
     KEY_KEEP,
     QUEUE,
+    BROWSER_IDLE,
+    BROWSER_ABSOLUTE,
+    LOGIN_REQUESTS_MAX,
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -109,6 +128,12 @@ pub struct Settings {
     pub key_keep: Duration,
     /// How many refreshes may wait.
     pub refresh_queue_max: usize,
+    /// How long a person stays signed in in a browser without using that.
+    pub browser_idle: Duration,
+    /// How long a person stays signed in in a browser at most.
+    pub browser_absolute: Duration,
+    /// How many sign-ins by a browser may be under way from one address.
+    pub login_requests_max: u32,
 }
 
 impl Settings {
@@ -127,6 +152,9 @@ impl Settings {
             key_lead: reader.duration(&KEY_LEAD, SECOND..=30 * 24 * HOUR),
             key_keep: reader.duration(&KEY_KEEP, SECOND..=YEAR),
             refresh_queue_max: reader.number(&QUEUE, 1..=65_536),
+            browser_idle: reader.duration(&BROWSER_IDLE, SECOND..=YEAR),
+            browser_absolute: reader.duration(&BROWSER_ABSOLUTE, SECOND..=YEAR),
+            login_requests_max: reader.number(&LOGIN_REQUESTS_MAX, 1..=1_000_000),
         };
         if settings.key_keep < settings.access_lifetime {
             reader.mistake(KEY_KEEP.name, format!("is less than {}", ACCESS_LIFETIME.name));
@@ -137,11 +165,18 @@ impl Settings {
         if settings.refresh_absolute < settings.refresh_idle {
             reader.mistake(ABSOLUTE.name, format!("is less than {}", IDLE.name));
         }
+        if settings.browser_absolute < settings.browser_idle {
+            reader.mistake(BROWSER_ABSOLUTE.name, format!("is less than {}", BROWSER_IDLE.name));
+        }
         settings
     }
 
     pub(crate) fn lifetimes(&self) -> Lifetimes {
         Lifetimes { grace: self.refresh_grace, idle: self.refresh_idle, absolute: self.refresh_absolute }
+    }
+
+    pub(crate) fn browser_lifetimes(&self) -> BrowserLifetimes {
+        BrowserLifetimes { idle: self.browser_idle, absolute: self.browser_absolute }
     }
 
     pub(crate) fn key_times(&self) -> KeyTimes {
@@ -170,6 +205,7 @@ mod tests {
         assert_eq!(settings.refresh_grace, Duration::from_secs(10));
         assert_eq!(settings.refresh_idle, 14 * 24 * HOUR);
         assert_eq!(settings.refresh_absolute, 90 * 24 * HOUR);
+        assert_eq!((settings.browser_idle, settings.browser_absolute), (12 * HOUR, 30 * 24 * HOUR));
         assert!(settings.key_lead >= 2 * HOUR && settings.key_keep >= settings.access_lifetime);
         let none = BTreeMap::<&str, &str>::new();
         let mut reader = Reader::new(&none);

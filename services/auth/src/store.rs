@@ -14,10 +14,12 @@ use crate::session::{Lifetimes, Presentation, Session, Verdict};
 mod conformance;
 mod judge;
 mod postgres;
+pub(crate) mod sign_in;
 mod sqlite;
 pub(crate) mod transfer;
 
 pub(crate) use postgres::PostgresStore;
+pub(crate) use sign_in::{BrowserLifetimes, Profile, SignInStore};
 pub(crate) use sqlite::SqliteStore;
 
 /// What login has said about a person.
@@ -67,6 +69,10 @@ pub(crate) struct Purge {
     pub(crate) revocations_before: Moment,
     /// Marks of erased people made before.
     pub(crate) erased_before: Moment,
+    /// Sign-ins in browsers that these lifetimes have ended; open requests that have expired go with them.
+    pub(crate) browsers: BrowserLifetimes,
+    /// Codes that expired before.
+    pub(crate) codes_before: Moment,
 }
 
 /// The tables of the issuer. Every method that writes answers after its commit is on disk. After an error nothing of it is
@@ -74,7 +80,7 @@ pub(crate) struct Purge {
 /// session also records the revocation, in the same commit. Any number of pods may use one store at once, where the backend is
 /// one that can be shared.
 #[async_trait]
-pub(crate) trait Store: std::fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Store: SignInStore {
     /// Judges refresh tokens by [`Session::present`], one after the other in the order given, against what is committed,
     /// and commits what follows: so of any number of presentations, in one call or in parallel ones, each sees what those
     /// before it did. Answers in the same order.

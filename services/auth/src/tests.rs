@@ -24,6 +24,7 @@ use super::*;
 
 mod clients;
 mod disk;
+mod flow;
 mod keys;
 mod pods;
 mod sessions;
@@ -150,6 +151,7 @@ impl World {
             display_name: id.into(),
             confidential: true,
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            registration: None,
         };
         self.clients(&self.admin().await).create_client(request).await.unwrap().into_inner().client_secret
     }
@@ -160,6 +162,7 @@ impl World {
             display_name: id.into(),
             confidential: false,
             scopes: vec!["chat.read".into()],
+            registration: None,
         };
         self.clients(&self.admin().await).create_client(request).await.unwrap();
     }

@@ -26,6 +26,9 @@ pub(crate) const REVOCATION_SLACK: Duration = Duration::from_secs(10 * 60);
 /// How long an erased person stays refused.
 const ERASED_KEPT: Duration = Duration::from_secs(24 * 3600);
 
+/// How long a code is kept beyond its time, so that who brings it again ends what it gave.
+const CODES_KEPT: Duration = Duration::from_secs(24 * 3600);
+
 /// Starts the background work; it ends with the drain.
 pub(crate) fn start(issuer: &Arc<Issuer>, drain: &Drain) {
     let feed = issuer.feed.clone();
@@ -72,6 +75,8 @@ pub(crate) async fn purge_some(issuer: &Issuer) -> Result<bool, StoreError> {
         lifetimes: issuer.settings.lifetimes(),
         revocations_before: now.minus(issuer.settings.access_lifetime).minus(REVOCATION_SLACK),
         erased_before: now.minus(ERASED_KEPT),
+        browsers: issuer.settings.browser_lifetimes(),
+        codes_before: now.minus(CODES_KEPT),
     };
     let old = issuer.store.purge(&what, PURGE_MAX, now).await?;
     let retired = issuer.store.sweep_retired_clients(SWEEP_MAX, now).await?;

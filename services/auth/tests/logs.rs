@@ -8,6 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use flaghoist_auth::{Peers, Settings};
 use flaghoist_proto::auth::v1::client_service_client::ClientServiceClient;
 use flaghoist_proto::auth::v1::issue_token_request::Grant;
+use flaghoist_proto::auth::v1::login_request_service_client::LoginRequestServiceClient;
 use flaghoist_proto::auth::v1::subject_service_client::SubjectServiceClient;
 use flaghoist_proto::auth::v1::token_service_client::TokenServiceClient;
 use flaghoist_proto::auth::v1::*;
@@ -55,9 +56,10 @@ async fn exercise(parts: Parts) -> Vec<String> {
         display_name: "A bot".into(),
         confidential: true,
         scopes: vec!["chat.read".into()],
+        registration: None,
     };
     let secret = clients.create_client(bot).await.expect("it is answered").into_inner().client_secret;
-    let mut subjects = SubjectServiceClient::new(internal);
+    let mut subjects = SubjectServiceClient::new(internal.clone());
     let sign_in = CreateSessionRequest {
         user: UserId(Uuid::now_v7()).name(),
         client_id: "flaghoist-cli".into(),
@@ -124,6 +126,7 @@ async fn exercise(parts: Parts) -> Vec<String> {
         }
         let _answered = http.clone().oneshot(request).await.expect("it is answered");
     }
+    secrets.extend(sign_in_by_a_browser(&http, &mut clients, &internal).await);
     // Another client's token ends the session: it is told in the log, and only there.
     tokens.issue_token(refresh(client("bot", &secret), &second.refresh_token)).await.expect_err("it is refused");
     let last =
@@ -135,6 +138,78 @@ async fn exercise(parts: Parts) -> Vec<String> {
     for given in [first, second, own_tokens, last] {
         secrets.extend([given.access_token, given.refresh_token].into_iter().filter(|token| !token.is_empty()));
     }
+    secrets
+}
+
+/// Signs someone in by a browser, and answers every secret on the way.
+async fn sign_in_by_a_browser(
+    http: &axum::Router,
+    clients: &mut ClientServiceClient<Peer>,
+    internal: &Peer,
+) -> Vec<String> {
+    const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    let registration = Registration {
+        redirect_uris: vec!["https://app.example.com/cb".into()],
+        first_party: true,
+        ..Default::default()
+    };
+    let wiki = CreateClientRequest {
+        client_id: "wiki".into(),
+        display_name: "Wiki".into(),
+        confidential: false,
+        scopes: vec!["openid".into()],
+        registration: Some(registration),
+    };
+    clients.create_client(wiki).await.expect("it is answered");
+    let ask = async |method: &str, path: &str, cookie: &str, body: &str| {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("cookie", cookie)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(axum::body::Body::from(body.to_owned()))
+            .expect("a request");
+        let response = http.clone().oneshot(request).await.expect("it is answered");
+        let header = |name: &str| {
+            let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        let (location, cookie) = (header("location"), header("set-cookie"));
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        (location, cookie.split(';').next().unwrap_or_default().to_owned(), String::from_utf8_lossy(&body).into_owned())
+    };
+    let after = |text: &str, name: &str| {
+        let value = text.split(name).nth(1).unwrap_or_else(|| panic!("no {name} in {text}"));
+        value.split(['&', '"']).next().expect("a value").to_owned()
+    };
+    let asked = "client_id=wiki&response_type=code&scope=openid&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcb\
+                 &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256";
+    let (_, _, pushed) = ask("POST", "/oauth2/par", "", asked).await;
+    let reference = after(&pushed, "request_uri:");
+    let (to_login, browser, _) = ask("GET", &format!("/oauth2/authorize?{asked}"), "", "").await;
+    let login_challenge = after(&to_login, "login_challenge=");
+    let accept = AcceptLoginRequestRequest {
+        login_challenge: login_challenge.clone(),
+        user: UserId(Uuid::now_v7()).name(),
+        amr: vec!["pwd".into()],
+        ..AcceptLoginRequestRequest::default()
+    };
+    LoginRequestServiceClient::new(internal.clone()).accept_login_request(accept).await.expect("it is answered");
+    let resume = format!("/oauth2/continue?login_challenge={login_challenge}");
+    let (back, session, _) = ask("GET", &resume, &browser, "").await;
+    let code = after(&back, "code=");
+    let grant = format!(
+        "grant_type=authorization_code&client_id=wiki&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcb&code_verifier={VERIFIER}&code="
+    );
+    let (_, _, tokens) = ask("POST", "/oauth2/token", "", &format!("{grant}{code}")).await;
+    let [access, refresh, id] =
+        ["access_token", "refresh_token", "id_token"].map(|name| after(&tokens, &format!("\"{name}\":\"")));
+    ask("POST", "/userinfo", "", &format!("access_token={access}")).await;
+    ask("POST", "/oauth2/token", "", &format!("{grant}{code}")).await;
+    ask("GET", &format!("/oauth2/logout?id_token_hint={id}"), &session, "").await;
+    let cookies = [browser, session].map(|pair| pair.split_once('=').expect("a cookie").1.to_owned());
+    let mut secrets = vec![reference, login_challenge, code, VERIFIER.to_owned(), access, refresh, id];
+    secrets.extend(cookies);
     secrets
 }
 
@@ -184,7 +259,10 @@ async fn case_98_logs_contain_no_secret() {
     secrets.extend(encoded);
 
     let text = String::from_utf8_lossy(&log.0.lock()).into_owned();
-    assert!(text.contains("refresh_token_reused") && text.contains("UPDATE sessions"), "what is done is in the log");
+    assert!(
+        text.contains("refresh_token_reused") && text.contains("code_reused") && text.contains("UPDATE sessions"),
+        "what is done is in the log"
+    );
     for secret in secrets {
         assert!(!text.contains(&secret), "{secret} was logged");
     }

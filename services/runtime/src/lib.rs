@@ -5,6 +5,7 @@ pub mod batch;
 mod deadline;
 pub mod drain;
 pub mod fault;
+pub mod html;
 pub mod local;
 pub mod names;
 pub mod page;

@@ -22,6 +22,16 @@ impl OAuthError {
         Self { status, error, description: description.into(), header: None }
     }
 
+    /// The status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is said to people.
+    pub(super) fn description(&self) -> &str {
+        &self.description
+    }
+
     /// A request that is not as it should be.
     pub(super) fn invalid_request(description: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", description)
@@ -53,6 +63,7 @@ impl From<Error> for OAuthError {
             Error::Invalid { .. }
             | Error::SessionNotFound(_)
             | Error::ClientNotFound(_)
+            | Error::LoginRequestNotFound
             | Error::ClientExists(_)
             | Error::ClientBuiltIn(_)
             | Error::ClientsFull(_) => (StatusCode::BAD_REQUEST, "invalid_request"),

@@ -11,7 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use flaghoist_runtime::server::{ClientAddress, client_address};
 
 use super::error::OAuthError;
-use crate::client::Client;
+use crate::authorization::repeats;
+use crate::client::{AuthMethod, Client};
 use crate::clients::Clients;
 use crate::error::Error;
 
@@ -24,7 +25,7 @@ const PARAMETERS_MAX: usize = 64;
 /// How long the body may take.
 const BODY_MAX_TIME: Duration = Duration::from_secs(10);
 
-/// The parameters of a request (`application/x-www-form-urlencoded`), each there once.
+/// The parameters of a request (`application/x-www-form-urlencoded`).
 pub(super) struct Form {
     parameters: Vec<(String, String)>,
     /// Client id and secret from the header `Authorization: Basic`.
@@ -36,6 +37,15 @@ pub(super) struct Form {
 impl Form {
     /// Reads a request. What is wrong with its form is said before anything else is looked at.
     pub(super) async fn read(request: Request<Body>, trusted_hops: u8) -> Result<Self, OAuthError> {
+        let form = Self::read_repeated(request, trusted_hops).await?;
+        if repeats(&form.parameters) {
+            return Err(OAuthError::invalid_request("a parameter is there twice"));
+        }
+        Ok(form)
+    }
+
+    /// Reads a request in which parameters may be there twice.
+    pub(super) async fn read_repeated(request: Request<Body>, trusted_hops: u8) -> Result<Self, OAuthError> {
         let address = match request.extensions().get::<ClientAddress>() {
             Some(_) => client_address(&request, trusted_hops).to_string(),
             None => String::new(),
@@ -57,12 +67,17 @@ impl Form {
         };
         let parameters = parameters(&body)
             .ok_or_else(|| OAuthError::invalid_request("the parameters are malformed, too many, or not UTF-8"))?;
-        let mut names: Vec<_> = parameters.iter().map(|(name, _)| name).collect();
-        names.sort_unstable();
-        if names.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(OAuthError::invalid_request("a parameter is there twice"));
-        }
         Ok(Self { parameters, basic, address })
+    }
+
+    /// The parameters in their order.
+    pub(super) fn into_parameters(self) -> Vec<(String, String)> {
+        self.parameters
+    }
+
+    /// The parameters in their order.
+    pub(super) fn parameters(&self) -> &[(String, String)] {
+        &self.parameters
     }
 
     /// A parameter. One without a value is as good as left out.
@@ -78,6 +93,11 @@ impl Form {
 
     /// The client that the request proves, by `client_secret_basic`, `client_secret_post` or, for a public one, `none`.
     pub(super) async fn authenticate(&self, clients: &Clients) -> Result<Arc<Client>, OAuthError> {
+        let method = match (&self.basic, self.get("client_secret")) {
+            (Some(_), _) => AuthMethod::ClientSecretBasic,
+            (None, Some(_)) => AuthMethod::ClientSecretPost,
+            (None, None) => AuthMethod::None,
+        };
         let (id, secret) = match &self.basic {
             Some(_) if self.get("client_secret").is_some() => {
                 return Err(OAuthError::invalid_request("the client authenticates in two ways at once"));
@@ -91,8 +111,18 @@ impl Form {
                 (id, self.get("client_secret").unwrap_or_default())
             }
         };
-        Ok(clients.authenticate(id, secret).await?)
+        let client = clients.authenticate(id, secret).await?;
+        match client.registration.auth_method {
+            AuthMethod::Any => Ok(client),
+            registered if registered == method => Ok(client),
+            _ => Err(Error::ClientInvalid.into()),
+        }
     }
+}
+
+/// The parameters of an address; none if it is malformed.
+pub(super) fn query_parameters(query: &str) -> Option<Vec<(String, String)>> {
+    parameters(query.as_bytes())
 }
 
 fn too_large() -> OAuthError {

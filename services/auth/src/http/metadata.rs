@@ -7,9 +7,16 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 
 use super::Endpoints;
+use crate::algorithm::Algorithm;
+use crate::authorization::ACR;
+use crate::client::GrantType;
 use crate::scope::KNOWN;
 
 pub(super) const JWKS_PATH: &str = "/oauth2/jwks";
+pub(super) const AUTHORIZATION_PATH: &str = "/oauth2/authorize";
+pub(super) const PUSHED_PATH: &str = "/oauth2/par";
+pub(super) const USERINFO_PATH: &str = "/userinfo";
+pub(super) const LOGOUT_PATH: &str = "/oauth2/logout";
 pub(super) const TOKEN_PATH: &str = "/oauth2/token";
 pub(super) const REVOCATION_PATH: &str = "/oauth2/revoke";
 pub(super) const INTROSPECTION_PATH: &str = "/oauth2/introspect";
@@ -20,6 +27,9 @@ pub(super) async fn metadata(State(endpoints): State<Endpoints>) -> Response {
     let url = issuer.trim_end_matches('/');
     let with_secret = ["client_secret_basic", "client_secret_post"];
     let or_public = ["client_secret_basic", "client_secret_post", "none"];
+    let grants = [GrantType::AuthorizationCode, GrantType::RefreshToken, GrantType::ClientCredentials];
+    let grants = grants.map(GrantType::name);
+    let algorithms = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa].map(Algorithm::name);
     let metadata = json!({
         "issuer": issuer,
         "jwks_uri": format!("{url}{JWKS_PATH}"),
@@ -29,12 +39,28 @@ pub(super) async fn metadata(State(endpoints): State<Endpoints>) -> Response {
         "revocation_endpoint_auth_methods_supported": or_public,
         "introspection_endpoint": format!("{url}{INTROSPECTION_PATH}"),
         "introspection_endpoint_auth_methods_supported": with_secret,
-        "grant_types_supported": ["refresh_token", "client_credentials"],
-        // There is no authorization endpoint and there are no ID tokens yet, so these two are empty.
-        "response_types_supported": [],
-        "id_token_signing_alg_values_supported": [],
+        "authorization_endpoint": format!("{url}{AUTHORIZATION_PATH}"),
+        "authorization_response_iss_parameter_supported": true,
+        "code_challenge_methods_supported": ["S256"],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "request_parameter_supported": false,
+        "request_uri_parameter_supported": false,
+        "pushed_authorization_request_endpoint": format!("{url}{PUSHED_PATH}"),
+        "require_pushed_authorization_requests": false,
+        "userinfo_endpoint": format!("{url}{USERINFO_PATH}"),
+        "end_session_endpoint": format!("{url}{LOGOUT_PATH}"),
+        "grant_types_supported": grants,
+        "id_token_signing_alg_values_supported": algorithms,
         "subject_types_supported": ["public"],
         "scopes_supported": KNOWN,
+        "claims_parameter_supported": true,
+        "claims_supported": [
+            "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "amr", "acr", "name",
+            "preferred_username",
+        ],
+        "acr_values_supported": [ACR],
+        "prompt_values_supported": ["none", "login", "consent", "select_account"],
     });
     ([(CACHE_CONTROL, "public, max-age=300")], Json(metadata)).into_response()
 }

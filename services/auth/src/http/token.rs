@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::error::OAuthError;
 use super::form::Form;
 use super::{Endpoints, json};
+use crate::code::Redemption;
 use crate::error::Error;
 
 /// Tokens as RFC 6749 §5.1 writes them.
@@ -21,6 +22,8 @@ struct TokenAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
     scope: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<String>,
 }
 
 /// Answers tokens for a grant.
@@ -38,8 +41,17 @@ pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<B
             let client = form.authenticate(&issuer.clients).await?;
             issuer.client_token(&client, scope).await?
         }
+        "authorization_code" => {
+            let client = form.authenticate(&issuer.clients).await?;
+            let redemption = Redemption {
+                client_id: &client.id,
+                redirect_uri: form.require("redirect_uri")?,
+                verifier: form.get("code_verifier").unwrap_or_default(),
+            };
+            issuer.exchange_code(&client, form.require("code")?, redemption, &address).await?
+        }
         _ => {
-            let supported = "supported are refresh_token and client_credentials";
+            let supported = "supported are authorization_code, refresh_token and client_credentials";
             return Err(OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", supported));
         }
     };
@@ -49,6 +61,7 @@ pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<B
         expires_in: tokens.expires_at.since(issuer.clock.now()).as_millis().div_ceil(1000).try_into().unwrap_or(0),
         refresh_token: tokens.refresh_token,
         scope: tokens.scopes.to_string(),
+        id_token: tokens.id_token,
     }))
 }
 

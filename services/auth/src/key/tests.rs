@@ -103,5 +103,5 @@ fn a_private_key_opens_only_with_its_key_and_in_its_own_row() {
 #[test]
 fn the_key_id_is_the_thumbprint_of_rfc_8037() {
     let x = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
-    assert_eq!(thumbprint(&x), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    assert_eq!(Algorithm::EdDsa.thumbprint(&x), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
 }

@@ -12,7 +12,8 @@ use flaghoist_runtime::page::{PageKey, page_size};
 use tonic::{Request, Response, Status};
 
 use super::{PAGE_SIZE, time, to_the_end};
-use crate::client::{Client, ClientSecret};
+use crate::algorithm::Algorithm;
+use crate::client::{AuthMethod, Client, ClientSecret, GrantType, Registration};
 use crate::error::{DOMAIN, Error};
 use crate::issuer::{Issuer, client_name};
 use crate::scope::Scopes;
@@ -31,7 +32,41 @@ fn client_message(client: &Client) -> pb::Client {
         confidential: client.confidential(),
         scopes: client.scopes.names().map(str::to_owned).collect(),
         create_time: Some(time(client.created_at)),
+        registration: Some(registration_message(&client.registration)),
     }
+}
+
+fn registration_message(registration: &Registration) -> pb::Registration {
+    pb::Registration {
+        redirect_uris: registration.redirect_uris.clone(),
+        native: registration.native,
+        grant_types: registration.grant_types.iter().map(|grant| grant.name().to_owned()).collect(),
+        token_endpoint_auth_method: registration.auth_method.name().to_owned(),
+        first_party: registration.first_party,
+        id_token_signed_response_alg: registration.id_token_algorithm.name().to_owned(),
+        post_logout_redirect_uris: registration.post_logout_redirect_uris.clone(),
+        pkce_optional: registration.pkce_optional,
+    }
+}
+
+fn read_registration(registration: pb::Registration) -> Result<Registration, Error> {
+    let unknown = |field| Error::Invalid { field, problem: "is not one of those that are known" };
+    let grants = registration.grant_types.iter().map(|name| GrantType::named(name)).collect::<Option<_>>();
+    let method = AuthMethod::named(&registration.token_endpoint_auth_method);
+    let algorithm = match registration.id_token_signed_response_alg.as_str() {
+        "" => Some(Algorithm::default()),
+        name => Algorithm::named(name),
+    };
+    Ok(Registration {
+        redirect_uris: registration.redirect_uris,
+        post_logout_redirect_uris: registration.post_logout_redirect_uris,
+        native: registration.native,
+        grant_types: grants.ok_or_else(|| unknown("registration.grant_types"))?,
+        auth_method: method.ok_or_else(|| unknown("registration.token_endpoint_auth_method"))?,
+        first_party: registration.first_party,
+        id_token_algorithm: algorithm.ok_or_else(|| unknown("registration.id_token_signed_response_alg"))?,
+        pkce_optional: registration.pkce_optional,
+    })
 }
 
 /// The id in the resource name of a client.
@@ -51,9 +86,11 @@ impl ClientService for Clients {
         let request = request.into_inner();
         let named: Option<Vec<_>> = request.scopes.iter().map(|name| Scopes::named(name)).collect();
         let scopes = named.ok_or(Error::ScopeInvalid)?.into_iter().fold(Scopes::NONE, |all, one| all | one);
+        let registration = read_registration(request.registration.unwrap_or_default())?;
         let issuer = self.issuer.clone();
         let (client, secret) = to_the_end(async move {
-            issuer.create_client(&request.client_id, &request.display_name, request.confidential, scopes).await
+            let (id, name) = (&request.client_id, &request.display_name);
+            issuer.create_client(id, name, request.confidential, scopes, registration).await
         })
         .await?;
         let client_secret = secret.map(ClientSecret::into_text).unwrap_or_default();

@@ -25,7 +25,7 @@ pub(crate) struct Subjects {
     pub(crate) issuer: Arc<Issuer>,
 }
 
-fn user_in(name: &str) -> Result<UserId, Status> {
+pub(super) fn user_in(name: &str) -> Result<UserId, Status> {
     UserId::parse(name).map_err(|bad| Fault::invalid("user", bad.to_string()).into_status(DOMAIN))
 }
 

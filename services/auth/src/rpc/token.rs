@@ -14,6 +14,7 @@ use flaghoist_runtime::token::AUDIENCE;
 use tonic::{Request, Response, Status};
 
 use super::{address_of, authenticate, time, to_the_end, token_set};
+use crate::code::Redemption;
 use crate::error::{DOMAIN, Error};
 use crate::issuer::{Inspected, Issuer};
 
@@ -36,6 +37,11 @@ impl TokenService for TokenRpc {
                 self.issuer.refresh(&client, &grant.refresh_token, &request.scope, address).await?
             }
             Some(Grant::ClientCredentials(_)) => self.issuer.client_token(&client, &request.scope).await?,
+            Some(Grant::AuthorizationCode(grant)) => {
+                let (redirect_uri, verifier) = (&grant.redirect_uri, &grant.code_verifier);
+                let redemption = Redemption { client_id: &client.id, redirect_uri, verifier };
+                self.issuer.exchange_code(&client, &grant.code, redemption, &address).await?
+            }
             None => return Err(Error::Invalid { field: "grant", problem: "is required" }.into()),
         };
         Ok(Response::new(IssueTokenResponse { tokens: Some(token_set(tokens)) }))

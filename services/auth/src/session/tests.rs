@@ -25,6 +25,7 @@ fn session(now: Moment) -> Session {
         created_at: now,
         last_use_at: now.minute(),
         last_address: String::new(),
+        claims: Vec::new(),
         family: Family { current: token(0), previous: None, rotated_at: now },
     }
 }

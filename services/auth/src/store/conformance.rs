@@ -14,8 +14,10 @@ use crate::session::Family;
 
 mod at_once;
 mod pods;
+mod sign_in;
 
 use at_once::*;
+use sign_in::*;
 
 const NOW: Moment = Moment(1_700_000_000_000);
 const LIFETIMES: Lifetimes = Lifetimes {
@@ -23,6 +25,8 @@ const LIFETIMES: Lifetimes = Lifetimes {
     idle: Duration::from_secs(14 * 24 * 3600),
     absolute: Duration::from_secs(90 * 24 * 3600),
 };
+const BROWSERS: BrowserLifetimes =
+    BrowserLifetimes { idle: Duration::from_secs(12 * 3600), absolute: Duration::from_secs(30 * 24 * 3600) };
 const MAX: u32 = 100;
 
 /// Makes a test of each promise for the backend that `$open` opens; nothing is tested where it is not on this machine.
@@ -55,6 +59,16 @@ macro_rules! conformance {
             keys_are_advanced_once_however_many_try,
             what_is_old_is_purged_and_nothing_else,
             what_is_old_is_purged_once_however_many_do_it,
+            a_login_request_is_kept_as_it_was_opened_until_it_expires,
+            case_23_a_login_request_is_answered_and_taken_once,
+            open_login_requests_have_bounds,
+            case_40_who_may_not_hold_sessions_is_not_accepted_and_loses_what_they_have,
+            case_33_a_code_is_redeemed_once_however_many_bring_it,
+            case_27_a_code_that_is_refused_or_late_is_worth_nothing,
+            a_pushed_request_is_taken_once_by_its_client,
+            a_browser_stays_signed_in_while_it_is_used,
+            consents_add_up_are_listed_and_end_with_their_sessions,
+            what_is_left_of_sign_ins_is_purged,
         }
     };
     ($open:path; $($promise:ident),* $(,)?) => {$(
@@ -116,6 +130,11 @@ async fn client(store: &dyn Store, id: &str) {
     store.add_client(&client, MAX).await.unwrap();
 }
 
+fn purge(revocations_before: Moment, erased_before: Moment) -> Purge {
+    let codes_before = revocations_before;
+    Purge { lifetimes: LIFETIMES, revocations_before, erased_before, browsers: BROWSERS, codes_before }
+}
+
 /// A session that is not opened yet, and its first token.
 fn sign_in(user: UserId, now: Moment) -> (Session, RefreshToken) {
     let id = SessionId(Uuid::now_v7());
@@ -132,6 +151,7 @@ fn sign_in(user: UserId, now: Moment) -> (Session, RefreshToken) {
         last_use_at: now.minute(),
         last_address: "192.0.2.1".into(),
         family: Family { current: token.digest(), previous: None, rotated_at: now },
+        claims: vec!["name".into()],
     };
     (session, token)
 }
@@ -313,7 +333,7 @@ async fn an_erased_person_stays_refused_for_a_while(store: &dyn Store) {
     store.set_subject(user, SubjectState { enabled: true, admin: true }, NOW).await.unwrap();
     assert_eq!(store.open_session(&sign_in(user, NOW).0, MAX).await.unwrap(), Opened::SubjectDisabled);
     let late = Moment(NOW.0 + 1);
-    let what = Purge { lifetimes: LIFETIMES, revocations_before: NOW, erased_before: late };
+    let what = purge(NOW, late);
     assert!(!store.purge(&what, 10, late).await.unwrap());
     assert!(matches!(store.open_session(&sign_in(user, NOW).0, MAX).await.unwrap(), Opened::Open { .. }));
 }
@@ -383,7 +403,7 @@ async fn what_is_old_is_purged_and_nothing_else(store: &dyn Store) {
     let later = NOW.plus(LIFETIMES.idle).plus(Duration::from_secs(120));
     let (fresh, _) = opened(store, somebody(), later).await;
     store.revoke(&RevocationTarget::Subject("new".into()), later).await.unwrap();
-    let what = Purge { lifetimes: LIFETIMES, revocations_before: later, erased_before: later };
+    let what = purge(later, later);
     while store.purge(&what, 1, later).await.unwrap() {}
     assert_eq!(current(store, unused.id).await, None);
     assert!(current(store, fresh.id).await.is_some());

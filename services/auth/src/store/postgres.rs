@@ -27,6 +27,7 @@ mod client;
 mod key;
 mod revocation;
 mod session;
+mod sign_in;
 mod subject;
 
 pub(super) static MIGRATOR: Migrator = sqlx::migrate!("./migrations/postgres");
@@ -237,6 +238,10 @@ impl Store for PostgresStore {
         let revocations =
             write("purge revocations", || revocation::purge(self, what.revocations_before, rows_max)).await?;
         let subjects = write("purge erased people", || subject::purge(self, what.erased_before, rows_max)).await?;
-        Ok(sessions || revocations || subjects)
+        let sign_ins = write("purge what was left of sign-ins", || {
+            sign_in::purge(self, what.browsers, what.codes_before, rows_max, now)
+        });
+        let sign_ins = sign_ins.await?;
+        Ok(sessions || revocations || subjects || sign_ins)
     }
 }

@@ -21,6 +21,7 @@ mod client;
 mod key;
 mod revocation;
 mod session;
+mod sign_in;
 mod subject;
 
 pub(super) static MIGRATOR: Migrator = sqlx::migrate!("./migrations/sqlite");
@@ -172,6 +173,8 @@ impl Store for SqliteStore {
             revocation::purge(self, what.revocations_before, rows_max).await.map_err(failed("purge revocations"))?;
         let subjects =
             subject::purge(self, what.erased_before, rows_max).await.map_err(failed("purge erased people"))?;
-        Ok(sessions || revocations || subjects)
+        let sign_ins = sign_in::purge(self, what.browsers, what.codes_before, rows_max, now);
+        let sign_ins = sign_ins.await.map_err(failed("purge what was left of sign-ins"))?;
+        Ok(sessions || revocations || subjects || sign_ins)
     }
 }

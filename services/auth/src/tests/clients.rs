@@ -10,6 +10,7 @@ fn registration(id: &str) -> CreateClientRequest {
         display_name: "A bot".into(),
         confidential: true,
         scopes: vec!["chat.read".into()],
+        registration: None,
     }
 }
 

@@ -85,7 +85,7 @@ async fn the_first_key_is_one_however_many_pods_start_at_once() {
         assert_eq!((signer(pod), kids(pod)), (signer(&pods[0]), kids(&pods[0])));
         pod.context.verifier.verify(&tokens.access_token).unwrap();
     }
-    assert_eq!(kids(&pods[0]).len(), 2);
+    assert_eq!(kids(&pods[0]).len(), 6);
     pods[3].refresh(&tokens.refresh_token).await.unwrap();
 }
 
@@ -396,4 +396,33 @@ async fn pods_that_work_on_the_same_sessions_never_block_each_other() {
     tokio::join!(refreshing, ending);
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(site.postgres.sql(&site.url, deadlocks).await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_32_and_33_a_code_is_redeemed_once_on_all_pods_together() {
+    use super::flow::{Browser, VERIFIER, first_party};
+
+    let Some(site) = Site::new().await else { return };
+    let pods = [site.pod().await, site.pod().await];
+    pods[0].app("wiki", false, first_party()).await;
+    // The browser is sent from pod to pod.
+    let (mut browser, user) = (Browser::default(), somebody());
+    let to_login = browser.authorize(&pods[0], &super::flow::request("wiki")).await;
+    let back = pods[1].accepts(&to_login.parameter("login_challenge").unwrap(), user).await.unwrap();
+    let code = browser.get(&pods[1], &back).await.parameter("code").unwrap();
+    let redeem = |number: usize| pods[number % 2].redeem(credentials("wiki", ""), &code, VERIFIER);
+    let all = futures_util::future::join_all((0..50).map(redeem)).await;
+    let good: Vec<_> = all.iter().filter_map(|redeemed| redeemed.as_ref().ok()).collect();
+    assert_eq!(good.len(), 1);
+    for pod in &pods {
+        let refresh = pod.refresh_as(credentials("wiki", ""), &good[0].refresh_token, "").await;
+        refused(refresh, Code::Unauthenticated, Reason::GrantInvalid);
+        eventually("the access token is dead too", NOTICED, async || {
+            pod.context.verifier.verify(&good[0].access_token).is_err()
+        })
+        .await;
+    }
+    // Who is signed in on one pod is so on the other.
+    let again = browser.authorize(&pods[0], &super::flow::request("wiki")).await;
+    assert!(again.parameter("code").is_some());
 }

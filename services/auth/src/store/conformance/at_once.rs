@@ -123,7 +123,7 @@ pub(super) async fn what_is_old_is_purged_once_however_many_do_it(store: &dyn St
     let later = NOW.plus(LIFETIMES.idle).plus(Duration::from_secs(120));
     // One is refreshed just before it would have been too old.
     present(store, &[presented(&token)], NOW.plus(LIFETIMES.idle / 2)).await;
-    let what = Purge { lifetimes: LIFETIMES, revocations_before: NOW, erased_before: NOW };
+    let what = purge(NOW, NOW);
     join_all((0..4).map(|_| async { while store.purge(&what, 2, later).await.unwrap() {} })).await;
     while store.purge(&what, 2, later).await.unwrap() {}
     let ended = revoked(store).await.into_iter().map(|target| match target {

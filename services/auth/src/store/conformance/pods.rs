@@ -8,6 +8,9 @@ use flaghoist_backends::Postgres;
 use sqlx::postgres::PgConnectOptions;
 
 use super::*;
+use crate::authorization::{AuthorizationRequest, Recognised};
+use crate::code::KeptCode;
+use crate::store::sign_in::{Acceptance, Consent, LoginRequest, OpenMax, Redeemed, Stage};
 
 /// How many connections a store of a test keeps: as many tests run at once as there are processors.
 const CONNECTIONS: u32 = 8;
@@ -124,5 +127,117 @@ impl Store for InTurn {
 
     async fn purge(&self, what: &Purge, rows_max: u32, now: Moment) -> Result<bool, StoreError> {
         self.next().purge(what, rows_max, now).await
+    }
+}
+
+#[async_trait]
+impl SignInStore for InTurn {
+    async fn open_login_request(&self, request: &LoginRequest, max: OpenMax, now: Moment) -> Result<bool, StoreError> {
+        self.next().open_login_request(request, max, now).await
+    }
+
+    async fn login_request(&self, challenge: Digest, now: Moment) -> Result<Option<LoginRequest>, StoreError> {
+        self.next().login_request(challenge, now).await
+    }
+
+    async fn accept_login_request(
+        &self,
+        challenge: Digest,
+        person: &Recognised,
+        profile: &Profile,
+        now: Moment,
+    ) -> Result<Acceptance, StoreError> {
+        self.next().accept_login_request(challenge, person, profile, now).await
+    }
+
+    async fn reject_login_request(&self, challenge: Digest, now: Moment) -> Result<bool, StoreError> {
+        self.next().reject_login_request(challenge, now).await
+    }
+
+    async fn enter(
+        &self,
+        challenge: Digest,
+        cookie: Digest,
+        replaced: Option<Digest>,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        self.next().enter(challenge, cookie, replaced, now).await
+    }
+
+    async fn take_login_request(
+        &self,
+        challenge: Digest,
+        stage: Option<Stage>,
+        now: Moment,
+    ) -> Result<Option<LoginRequest>, StoreError> {
+        self.next().take_login_request(challenge, stage, now).await
+    }
+
+    async fn push_request(
+        &self,
+        reference: Digest,
+        address: &str,
+        client_id: &str,
+        request: &AuthorizationRequest,
+        expires_at: Moment,
+        max: OpenMax,
+    ) -> Result<bool, StoreError> {
+        self.next().push_request(reference, address, client_id, request, expires_at, max).await
+    }
+
+    async fn take_pushed_request(
+        &self,
+        reference: Digest,
+        client_id: &str,
+        now: Moment,
+    ) -> Result<Option<AuthorizationRequest>, StoreError> {
+        self.next().take_pushed_request(reference, client_id, now).await
+    }
+
+    async fn add_code(&self, digest: Digest, code: &KeptCode) -> Result<bool, StoreError> {
+        self.next().add_code(digest, code).await
+    }
+
+    async fn redeem_code(
+        &self,
+        digest: Digest,
+        judge: &(dyn for<'a> Fn(&'a KeptCode) -> Option<Session> + Send + Sync),
+        sessions_max: u32,
+        now: Moment,
+    ) -> Result<Redeemed, StoreError> {
+        self.next().redeem_code(digest, judge, sessions_max, now).await
+    }
+
+    async fn browser_session(
+        &self,
+        cookie: Digest,
+        lifetimes: BrowserLifetimes,
+        now: Moment,
+    ) -> Result<Option<Recognised>, StoreError> {
+        self.next().browser_session(cookie, lifetimes, now).await
+    }
+
+    async fn end_browser_session(&self, cookie: Digest) -> Result<(), StoreError> {
+        self.next().end_browser_session(cookie).await
+    }
+
+    async fn consent(&self, user: UserId, client_id: &str) -> Result<Option<Scopes>, StoreError> {
+        self.next().consent(user, client_id).await
+    }
+
+    async fn add_consent(&self, user: UserId, client_id: &str, scopes: Scopes, now: Moment) -> Result<(), StoreError> {
+        self.next().add_consent(user, client_id, scopes, now).await
+    }
+
+    async fn consents_of(&self, user: UserId, after: &str, limit: u32) -> Result<Vec<Consent>, StoreError> {
+        self.next().consents_of(user, after, limit).await
+    }
+
+    async fn revoke_consent(&self, user: UserId, client_id: &str, now: Moment) -> Result<bool, StoreError> {
+        self.next().revoke_consent(user, client_id, now).await
+    }
+
+    async fn profile(&self, user: UserId) -> Result<Option<Profile>, StoreError> {
+        self.next().profile(user).await
     }
 }

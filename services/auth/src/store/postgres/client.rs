@@ -19,7 +19,7 @@ pub(super) async fn all(pool: &PgPool, known: Option<i64>) -> Result<Option<(i64
         return Ok(None);
     }
     let rows = sqlx::query(
-        "SELECT client_id, display_name, secret_sha256, scopes, created_at FROM clients WHERE deleted_at IS NULL",
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration FROM clients WHERE deleted_at IS NULL",
     )
     .fetch_all(pool)
     .await?;
@@ -28,7 +28,7 @@ pub(super) async fn all(pool: &PgPool, known: Option<i64>) -> Result<Option<(i64
 
 pub(super) async fn get(pool: &PgPool, client_id: &str) -> Result<Option<Client>, Error> {
     let row = sqlx::query(
-        "SELECT client_id, display_name, secret_sha256, scopes, created_at FROM clients \
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration FROM clients \
          WHERE client_id = $1 AND deleted_at IS NULL",
     )
     .bind(client_id)
@@ -45,6 +45,7 @@ fn read(row: &PgRow) -> Result<Client, Error> {
         secret: row.try_get::<Option<&[u8]>, _>(2)?.map(digest).transpose()?,
         scopes: Scopes::known_of(row.try_get(3)?),
         created_at: Moment(row.try_get(4)?),
+        registration: serde_json::from_str(row.try_get(5)?).map_err(|_| unreadable("a registration"))?,
     })
 }
 
@@ -69,13 +70,15 @@ pub(super) async fn add(store: &PostgresStore, client: &Client, clients_max: u32
         return Ok(Addition::Full);
     }
     sqlx::query(
-        "INSERT INTO clients (client_id, display_name, secret_sha256, scopes, created_at) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO clients (client_id, display_name, secret_sha256, scopes, created_at, registration) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(&*client.id)
     .bind(&client.display_name)
     .bind(client.secret.as_ref().map(|digest| digest.0.as_slice()))
     .bind(client.scopes.to_string())
     .bind(client.created_at.0)
+    .bind(serde_json::to_string(&client.registration).map_err(|error| Error::Encode(error.into()))?)
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
@@ -111,11 +114,20 @@ pub(super) async fn sweep(store: &PostgresStore, sessions_max: u32, now: Moment)
     // Another pod may do the same: each ends, and records, those that the other has not.
     end(&mut transaction, &ids_in(&found)?, now).await?;
     transaction.commit().await?;
+    let consents = sqlx::query(
+        "DELETE FROM consents WHERE (user_id, client_id) IN (SELECT n.user_id, n.client_id FROM clients AS c \
+         JOIN consents AS n ON n.client_id = c.client_id WHERE c.deleted_at IS NOT NULL LIMIT $1)",
+    )
+    .bind(i64::from(sessions_max))
+    .execute(&store.pool)
+    .await?
+    .rows_affected();
     sqlx::query(
         "DELETE FROM clients WHERE deleted_at IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.client_id = clients.client_id)",
+         AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.client_id = clients.client_id) \
+         AND NOT EXISTS (SELECT 1 FROM consents WHERE consents.client_id = clients.client_id)",
     )
     .execute(&store.pool)
     .await?;
-    Ok(found.len() >= sessions_max as usize)
+    Ok(found.len() >= sessions_max as usize || consents >= u64::from(sessions_max))
 }

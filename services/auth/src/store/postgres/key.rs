@@ -3,7 +3,8 @@
 use sqlx::postgres::PgRow;
 use sqlx::{Error, PgExecutor, Row as _};
 
-use super::{PostgresStore, Transaction};
+use super::{PostgresStore, Transaction, unreadable};
+use crate::algorithm::Algorithm;
 use crate::key::{self, KeyTimes, Sealed, SigningKey};
 use crate::moment::Moment;
 
@@ -23,11 +24,12 @@ pub(super) async fn advance(
     let before = all(&mut *transaction).await?;
     let mut keys = before.clone();
     if key::advance(&mut keys, spare.iter().cloned(), times, now) {
-        let gone: Vec<_> = before.iter().filter(|key| keys.iter().all(|kept| kept.kid != key.kid)).collect();
-        sqlx::query("DELETE FROM signing_keys WHERE kid = ANY($1)")
-            .bind(gone.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>())
-            .execute(&mut *transaction)
-            .await?;
+        let gone = before.iter().filter(|key| keys.iter().all(|kept| kept.kid != key.kid));
+        let gone: Vec<_> = gone.map(|key| key.kid.as_str()).collect();
+        for delete in ["DELETE FROM signing_keys WHERE kid = ANY($1)", "DELETE FROM id_token_keys WHERE kid = ANY($1)"]
+        {
+            sqlx::query(delete).bind(&gone).execute(&mut *transaction).await?;
+        }
         for changed in keys.iter().filter(|key| !before.contains(key)) {
             write(&mut transaction, changed).await?;
         }
@@ -38,8 +40,10 @@ pub(super) async fn advance(
 
 async fn all(executor: impl PgExecutor<'_>) -> Result<Vec<SigningKey>, Error> {
     let rows = sqlx::query(
-        "SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at \
-         FROM signing_keys",
+        "SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at, 'EdDSA' \
+         FROM signing_keys UNION ALL \
+         SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at, algorithm \
+         FROM id_token_keys",
     )
     .fetch_all(executor)
     .await?;
@@ -55,25 +59,36 @@ fn read(row: &PgRow) -> Result<SigningKey, Error> {
         activate_at: row.try_get::<Option<i64>, _>(5)?.map(Moment),
         retire_at: row.try_get::<Option<i64>, _>(6)?.map(Moment),
         remove_at: row.try_get::<Option<i64>, _>(7)?.map(Moment),
+        algorithm: Algorithm::named(row.try_get(8)?).ok_or_else(|| unreadable("an algorithm"))?,
     })
 }
 
 async fn write(transaction: &mut Transaction, key: &SigningKey) -> Result<(), Error> {
-    sqlx::query(
-        "INSERT INTO signing_keys (kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, \
-                remove_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-         ON CONFLICT (kid) DO UPDATE SET activate_at = excluded.activate_at, retire_at = excluded.retire_at, \
-                remove_at = excluded.remove_at",
-    )
-    .bind(&key.kid)
-    .bind(&key.public)
-    .bind(&key.sealed.bytes)
-    .bind(&key.sealed.with)
-    .bind(key.published_at.0)
-    .bind(key.activate_at.map(|time| time.0))
-    .bind(key.retire_at.map(|time| time.0))
-    .bind(key.remove_at.map(|time| time.0))
-    .execute(&mut **transaction)
-    .await?;
+    // The version before reads all of `signing_keys` as Ed25519 keys, so others have a table of their own.
+    let statement = match key.algorithm {
+        Algorithm::EdDsa => {
+            "INSERT INTO signing_keys (kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, \
+                    remove_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+             ON CONFLICT (kid) DO UPDATE SET activate_at = excluded.activate_at, retire_at = excluded.retire_at, \
+                    remove_at = excluded.remove_at"
+        }
+        Algorithm::Rs256 | Algorithm::Es256 => {
+            "INSERT INTO id_token_keys (kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, \
+                    remove_at, algorithm) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             ON CONFLICT (kid) DO UPDATE SET activate_at = excluded.activate_at, retire_at = excluded.retire_at, \
+                    remove_at = excluded.remove_at"
+        }
+    };
+    let query = sqlx::query(statement)
+        .bind(&key.kid)
+        .bind(&key.public)
+        .bind(&key.sealed.bytes)
+        .bind(&key.sealed.with)
+        .bind(key.published_at.0)
+        .bind(key.activate_at.map(|time| time.0))
+        .bind(key.retire_at.map(|time| time.0))
+        .bind(key.remove_at.map(|time| time.0));
+    let query = if key.algorithm == Algorithm::EdDsa { query } else { query.bind(key.algorithm.name()) };
+    query.execute(&mut **transaction).await?;
     Ok(())
 }

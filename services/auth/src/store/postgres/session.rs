@@ -8,6 +8,7 @@ use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Error, Row as _};
 use uuid::Uuid;
 
+use super::sign_in::forget;
 use super::{LOCKS, PostgresStore, Transaction, count, revocation, unreadable};
 use crate::moment::Moment;
 use crate::refresh_token::Digest;
@@ -21,7 +22,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT session_id, user_id, client_id, scopes, amr, label, authenticated_at, created_at, last_use_at, ",
-            "last_address, current_sha256, previous_sha256, rotated_at ",
+            "last_address, current_sha256, previous_sha256, rotated_at, claims ",
             $rest
         )
     };
@@ -46,6 +47,7 @@ fn read(row: &PgRow) -> Result<Session, Error> {
             previous: row.try_get::<Option<&[u8]>, _>(11)?.map(digest).transpose()?,
             rotated_at: Moment(row.try_get(12)?),
         },
+        claims: row.try_get::<&str, _>(13)?.split_whitespace().map(str::to_owned).collect(),
     })
 }
 
@@ -137,20 +139,31 @@ pub(super) async fn alone_with(transaction: &mut Transaction, user: UserId) -> R
 }
 
 pub(super) async fn open(store: &PostgresStore, session: &Session, sessions_max: u32) -> Result<Opened, Error> {
-    let user = session.user.0.as_bytes().as_slice();
     let mut transaction = store.begin().await?;
-    alone_with(&mut transaction, session.user).await?;
+    let opened = open_within(&mut transaction, session, sessions_max).await?;
+    transaction.commit().await?;
+    Ok(opened)
+}
+
+/// Opens a session as part of `transaction`. Nothing is written unless it is open.
+pub(super) async fn open_within(
+    transaction: &mut Transaction,
+    session: &Session,
+    sessions_max: u32,
+) -> Result<Opened, Error> {
+    let user = session.user.0.as_bytes().as_slice();
+    alone_with(transaction, session.user).await?;
     // The lock makes a removal of the client wait, so that it finds this session.
     let registered = sqlx::query("SELECT 1 FROM clients WHERE client_id = $1 AND deleted_at IS NULL FOR SHARE")
         .bind(&*session.client_id)
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut **transaction)
         .await?;
     if registered.is_none() {
         return Ok(Opened::ClientUnknown);
     }
     let state: Option<(bool, bool)> = sqlx::query_as("SELECT enabled, admin FROM subjects WHERE user_id = $1")
         .bind(user)
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut **transaction)
         .await?;
     let scopes = match state {
         Some((false, _)) => return Ok(Opened::SubjectDisabled),
@@ -160,12 +173,12 @@ pub(super) async fn open(store: &PostgresStore, session: &Session, sessions_max:
     let oldest = sqlx::query("SELECT session_id FROM sessions WHERE user_id = $1 ORDER BY session_id DESC OFFSET $2")
         .bind(user)
         .bind(i64::from(sessions_max) - 1)
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut **transaction)
         .await?;
     sqlx::query(
         "INSERT INTO sessions (session_id, user_id, client_id, scopes, amr, label, authenticated_at, created_at, \
-                last_use_at, last_address, current_sha256, previous_sha256, rotated_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                last_use_at, last_address, current_sha256, previous_sha256, rotated_at, claims) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(session.id.0.as_bytes().as_slice())
     .bind(user)
@@ -180,10 +193,10 @@ pub(super) async fn open(store: &PostgresStore, session: &Session, sessions_max:
     .bind(session.family.current.0.as_slice())
     .bind(session.family.previous.as_ref().map(|digest| digest.0.as_slice()))
     .bind(session.family.rotated_at.0)
-    .execute(&mut *transaction)
+    .bind(session.claims.join(" "))
+    .execute(&mut **transaction)
     .await?;
-    let ended = end(&mut transaction, &ids_in(&oldest)?, session.created_at).await?;
-    transaction.commit().await?;
+    let ended = end(transaction, &ids_in(&oldest)?, session.created_at).await?;
     Ok(Opened::Open { scopes, ended })
 }
 
@@ -245,6 +258,7 @@ pub(super) async fn end_all(
     alone_with(&mut transaction, user).await?;
     let mut found = of_user(&mut transaction, user).await?;
     found.retain(|session| Some(*session) != except);
+    forget(&mut transaction, user).await?;
     let ended = end(&mut transaction, &found, now).await?;
     transaction.commit().await?;
     Ok(count(ended.len()))

@@ -4,6 +4,7 @@ use flaghoist_runtime::names::UserId;
 use sqlx::Error;
 
 use super::session::{alone_with, end, of_user};
+use super::sign_in::{self, forget};
 use super::{PostgresStore, count};
 use crate::moment::Moment;
 use crate::store::SubjectState;
@@ -35,6 +36,9 @@ pub(super) async fn set(store: &PostgresStore, user: UserId, state: SubjectState
     .await?;
     let demoted = !state.admin && (was_admin == Some(true) || holds_admin);
     let found = if !state.enabled || demoted { of_user(&mut transaction, user).await? } else { Vec::new() };
+    if !state.enabled || demoted {
+        forget(&mut transaction, user).await?;
+    }
     let ended = end(&mut transaction, &found, now).await?;
     transaction.commit().await?;
     Ok(count(ended.len()))
@@ -58,9 +62,10 @@ pub(super) async fn erase(store: &PostgresStore, user: UserId, now: Moment) -> R
     .execute(&mut *transaction)
     .await?;
     let found = of_user(&mut transaction, user).await?;
+    let of_sign_ins = sign_in::erase(&mut transaction, user).await?;
     let ended = end(&mut transaction, &found, now).await?;
     transaction.commit().await?;
-    Ok(count(ended.len() + known.len()))
+    Ok(count(ended.len() + known.len()) + of_sign_ins)
 }
 
 pub(super) async fn purge(store: &PostgresStore, erased_before: Moment, rows_max: u32) -> Result<bool, Error> {

@@ -14,7 +14,7 @@ use crate::store::Addition;
 
 pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<Client>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT client_id, display_name, secret_sha256, scopes, created_at FROM clients WHERE deleted_at IS NULL",
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration FROM clients WHERE deleted_at IS NULL",
     )
     .fetch_all(readers)
     .await?;
@@ -23,7 +23,7 @@ pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<Client>, sqlx::Error
 
 pub(super) async fn get(readers: &SqlitePool, client_id: &str) -> Result<Option<Client>, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT client_id, display_name, secret_sha256, scopes, created_at FROM clients \
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration FROM clients \
          WHERE client_id = ?1 AND deleted_at IS NULL",
     )
     .bind(client_id)
@@ -40,6 +40,7 @@ fn read(row: &SqliteRow) -> Result<Client, sqlx::Error> {
         secret: row.try_get::<Option<&[u8]>, _>(2)?.map(digest).transpose()?,
         scopes: Scopes::known_of(row.try_get(3)?),
         created_at: Moment(row.try_get(4)?),
+        registration: serde_json::from_str(row.try_get(5)?).map_err(|_| unreadable("a registration"))?,
     })
 }
 
@@ -57,13 +58,15 @@ pub(super) async fn add(store: &SqliteStore, client: &Client, clients_max: u32) 
         return Ok(Addition::Full);
     }
     sqlx::query(
-        "INSERT INTO clients (client_id, display_name, secret_sha256, scopes, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO clients (client_id, display_name, secret_sha256, scopes, created_at, registration) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )
     .bind(&*client.id)
     .bind(&client.display_name)
     .bind(client.secret.as_ref().map(|digest| digest.0.as_slice()))
     .bind(client.scopes.to_string())
     .bind(client.created_at.0)
+    .bind(serde_json::to_string(&client.registration).map_err(|error| sqlx::Error::Encode(error.into()))?)
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
@@ -95,12 +98,21 @@ pub(super) async fn sweep(store: &SqliteStore, sessions_max: u32, now: Moment) -
     .fetch_all(&mut *transaction)
     .await?;
     end(&mut transaction, &ids(&found)?, now).await?;
+    let consents = sqlx::query(
+        "DELETE FROM consents WHERE (user_id, client_id) IN (SELECT n.user_id, n.client_id FROM clients AS c \
+         CROSS JOIN consents AS n ON n.client_id = c.client_id WHERE c.deleted_at IS NOT NULL LIMIT ?1)",
+    )
+    .bind(i64::from(sessions_max))
+    .execute(&mut *transaction)
+    .await?
+    .rows_affected();
     sqlx::query(
         "DELETE FROM clients WHERE deleted_at IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.client_id = clients.client_id)",
+         AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.client_id = clients.client_id) \
+         AND NOT EXISTS (SELECT 1 FROM consents WHERE consents.client_id = clients.client_id)",
     )
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(found.len() >= sessions_max as usize)
+    Ok(found.len() >= sessions_max as usize || consents >= u64::from(sessions_max))
 }

@@ -3,7 +3,8 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteExecutor};
 
-use super::{SqliteStore, Transaction};
+use super::{SqliteStore, Transaction, unreadable};
+use crate::algorithm::Algorithm;
 use crate::key::{self, KeyTimes, Sealed, SigningKey};
 use crate::moment::Moment;
 
@@ -19,6 +20,7 @@ pub(super) async fn advance(
     if key::advance(&mut keys, spare.into_iter(), times, now) {
         for gone in before.iter().filter(|key| keys.iter().all(|kept| kept.kid != key.kid)) {
             sqlx::query("DELETE FROM signing_keys WHERE kid = ?1").bind(&gone.kid).execute(&mut *transaction).await?;
+            sqlx::query("DELETE FROM id_token_keys WHERE kid = ?1").bind(&gone.kid).execute(&mut *transaction).await?;
         }
         for changed in keys.iter().filter(|key| !before.contains(key)) {
             write(&mut transaction, changed).await?;
@@ -30,8 +32,10 @@ pub(super) async fn advance(
 
 pub(super) async fn all(executor: impl SqliteExecutor<'_>) -> Result<Vec<SigningKey>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at \
-         FROM signing_keys",
+        "SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at, 'EdDSA' \
+         FROM signing_keys UNION ALL \
+         SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at, algorithm \
+         FROM id_token_keys",
     )
     .fetch_all(executor)
     .await?;
@@ -47,25 +51,36 @@ fn read(row: &SqliteRow) -> Result<SigningKey, sqlx::Error> {
         activate_at: row.try_get::<Option<i64>, _>(5)?.map(Moment),
         retire_at: row.try_get::<Option<i64>, _>(6)?.map(Moment),
         remove_at: row.try_get::<Option<i64>, _>(7)?.map(Moment),
+        algorithm: Algorithm::named(row.try_get(8)?).ok_or_else(|| unreadable("an algorithm"))?,
     })
 }
 
 async fn write(transaction: &mut Transaction, key: &SigningKey) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO signing_keys (kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, \
-                remove_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-         ON CONFLICT (kid) DO UPDATE SET activate_at = excluded.activate_at, retire_at = excluded.retire_at, \
-                remove_at = excluded.remove_at",
-    )
-    .bind(&key.kid)
-    .bind(&key.public)
-    .bind(&key.sealed.bytes)
-    .bind(&key.sealed.with)
-    .bind(key.published_at.0)
-    .bind(key.activate_at.map(|time| time.0))
-    .bind(key.retire_at.map(|time| time.0))
-    .bind(key.remove_at.map(|time| time.0))
-    .execute(&mut **transaction)
-    .await?;
+    // The version before reads all of `signing_keys` as Ed25519 keys, so others have a table of their own.
+    let statement = match key.algorithm {
+        Algorithm::EdDsa => {
+            "INSERT INTO signing_keys (kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, \
+                    remove_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+             ON CONFLICT (kid) DO UPDATE SET activate_at = excluded.activate_at, retire_at = excluded.retire_at, \
+                    remove_at = excluded.remove_at"
+        }
+        Algorithm::Rs256 | Algorithm::Es256 => {
+            "INSERT INTO id_token_keys (kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, \
+                    remove_at, algorithm) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+             ON CONFLICT (kid) DO UPDATE SET activate_at = excluded.activate_at, retire_at = excluded.retire_at, \
+                    remove_at = excluded.remove_at"
+        }
+    };
+    let query = sqlx::query(statement)
+        .bind(&key.kid)
+        .bind(&key.public)
+        .bind(&key.sealed.bytes)
+        .bind(&key.sealed.with)
+        .bind(key.published_at.0)
+        .bind(key.activate_at.map(|time| time.0))
+        .bind(key.retire_at.map(|time| time.0))
+        .bind(key.remove_at.map(|time| time.0));
+    let query = if key.algorithm == Algorithm::EdDsa { query } else { query.bind(key.algorithm.name()) };
+    query.execute(&mut **transaction).await?;
     Ok(())
 }

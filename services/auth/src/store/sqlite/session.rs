@@ -7,6 +7,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row as _, Sqlite};
 use uuid::Uuid;
 
+use super::sign_in::forget;
 use super::{SqliteStore, Transaction, count, json, unreadable};
 use crate::moment::Moment;
 use crate::refresh_token::Digest;
@@ -20,7 +21,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT s.session_id, s.user_id, s.client_id, s.scopes, s.amr, s.label, s.authenticated_at, s.created_at, ",
-            "s.last_use_at, s.last_address, s.current_sha256, s.previous_sha256, s.rotated_at ",
+            "s.last_use_at, s.last_address, s.current_sha256, s.previous_sha256, s.rotated_at, s.claims ",
             $rest
         )
     };
@@ -45,6 +46,7 @@ fn read(row: &SqliteRow) -> Result<Session, sqlx::Error> {
             previous: row.try_get::<Option<&[u8]>, _>(11)?.map(digest).transpose()?,
             rotated_at: Moment(row.try_get(12)?),
         },
+        claims: row.try_get::<&str, _>(13)?.split_whitespace().map(str::to_owned).collect(),
     })
 }
 
@@ -142,9 +144,20 @@ pub(super) async fn end(transaction: &mut Transaction, ids: &[SessionId], now: M
 
 pub(super) async fn open(store: &SqliteStore, session: &Session, sessions_max: u32) -> Result<Opened, sqlx::Error> {
     let mut transaction = store.begin().await?;
+    let opened = open_within(&mut transaction, session, sessions_max).await?;
+    transaction.commit().await?;
+    Ok(opened)
+}
+
+/// Opens a session as part of `transaction`. Nothing is written unless it is open.
+pub(super) async fn open_within(
+    transaction: &mut Transaction,
+    session: &Session,
+    sessions_max: u32,
+) -> Result<Opened, sqlx::Error> {
     let registered = sqlx::query("SELECT 1 FROM clients WHERE client_id = ?1 AND deleted_at IS NULL")
         .bind(&*session.client_id)
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut **transaction)
         .await?;
     if registered.is_none() {
         return Ok(Opened::ClientUnknown);
@@ -152,7 +165,7 @@ pub(super) async fn open(store: &SqliteStore, session: &Session, sessions_max: u
     let user = session.user.0.as_bytes().as_slice();
     let state: Option<(bool, bool)> = sqlx::query_as("SELECT enabled, admin FROM subjects WHERE user_id = ?1")
         .bind(user)
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut **transaction)
         .await?;
     let scopes = match state {
         Some((false, _)) => return Ok(Opened::SubjectDisabled),
@@ -163,14 +176,14 @@ pub(super) async fn open(store: &SqliteStore, session: &Session, sessions_max: u
         sqlx::query("SELECT session_id FROM sessions WHERE user_id = ?1 ORDER BY session_id DESC LIMIT -1 OFFSET ?2")
             .bind(user)
             .bind(i64::from(sessions_max) - 1)
-            .fetch_all(&mut *transaction)
+            .fetch_all(&mut **transaction)
             .await?;
     let ended = ids(&oldest)?;
-    end(&mut transaction, &ended, session.created_at).await?;
+    end(transaction, &ended, session.created_at).await?;
     sqlx::query(
         "INSERT INTO sessions (session_id, user_id, client_id, scopes, amr, label, authenticated_at, created_at, \
-                last_use_at, last_address, current_sha256, previous_sha256, rotated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                last_use_at, last_address, current_sha256, previous_sha256, rotated_at, claims) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )
     .bind(session.id.0.as_bytes().as_slice())
     .bind(user)
@@ -185,9 +198,9 @@ pub(super) async fn open(store: &SqliteStore, session: &Session, sessions_max: u
     .bind(session.family.current.0.as_slice())
     .bind(session.family.previous.as_ref().map(|digest| digest.0.as_slice()))
     .bind(session.family.rotated_at.0)
-    .execute(&mut *transaction)
+    .bind(session.claims.join(" "))
+    .execute(&mut **transaction)
     .await?;
-    transaction.commit().await?;
     Ok(Opened::Open { scopes, ended })
 }
 
@@ -249,6 +262,7 @@ pub(super) async fn end_all(
     let mut found = of_user(&mut transaction, user).await?;
     found.retain(|session| Some(*session) != except);
     end(&mut transaction, &found, now).await?;
+    forget(&mut transaction, user).await?;
     transaction.commit().await?;
     Ok(count(found.len()))
 }

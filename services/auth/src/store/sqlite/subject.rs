@@ -3,6 +3,7 @@
 use flaghoist_runtime::names::UserId;
 
 use super::session::{end, ids, of_user};
+use super::sign_in::{self, forget};
 use super::{SqliteStore, count};
 use crate::moment::Moment;
 use crate::store::SubjectState;
@@ -38,6 +39,9 @@ pub(super) async fn set(
     let demoted = !state.admin && (was_admin == Some(true) || !ids(&admin_sessions)?.is_empty());
     let ended = if !state.enabled || demoted { of_user(&mut transaction, user).await? } else { Vec::new() };
     end(&mut transaction, &ended, now).await?;
+    if !state.enabled || demoted {
+        forget(&mut transaction, user).await?;
+    }
     transaction.commit().await?;
     Ok(count(ended.len()))
 }
@@ -59,8 +63,9 @@ pub(super) async fn erase(store: &SqliteStore, user: UserId, now: Moment) -> Res
     .await?;
     let sessions = of_user(&mut transaction, user).await?;
     end(&mut transaction, &sessions, now).await?;
+    let of_sign_ins = sign_in::erase(&mut transaction, user).await?;
     transaction.commit().await?;
-    Ok(count(sessions.len() + known.len()))
+    Ok(count(sessions.len() + known.len()) + of_sign_ins)
 }
 
 pub(super) async fn purge(store: &SqliteStore, erased_before: Moment, rows_max: u32) -> Result<bool, sqlx::Error> {

@@ -1,0 +1,183 @@
+//! How people sign in with a client: what is registered about the authorization code flow, and its rules.
+
+use serde::{Deserialize, Serialize};
+
+use crate::algorithm::Algorithm;
+use crate::error::Error;
+use crate::redirect;
+
+/// A way to get tokens that a client may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GrantType {
+    AuthorizationCode,
+    RefreshToken,
+    ClientCredentials,
+}
+
+/// How a client proves over HTTP that it is the one it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AuthMethod {
+    /// By its secret in either way, or by nothing if it has none.
+    #[default]
+    Any,
+    None,
+    ClientSecretBasic,
+    ClientSecretPost,
+}
+
+/// What is registered. The default is that of a client with which nobody signs in by a browser.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Registration {
+    pub(crate) redirect_uris: Vec<String>,
+    pub(crate) post_logout_redirect_uris: Vec<String>,
+    /// Whether it runs on the person's device.
+    pub(crate) native: bool,
+    /// Empty: what follows from the rest.
+    pub(crate) grant_types: Vec<GrantType>,
+    pub(crate) auth_method: AuthMethod,
+    /// Whether people are not asked for their consent.
+    pub(crate) first_party: bool,
+    pub(crate) id_token_algorithm: Algorithm,
+    /// Whether PKCE may be left out; never by a public client.
+    pub(crate) pkce_optional: bool,
+}
+
+impl Registration {
+    /// Checks what is to be registered for a client that is confidential or not.
+    pub(crate) fn check(&self, confidential: bool) -> Result<(), Error> {
+        let bad = |field, problem| Err(Error::Invalid { field, problem });
+        let lists = [
+            ("registration.redirect_uris", &self.redirect_uris),
+            ("registration.post_logout_redirect_uris", &self.post_logout_redirect_uris),
+        ];
+        for (field, addresses) in lists {
+            for address in addresses {
+                redirect::check(address, self.native).map_err(|problem| Error::Invalid { field, problem })?;
+            }
+        }
+        let codes = self.grant_types.contains(&GrantType::AuthorizationCode);
+        if codes && self.redirect_uris.is_empty() {
+            return bad("registration.redirect_uris", "is empty, but the client is to use authorization codes");
+        }
+        if !codes && !self.grant_types.is_empty() && !self.redirect_uris.is_empty() {
+            return bad(
+                "registration.grant_types",
+                "lacks authorization_code, without which redirect addresses are of no use",
+            );
+        }
+        if !confidential && self.grant_types.contains(&GrantType::ClientCredentials) {
+            return bad("registration.grant_types", "has client_credentials, which only a confidential client may use");
+        }
+        if !confidential && self.pkce_optional {
+            return bad("registration.pkce_optional", "is for confidential clients");
+        }
+        match self.auth_method {
+            AuthMethod::None if confidential => {
+                bad("registration.token_endpoint_auth_method", "is none, but the client is confidential")
+            }
+            AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost if !confidential => {
+                bad("registration.token_endpoint_auth_method", "asks for a secret, which a public client has not")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `grant` may be used.
+    pub(crate) fn allows(&self, grant: GrantType, confidential: bool) -> bool {
+        if !self.grant_types.is_empty() {
+            return self.grant_types.contains(&grant);
+        }
+        match grant {
+            GrantType::AuthorizationCode => !self.redirect_uris.is_empty(),
+            GrantType::RefreshToken => true,
+            GrantType::ClientCredentials => confidential,
+        }
+    }
+
+    /// Whether an authorization request may name `address`.
+    pub(crate) fn redirects_to(&self, address: &str) -> bool {
+        self.redirect_uris.iter().any(|registered| redirect::matches(registered, address, self.native))
+    }
+
+    /// Whether a browser may be sent to `address` after signing out.
+    pub(crate) fn redirects_after_logout_to(&self, address: &str) -> bool {
+        self.post_logout_redirect_uris.iter().any(|registered| redirect::matches(registered, address, self.native))
+    }
+}
+
+/// The names on the wire, and in the metadata.
+macro_rules! names {
+    ($type:ident { $($variant:ident = $name:literal),* $(,)? }) => {
+        impl $type {
+            /// The name on the wire.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// What `name` is the name of.
+            pub(crate) fn named(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+names!(GrantType {
+    AuthorizationCode = "authorization_code",
+    RefreshToken = "refresh_token",
+    ClientCredentials = "client_credentials",
+});
+names!(AuthMethod {
+    Any = "",
+    None = "none",
+    ClientSecretBasic = "client_secret_basic",
+    ClientSecretPost = "client_secret_post",
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn web() -> Registration {
+        Registration { redirect_uris: vec!["https://app.example.com/cb".into()], ..Registration::default() }
+    }
+
+    #[test]
+    fn what_is_registered_must_make_sense() {
+        web().check(true).unwrap();
+        Registration::default().check(false).unwrap();
+        let grants = |grants: &[GrantType]| Registration { grant_types: grants.to_vec(), ..web() };
+        grants(&[GrantType::AuthorizationCode, GrantType::ClientCredentials]).check(true).unwrap();
+        assert!(grants(&[GrantType::AuthorizationCode, GrantType::ClientCredentials]).check(false).is_err());
+        assert!(grants(&[GrantType::RefreshToken]).check(true).is_err());
+        let nowhere = Registration { redirect_uris: Vec::new(), ..grants(&[GrantType::AuthorizationCode]) };
+        assert!(nowhere.check(true).is_err());
+        assert!(Registration { pkce_optional: true, ..web() }.check(false).is_err());
+        assert!(Registration { auth_method: AuthMethod::None, ..web() }.check(true).is_err());
+        assert!(Registration { auth_method: AuthMethod::ClientSecretPost, ..web() }.check(false).is_err());
+        let evil = vec!["http://localhost.evil.test/cb".to_owned()];
+        assert!(Registration { post_logout_redirect_uris: evil, ..web() }.check(true).is_err());
+    }
+
+    #[test]
+    fn a_client_that_named_no_grants_has_those_that_follow() {
+        let allowed = |registration: &Registration, confidential| {
+            [GrantType::AuthorizationCode, GrantType::RefreshToken, GrantType::ClientCredentials]
+                .map(|grant| registration.allows(grant, confidential))
+        };
+        assert_eq!(allowed(&Registration::default(), false), [false, true, false]);
+        assert_eq!(allowed(&web(), true), [true, true, true]);
+        let one = Registration { grant_types: vec![GrantType::AuthorizationCode], ..web() };
+        assert_eq!(allowed(&one, true), [true, false, false]);
+    }
+
+    #[test]
+    fn a_row_of_an_earlier_version_reads_as_nothing_registered() {
+        assert_eq!(serde_json::from_str::<Registration>("{}").unwrap(), Registration::default());
+        let kept = serde_json::to_string(&web()).unwrap();
+        assert_eq!(serde_json::from_str::<Registration>(&kept).unwrap(), web());
+    }
+}

@@ -1,0 +1,150 @@
+//! What clients learn of a person with an access token, and how people sign out.
+
+use flaghoist_runtime::Caller;
+use flaghoist_runtime::names::UserId;
+use std::sync::Arc;
+
+use super::{Issuer, Visitor};
+use crate::code::Secret;
+use crate::error::{Error, StoreError};
+use crate::id_token::{Hint, ProfileClaims};
+use crate::redirect;
+use crate::refresh_token::Digest;
+use crate::scope::Scopes;
+
+/// What userinfo says.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct UserInfo {
+    sub: String,
+    #[serde(flatten)]
+    profile: ProfileClaims,
+}
+
+/// Why userinfo says nothing.
+#[derive(Debug)]
+pub(crate) enum UserInfoError {
+    /// The token is worth nothing.
+    TokenInvalid,
+    /// It lacks the scope `openid`.
+    ScopeMissing,
+    /// Something else.
+    Failed(Error),
+}
+
+impl From<StoreError> for UserInfoError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<Error> for UserInfoError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What a client asks for when it sends someone to sign out.
+#[derive(Debug, Default)]
+pub(crate) struct SignOutRequest<'a> {
+    pub(crate) id_token_hint: Option<&'a str>,
+    pub(crate) client_id: Option<&'a str>,
+    pub(crate) post_logout_redirect_uri: Option<&'a str>,
+    pub(crate) state: Option<&'a str>,
+    /// What the page asked back with; proves that the person was asked.
+    pub(crate) confirmation: Option<&'a str>,
+}
+
+/// What becomes of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SignOut {
+    /// They are signed out; the browser goes there, if anywhere.
+    Done(Option<String>),
+    /// They have to be asked, with this to be sent back.
+    Ask(String),
+    /// It is not done.
+    Refused(&'static str),
+}
+
+impl Issuer {
+    /// Who is behind an access token with the scope `openid`, and what they are called as far as that was granted.
+    pub(crate) async fn user_info(&self, token: &str) -> Result<UserInfo, UserInfoError> {
+        let caller: Arc<Caller> = self.caller(token)?.ok_or(UserInfoError::TokenInvalid)?;
+        if !caller.scopes.iter().any(|scope| scope == "openid") {
+            return Err(UserInfoError::ScopeMissing);
+        }
+        let (Some(user), Some(session)) = (caller.user, caller.session) else {
+            return Err(UserInfoError::TokenInvalid);
+        };
+        // A session that was ended a moment ago, on whichever pod, tells nothing any more.
+        let session = self.store.session(session).await?.ok_or(UserInfoError::TokenInvalid)?;
+        let all = caller.scopes.iter().any(|scope| scope == "profile") && session.scopes.includes(Scopes::PROFILE);
+        let profile = if all || !session.claims.is_empty() { self.store.profile(user).await? } else { None };
+        Ok(UserInfo { sub: user.to_string(), profile: ProfileClaims::of(profile, all, &session.claims) })
+    }
+
+    /// The hint that an ID token gives, if it is one of this issuer's.
+    pub(crate) fn hint(&self, token: &str) -> Result<Option<Hint>, Error> {
+        let published = self.keyring.published().ok_or(Error::Unavailable)?;
+        Ok(Hint::read(token, &published, &self.url))
+    }
+
+    /// Signs the person out in the browser, and out of the session that the hint names.
+    pub(crate) async fn sign_out(&self, asked: &SignOutRequest<'_>, visitor: &Visitor) -> Result<SignOut, Error> {
+        let hint = match asked.id_token_hint.map(|token| self.hint(token)).transpose()? {
+            Some(None) => return Ok(SignOut::Refused("id_token_hint is not an ID token of this issuer")),
+            hint => hint.flatten(),
+        };
+        let hinted = hint.as_ref().map(|hint| hint.client_id.as_str());
+        if let (Some(hinted), Some(named)) = (hinted, asked.client_id)
+            && hinted != named
+        {
+            return Ok(SignOut::Refused("client_id is not the client that id_token_hint was issued to"));
+        }
+        let to = match asked.post_logout_redirect_uri {
+            None => None,
+            Some(address) => {
+                let Some(client_id) = hinted.or(asked.client_id) else {
+                    return Ok(SignOut::Refused("post_logout_redirect_uri needs an id_token_hint or a client_id"));
+                };
+                let client = self.clients.get(client_id).await?;
+                if !client.is_some_and(|client| client.registration.redirects_after_logout_to(address)) {
+                    return Ok(SignOut::Refused("post_logout_redirect_uri is not registered for this client"));
+                }
+                let state: Vec<_> = asked.state.map(|state| ("state", state)).into_iter().collect();
+                // Without a state the address stays as it was given.
+                if state.is_empty() { Some(address.to_owned()) } else { redirect::with(address, &state, false) }
+            }
+        };
+        let signed_in = self.signed_in(visitor).await?;
+        let cookie = visitor.session.as_deref().map(|cookie| Digest::of(cookie.as_bytes()));
+        let same = hint.as_ref().is_some_and(|hint| signed_in.as_ref().is_none_or(|person| person.user == hint.user));
+        let confirmed = match (asked.confirmation, visitor.session.as_deref()) {
+            (Some(given), Some(cookie)) => given == confirmation_of(cookie),
+            // There is nothing to sign out of that somebody else could have meant.
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if !same && !confirmed {
+            let cookie = visitor.session.as_deref().map(confirmation_of);
+            return Ok(SignOut::Ask(cookie.unwrap_or_else(|| Secret::random().text().to_owned())));
+        }
+        if let Some(cookie) = cookie {
+            self.store.end_browser_session(cookie).await?;
+        }
+        if let Some(hint) = hint
+            && self.store.end_session(hint.user, hint.session, self.clock.now()).await?
+        {
+            self.publish().await;
+        }
+        let user = signed_in.map(|person: crate::authorization::Recognised| person.user);
+        tracing::info!(target: "audit", event = "signed_out", user = user.map(|user: UserId| user.to_string()));
+        Ok(SignOut::Done(to))
+    }
+}
+
+/// What only a page that was given to the browser with this cookie can send back.
+fn confirmation_of(cookie: &str) -> String {
+    use base64::Engine as _;
+    let digest = Digest::of(format!("sign out {cookie}").as_bytes());
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&digest.0[..16])
+}

@@ -1,0 +1,83 @@
+//! What people have allowed clients, in PostgreSQL.
+
+use super::*;
+
+pub(super) async fn get(store: &PostgresStore, user: UserId, client_id: &str) -> Result<Option<Scopes>, Error> {
+    let scopes: Option<String> =
+        sqlx::query_scalar("SELECT scopes FROM consents WHERE user_id = $1 AND client_id = $2")
+            .bind(bytes(&user))
+            .bind(client_id)
+            .fetch_optional(&store.pool)
+            .await?;
+    Ok(scopes.map(|scopes| Scopes::known_of(&scopes)))
+}
+
+pub(super) async fn add(
+    store: &PostgresStore,
+    user: UserId,
+    client_id: &str,
+    scopes: Scopes,
+    now: Moment,
+) -> Result<(), Error> {
+    let mut transaction = store.begin().await?;
+    alone_with(&mut transaction, user).await?;
+    let before: Option<String> =
+        sqlx::query_scalar("SELECT scopes FROM consents WHERE user_id = $1 AND client_id = $2")
+            .bind(bytes(&user))
+            .bind(client_id)
+            .fetch_optional(&mut *transaction)
+            .await?;
+    let all = scopes | before.map(|before| Scopes::known_of(&before)).unwrap_or_default();
+    sqlx::query(
+        "INSERT INTO consents (user_id, client_id, scopes, updated_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (user_id, client_id) DO UPDATE SET scopes = excluded.scopes, updated_at = excluded.updated_at",
+    )
+    .bind(bytes(&user))
+    .bind(client_id)
+    .bind(all.to_string())
+    .bind(now.0)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+pub(super) async fn list(store: &PostgresStore, user: UserId, after: &str, limit: u32) -> Result<Vec<Consent>, Error> {
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT client_id, scopes, updated_at FROM consents WHERE user_id = $1 AND client_id > $2 \
+         ORDER BY client_id LIMIT $3",
+    )
+    .bind(bytes(&user))
+    .bind(after)
+    .bind(i64::from(limit))
+    .fetch_all(&store.pool)
+    .await?;
+    let consent = |(client_id, scopes, updated_at): (String, String, i64)| Consent {
+        client_id,
+        scopes: Scopes::known_of(&scopes),
+        updated_at: Moment(updated_at),
+    };
+    Ok(rows.into_iter().map(consent).collect())
+}
+
+pub(super) async fn revoke(store: &PostgresStore, user: UserId, client_id: &str, now: Moment) -> Result<bool, Error> {
+    let mut transaction = store.begin().await?;
+    alone_with(&mut transaction, user).await?;
+    let forgotten = sqlx::query("DELETE FROM consents WHERE user_id = $1 AND client_id = $2")
+        .bind(bytes(&user))
+        .bind(client_id)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+    if forgotten == 0 {
+        return Ok(false);
+    }
+    let found = sqlx::query("SELECT session_id FROM sessions WHERE user_id = $1 AND client_id = $2")
+        .bind(bytes(&user))
+        .bind(client_id)
+        .fetch_all(&mut *transaction)
+        .await?;
+    end(&mut transaction, &ids_in(&found)?, now).await?;
+    transaction.commit().await?;
+    Ok(true)
+}

@@ -1,0 +1,256 @@
+//! Login requests and pushed requests in PostgreSQL.
+
+use super::*;
+
+/// `SELECT` or `RETURNING` the columns that [`read`] takes.
+macro_rules! columns {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            " challenge_sha256, browser_sha256, address, stage, client_id, request, user_id, amr, authenticated_at, expires_at ",
+            $after
+        )
+    };
+}
+
+fn read(row: &PgRow) -> Result<LoginRequest, Error> {
+    let digest = |bytes: &[u8]| Digest::kept(bytes).ok_or_else(|| unreadable("a digest"));
+    let person = match row.try_get::<Option<&[u8]>, _>(6)? {
+        None => None,
+        Some(_) => Some(Recognised {
+            user: user_in(row, 6)?,
+            amr: words(row.try_get(7)?),
+            authenticated_at: Moment(row.try_get::<Option<i64>, _>(8)?.unwrap_or_default()),
+        }),
+    };
+    Ok(LoginRequest {
+        challenge: digest(row.try_get(0)?)?,
+        browser: digest(row.try_get(1)?)?,
+        address: row.try_get(2)?,
+        stage: Stage::named(row.try_get(3)?).ok_or_else(|| unreadable("a stage"))?,
+        client_id: row.try_get(4)?,
+        request: serde_json::from_str(row.try_get(5)?).map_err(|_| unreadable("an authorization request"))?,
+        person,
+        expires_at: Moment(row.try_get(9)?),
+    })
+}
+
+pub(super) async fn open(
+    store: &PostgresStore,
+    request: &LoginRequest,
+    max: OpenMax,
+    now: Moment,
+) -> Result<bool, Error> {
+    let mut transaction = store.begin().await?;
+    // No more are counted than may be: what costs here does not grow with an attack.
+    let open: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT 1 FROM login_requests WHERE address = $1 AND expires_at > $2 LIMIT $3) AS found",
+    )
+    .bind(&request.address)
+    .bind(now.0)
+    .bind(i64::from(max.of_address))
+    .fetch_one(&mut *transaction)
+    .await?;
+    if open >= i64::from(max.of_address) {
+        return Ok(false);
+    }
+    sqlx::query(
+        "DELETE FROM login_requests WHERE challenge_sha256 IN (SELECT challenge_sha256 FROM login_requests \
+         WHERE browser_sha256 = $1 ORDER BY expires_at DESC LIMIT 1000 OFFSET $2)",
+    )
+    .bind(request.browser.0.as_slice())
+    .bind(i64::from(max.of_browser) - 1)
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "INSERT INTO login_requests (challenge_sha256, browser_sha256, address, stage, client_id, request, user_id, amr, \
+                authenticated_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(request.challenge.0.as_slice())
+    .bind(request.browser.0.as_slice())
+    .bind(&request.address)
+    .bind(request.stage.name())
+    .bind(&request.client_id)
+    .bind(written(&request.request)?)
+    .bind(request.person.as_ref().map(|person| bytes(&person.user)))
+    .bind(request.person.as_ref().map(|person| person.amr.join(" ")).unwrap_or_default())
+    .bind(request.person.as_ref().map(|person| person.authenticated_at.0))
+    .bind(request.expires_at.0)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+pub(super) async fn get(store: &PostgresStore, challenge: Digest, now: Moment) -> Result<Option<LoginRequest>, Error> {
+    let row = sqlx::query(columns!("SELECT", "FROM login_requests WHERE challenge_sha256 = $1 AND expires_at > $2"))
+        .bind(challenge.0.as_slice())
+        .bind(now.0)
+        .fetch_optional(&store.pool)
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(super) async fn accept(
+    store: &PostgresStore,
+    challenge: Digest,
+    person: &Recognised,
+    profile: &Profile,
+    now: Moment,
+) -> Result<Acceptance, Error> {
+    let mut transaction = store.begin().await?;
+    // Whoever disables the person waits, and then finds this request.
+    alone_with(&mut transaction, person.user).await?;
+    let enabled: Option<bool> = sqlx::query_scalar("SELECT enabled FROM subjects WHERE user_id = $1")
+        .bind(bytes(&person.user))
+        .fetch_optional(&mut *transaction)
+        .await?;
+    if enabled == Some(false) {
+        return Ok(Acceptance::SubjectDisabled);
+    }
+    let accepted = sqlx::query(
+        "UPDATE login_requests SET stage = 'accepted', user_id = $2, amr = $3, authenticated_at = $4 \
+         WHERE challenge_sha256 = $1 AND stage = 'login' AND expires_at > $5",
+    )
+    .bind(challenge.0.as_slice())
+    .bind(bytes(&person.user))
+    .bind(person.amr.join(" "))
+    .bind(person.authenticated_at.0)
+    .bind(now.0)
+    .execute(&mut *transaction)
+    .await?
+    .rows_affected();
+    if accepted == 0 {
+        return Ok(Acceptance::Unknown);
+    }
+    sqlx::query(
+        "INSERT INTO profiles (user_id, display_name, handle) VALUES ($1, $2, $3) \
+         ON CONFLICT (user_id) DO UPDATE SET display_name = excluded.display_name, handle = excluded.handle",
+    )
+    .bind(bytes(&person.user))
+    .bind(&profile.display_name)
+    .bind(&profile.handle)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Acceptance::Done)
+}
+
+pub(super) async fn reject(store: &PostgresStore, challenge: Digest, now: Moment) -> Result<bool, Error> {
+    let rejected = sqlx::query(
+        "UPDATE login_requests SET stage = 'rejected' WHERE challenge_sha256 = $1 AND stage = 'login' AND expires_at > $2",
+    )
+    .bind(challenge.0.as_slice())
+    .bind(now.0)
+    .execute(&store.pool)
+    .await?
+    .rows_affected();
+    Ok(rejected > 0)
+}
+
+pub(super) async fn enter(
+    store: &PostgresStore,
+    challenge: Digest,
+    cookie: Digest,
+    replaced: Option<Digest>,
+    now: Moment,
+) -> Result<bool, Error> {
+    let mut transaction = store.begin().await?;
+    let user: Option<Option<Vec<u8>>> =
+        sqlx::query_scalar("SELECT user_id FROM login_requests WHERE challenge_sha256 = $1")
+            .bind(challenge.0.as_slice())
+            .fetch_optional(&mut *transaction)
+            .await?;
+    let Some(user) = user.flatten() else { return Ok(false) };
+    alone_with(&mut transaction, UserId(Uuid::from_slice(&user).map_err(|_| unreadable("an id"))?)).await?;
+    let row = sqlx::query(
+        "UPDATE login_requests SET stage = 'signed_in' \
+         WHERE challenge_sha256 = $1 AND stage = 'accepted' AND expires_at > $2 RETURNING user_id, amr, authenticated_at",
+    )
+    .bind(challenge.0.as_slice())
+    .bind(now.0)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(row) = row else { return Ok(false) };
+    if let Some(replaced) = replaced {
+        sqlx::query("DELETE FROM browser_sessions WHERE cookie_sha256 = $1")
+            .bind(replaced.0.as_slice())
+            .execute(&mut *transaction)
+            .await?;
+    }
+    sqlx::query(
+        "INSERT INTO browser_sessions (cookie_sha256, user_id, amr, authenticated_at, created_at, last_use_at) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(cookie.0.as_slice())
+    .bind(row.try_get::<&[u8], _>(0)?)
+    .bind(row.try_get::<&str, _>(1)?)
+    .bind(row.try_get::<i64, _>(2)?)
+    .bind(now.0)
+    .bind(now.minute().0)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+pub(super) async fn take(
+    store: &PostgresStore,
+    challenge: Digest,
+    stage: Option<Stage>,
+    now: Moment,
+) -> Result<Option<LoginRequest>, Error> {
+    let row = sqlx::query(columns!(
+        "DELETE FROM login_requests WHERE challenge_sha256 = $1 AND (stage = $2 OR $2::text = '') AND expires_at > $3 RETURNING",
+        ""
+    ))
+    .bind(challenge.0.as_slice())
+    .bind(stage.map_or("", Stage::name))
+    .bind(now.0)
+    .fetch_optional(&store.pool)
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(super) async fn push(
+    store: &PostgresStore,
+    reference: Digest,
+    address: &str,
+    client_id: &str,
+    request: &AuthorizationRequest,
+    expires_at: Moment,
+    max: OpenMax,
+) -> Result<bool, Error> {
+    let pushed = sqlx::query(
+        "INSERT INTO pushed_requests (reference_sha256, address, client_id, request, expires_at) \
+         SELECT $1::bytea, $2::text, $3::text, $4::text, $5::bigint WHERE $6::bigint > \
+         (SELECT count(*) FROM (SELECT 1 FROM pushed_requests WHERE address = $2 LIMIT $6::bigint) AS found)",
+    )
+    .bind(reference.0.as_slice())
+    .bind(address)
+    .bind(client_id)
+    .bind(written(request)?)
+    .bind(expires_at.0)
+    .bind(i64::from(max.of_address))
+    .execute(&store.pool)
+    .await?
+    .rows_affected();
+    Ok(pushed > 0)
+}
+
+pub(super) async fn take_pushed(
+    store: &PostgresStore,
+    reference: Digest,
+    client_id: &str,
+    now: Moment,
+) -> Result<Option<AuthorizationRequest>, Error> {
+    let taken: Option<String> = sqlx::query_scalar(
+        "DELETE FROM pushed_requests WHERE reference_sha256 = $1 AND client_id = $2 AND expires_at > $3 RETURNING request",
+    )
+    .bind(reference.0.as_slice())
+    .bind(client_id)
+    .bind(now.0)
+    .fetch_optional(&store.pool)
+    .await?;
+    taken.map(|kept| serde_json::from_str(&kept).map_err(|_| unreadable("an authorization request"))).transpose()
+}
