@@ -1,0 +1,211 @@
+"""An application that signs people in with flaghoist's accounts, by Authlib: the authorization code flow with PKCE, the ID token
+checked against the published keys, userinfo, a refresh, and signing out. The browser is played by `requests`, which types a handle
+and a password into the sign-in page. Every step is checked and printed; the first one that goes wrong ends the program."""
+
+import argparse
+import hashlib
+import html.parser
+import http.cookies
+import secrets
+import shlex
+import subprocess
+import sys
+from base64 import urlsafe_b64encode
+
+import grpc
+import requests
+from authlib.integrations.base_client.errors import OAuthError
+from authlib.integrations.requests_client import OAuth2Session
+from flaghoist.auth.v1 import client_pb2 as clients
+from flaghoist.auth.v1 import client_pb2_grpc as clients_grpc
+from flaghoist.login.v1 import login_pb2 as login
+from flaghoist.login.v1 import login_pb2_grpc as login_grpc
+from joserfc import jwt
+from joserfc.jwk import KeySet
+
+CALLBACK = "https://wiki.example.com/callback"
+BYE = "https://wiki.example.com/bye"
+PASSWORD = "gentle otters paint nine moons"
+PATIENCE_SECONDS = 30
+
+
+class Broken(Exception):
+    """A step did not go as it should."""
+
+
+def ok(step):
+    """Prints that a step was as it should be."""
+    print(f"ok - oauth: {step}", flush=True)
+
+
+def want(so, otherwise):
+    """Ends the program with `otherwise` unless what is claimed is so."""
+    if not so:
+        raise Broken(otherwise)
+
+
+class Form(html.parser.HTMLParser):
+    """The fields of the one form of a page, with the values that it was given."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.action, self.fields = None, {}
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "form":
+            self.action = attributes["action"]
+        elif tag == "input":
+            self.fields[attributes["name"]] = attributes.get("value", "")
+
+
+class Browser:
+    """A browser, as far as it takes one: cookies, redirects, and a form. `requests` would not send cookies for TLS to `localhost`
+    without it, as browsers do."""
+
+    def __init__(self, issuer):
+        self.issuer, self.cookies = issuer, {}
+
+    def asks(self, method, address, **more):
+        headers = {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        answer = requests.request(
+            method, address, headers=headers, allow_redirects=False, timeout=PATIENCE_SECONDS, **more
+        )
+        for line in answer.raw.headers.getlist("set-cookie"):
+            for name, cookie in http.cookies.SimpleCookie(line).items():
+                want(cookie["secure"] and cookie["httponly"] and name.startswith("__Host-"), f"a weak cookie: {name}")
+                self.cookies[name] = cookie.value
+        return answer
+
+    def goes(self, address):
+        """Follows redirects to a page of the issuer, or to an address of the application."""
+        return self.follows(self.asks("GET", address))
+
+    def follows(self, answer):
+        while answer.status_code == 303:
+            address = answer.headers["location"]
+            if not address.startswith(f"{self.issuer}/"):
+                return address, None
+            answer = self.asks("GET", address)
+        want(answer.status_code == 200, f"{answer.url}: {answer.status_code} {answer.text}")
+        return answer.url, Form(answer.text)
+
+    def sends(self, form, **typed):
+        return self.follows(self.asks("POST", self.issuer + form.action, data={**form.fields, **typed}))
+
+
+def sign_up(channel, name):
+    """Registers a person. Answers their handle."""
+    handle = f"{name}-{secrets.token_hex(4)}"
+    request = login.CreateAccountRequest(handle=handle, display_name=name.title(), password=PASSWORD)
+    login_grpc.AccountServiceStub(channel).CreateAccount(request, timeout=PATIENCE_SECONDS)
+    return handle
+
+
+def register(channel, grant_admin, **registration):
+    """Registers an application as an admin. Answers its id and its secret."""
+    admin = sign_up(channel, "root")
+    subprocess.run([*shlex.split(grant_admin), admin], check=True, capture_output=True)
+    request = login.LoginRequest(handle=admin, password=PASSWORD)
+    token = login_grpc.LoginServiceStub(channel).Login(request, timeout=PATIENCE_SECONDS).tokens.access_token
+    made = clients_grpc.ClientServiceStub(channel).CreateClient(
+        clients.CreateClientRequest(
+            display_name="Wiki",
+            scopes=["openid", "profile", "offline_access"],
+            **{key: registration.pop(key) for key in ["confidential"] if key in registration},
+            registration=clients.Registration(
+                redirect_uris=[CALLBACK], post_logout_redirect_uris=[BYE], **registration
+            ),
+        ),
+        metadata=(("authorization", f"Bearer {token}"),),
+        timeout=PATIENCE_SECONDS,
+    )
+    return made.client.name.removeprefix("clients/"), made.client_secret
+
+
+def sign_in(metadata, channel, client_id, secret, consents, algorithm):
+    """Signs a new person in to the application, from the first address to the last."""
+    issuer = metadata["issuer"]
+    handle = sign_up(channel, "anna")
+    browser = Browser(issuer)
+    app = OAuth2Session(
+        client_id,
+        secret or None,
+        scope="openid profile offline_access",
+        redirect_uri=CALLBACK,
+        code_challenge_method="S256",
+        token_endpoint_auth_method="client_secret_basic" if secret else "none",
+    )
+    verifier, nonce = secrets.token_urlsafe(48), secrets.token_urlsafe(12)
+    address, _ = app.create_authorization_url(
+        metadata["authorization_endpoint"], code_verifier=verifier, nonce=nonce, login_hint=handle
+    )
+    _, page = browser.goes(address)
+    want(page.fields["handle"] == handle, "the page does not show the hint")
+    back, page = browser.sends(page, password=PASSWORD, decision="sign_in")
+    if consents:
+        want(page is not None, "nobody was asked for their consent")
+        back, page = browser.sends(page, decision="allow")
+    want(back.startswith(CALLBACK), f"the browser is at {back}")
+    token = app.fetch_token(metadata["token_endpoint"], authorization_response=back, code_verifier=verifier)
+    ok(f"{handle} signed in, and the code was exchanged for {', '.join(sorted(token))}")
+
+    keys = KeySet.import_key_set(requests.get(metadata["jwks_uri"], timeout=PATIENCE_SECONDS).json())
+    said = jwt.decode(token["id_token"], keys, algorithms=[algorithm])
+    registry = jwt.JWTClaimsRegistry(
+        iss={"essential": True, "value": issuer},
+        aud={"essential": True, "value": client_id},
+        nonce={"essential": True, "value": nonce},
+        exp={"essential": True},
+    )
+    registry.validate(said.claims)
+    want(said.header["alg"] == algorithm, f"signed with {said.header['alg']}")
+    half = hashlib.sha256(token["access_token"].encode()).digest()[:16]
+    want(said.claims["at_hash"] == urlsafe_b64encode(half).rstrip(b"=").decode(), "at_hash is another's")
+    ok(f"the ID token is good ({algorithm})")
+
+    info = app.get(metadata["userinfo_endpoint"]).json()
+    expected = {"sub": said.claims["sub"], "name": "Anna", "preferred_username": handle}
+    want(info == expected, f"userinfo says {info}")
+    ok("userinfo says who it is")
+
+    renewed = app.refresh_token(metadata["token_endpoint"], refresh_token=token["refresh_token"])
+    want(renewed["refresh_token"] != token["refresh_token"], "the refresh token was not exchanged")
+    want(app.get(metadata["userinfo_endpoint"]).json()["sub"] == info["sub"], "the new token is another's")
+    ok("the tokens were renewed")
+
+    out, _ = browser.goes(f"{metadata['end_session_endpoint']}?id_token_hint={renewed['id_token']}&post_logout_redirect_uri={BYE}")
+    want(out == BYE, f"the browser is at {out}")
+    want(app.get(metadata["userinfo_endpoint"]).status_code == 401, "the access token outlives the session")
+    try:
+        app.fetch_token(metadata["token_endpoint"], authorization_response=back, code_verifier=verifier)
+        raise Broken("a code was exchanged twice")
+    except OAuthError as error:
+        want(error.error == "invalid_grant", f"a second exchange is {error.error}")
+    ok("signed out, and the code is used up")
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--target", required=True, help="HOST:PORT of gRPC")
+    arguments.add_argument("--issuer", required=True, help="the address of the issuer")
+    arguments.add_argument("--grant-admin", required=True, help="the command that makes the handle after it an admin")
+    given = arguments.parse_args()
+    discovery = requests.get(f"{given.issuer}/.well-known/openid-configuration", timeout=PATIENCE_SECONDS)
+    metadata = discovery.json()
+    want(metadata["issuer"] == given.issuer, f"the issuer calls itself {metadata['issuer']}")
+    with grpc.insecure_channel(given.target) as channel:
+        public, _ = register(channel, given.grant_admin)
+        sign_in(metadata, channel, public, "", consents=True, algorithm="RS256")
+        confidential, secret = register(
+            channel, given.grant_admin, confidential=True, first_party=True, id_token_signed_response_alg="ES256"
+        )
+        sign_in(metadata, channel, confidential, secret, consents=False, algorithm="ES256")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Broken as broken:
+        sys.exit(f"not ok - oauth: {broken}")
