@@ -32,7 +32,7 @@ use self::lanes::Lanes;
 use self::notices::Teller;
 
 pub(crate) use registration::Register;
-pub(crate) use sign_in::SignIn;
+pub(crate) use sign_in::{PageSignIn, SignIn};
 
 /// The accounts.
 pub(crate) struct Accounts {

@@ -120,6 +120,7 @@ impl Error {
             Self::Issuer(IssuerError::LimitReached) => {
                 Fault::new(Code::ResourceExhausted, Reason::LimitReached, text())
             }
+            Self::Issuer(IssuerError::RequestUnknown) => Fault::not_found("login request", ""),
             Self::Issuer(IssuerError::Unavailable(_)) => {
                 tracing::warn!(error = %flaghoist_runtime::fault::chain(self), "the issuer does not answer");
                 Fault::unavailable("the issuer does not answer")

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use flaghoist_proto::auth::v1 as auth;
+use flaghoist_proto::auth::v1::login_request_service_client::LoginRequestServiceClient;
 use flaghoist_proto::auth::v1::subject_service_client::SubjectServiceClient;
 use flaghoist_runtime::Peer;
 use flaghoist_runtime::fault::{Reason, reason_of};
@@ -19,6 +20,43 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Issuer {
     client: SubjectServiceClient<Peer>,
+    requests: LoginRequestServiceClient<Peer>,
+}
+
+/// What the issuer is asked for someone who has signed in.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    /// A session.
+    Session(SignedIn),
+    /// That a browser goes on.
+    Acceptance(Recognised),
+}
+
+/// What the issuer answers.
+pub(crate) enum Answer {
+    /// A session.
+    Session(Opened),
+    /// Where the browser goes.
+    Redirect(String),
+}
+
+/// Someone who has signed in on the page.
+#[derive(Clone, Debug)]
+pub(crate) struct Recognised {
+    pub(crate) challenge: String,
+    pub(crate) user: UserId,
+    pub(crate) at: SystemTime,
+    pub(crate) display_name: String,
+    pub(crate) handle: String,
+}
+
+/// Who wants someone to sign in on the page.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) client_name: String,
+    pub(crate) login_hint: String,
+    /// Where the browser goes in the end, as a content security policy writes it.
+    pub(crate) redirect_origin: String,
 }
 
 /// A sign-in for which a session is to be opened.
@@ -56,6 +94,9 @@ pub(crate) enum IssuerError {
     /// A bound was reached, for example on sessions of one person.
     #[error("the issuer keeps no more sessions for this person")]
     LimitReached,
+    /// The challenge of a browser is unknown, expired or answered.
+    #[error("the sign-in is over")]
+    RequestUnknown,
     /// It answered what should not happen.
     #[error("the issuer refused")]
     Failed(#[source] Box<Status>),
@@ -68,6 +109,7 @@ impl From<Status> for IssuerError {
             (Some(Reason::ScopeInvalid), _) => Self::ScopeRefused,
             (Some(Reason::PermissionDenied), _) => Self::SubjectRefused,
             (Some(Reason::LimitReached), _) => Self::LimitReached,
+            (Some(Reason::NotFound), _) => Self::RequestUnknown,
             (_, Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled) => {
                 Self::Unavailable(Box::new(status))
             }
@@ -78,11 +120,51 @@ impl From<Status> for IssuerError {
 
 impl Issuer {
     pub(crate) fn new(peer: Peer) -> Self {
-        Self { client: SubjectServiceClient::new(peer) }
+        Self { client: SubjectServiceClient::new(peer.clone()), requests: LoginRequestServiceClient::new(peer) }
+    }
+
+    /// Asks for something for someone who has signed in.
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<Answer, IssuerError> {
+        match ask {
+            Ask::Session(signed_in) => Ok(Answer::Session(self.create_session(signed_in).await?)),
+            Ask::Acceptance(recognised) => Ok(Answer::Redirect(self.accept_login_request(recognised).await?)),
+        }
+    }
+
+    /// Who wants someone to sign in.
+    pub(crate) async fn login_request(&self, challenge: &str) -> Result<Asked, IssuerError> {
+        let request = auth::GetLoginRequestRequest { login_challenge: challenge.to_owned() };
+        let mut requests = self.requests.clone();
+        let answer = in_time(async move { requests.get_login_request(request).await }).await?;
+        Ok(Asked {
+            client_name: answer.client_display_name,
+            login_hint: answer.login_hint,
+            redirect_origin: answer.redirect_origin,
+        })
+    }
+
+    async fn accept_login_request(&self, recognised: Recognised) -> Result<String, IssuerError> {
+        let request = auth::AcceptLoginRequestRequest {
+            login_challenge: recognised.challenge,
+            user: recognised.user.name(),
+            amr: vec!["pwd".to_owned()],
+            auth_time: Some(timestamp(recognised.at)),
+            display_name: recognised.display_name,
+            handle: recognised.handle,
+        };
+        let mut requests = self.requests.clone();
+        Ok(in_time(async move { requests.accept_login_request(request).await }).await?.redirect_to)
+    }
+
+    /// Says that nobody signs in; answers where the browser goes.
+    pub(crate) async fn reject_login_request(&self, challenge: &str) -> Result<String, IssuerError> {
+        let request = auth::RejectLoginRequestRequest { login_challenge: challenge.to_owned() };
+        let mut requests = self.requests.clone();
+        Ok(in_time(async move { requests.reject_login_request(request).await }).await?.redirect_to)
     }
 
     /// Opens a session.
-    pub(crate) async fn create_session(&self, signed_in: SignedIn) -> Result<Opened, IssuerError> {
+    async fn create_session(&self, signed_in: SignedIn) -> Result<Opened, IssuerError> {
         let mut scopes = vec!["chat.send".to_owned(), "chat.read".to_owned()];
         if signed_in.admin {
             scopes.push(flaghoist_runtime::token::SCOPE_ADMIN.to_owned());

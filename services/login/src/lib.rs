@@ -6,6 +6,7 @@ mod admin;
 mod error;
 mod handle;
 mod hashing;
+mod http;
 mod invitation;
 mod issuer;
 mod password;
@@ -90,9 +91,12 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
         .map_err(|error| StartError::Hashing(flaghoist_runtime::fault::chain(&error)))?;
     let accounts = Arc::new(accounts);
     tokio::spawn(accounts.teller().keep_telling(context.drain.clone()));
+    let form_key = Arc::new(http::FormKey::new(&secret.derive("login/page forms")));
+    let pages = http::Pages { accounts: Arc::clone(&accounts), form_key, trusted_hops: context.trusted_hops };
+    let http = Some(http::router(pages));
     let rpc = Rpc::new(accounts);
     drop(not_ready);
-    Ok(Parts { public: rpc.public(), internal: rpc.internal(), http: None, services: rpc::PUBLIC.to_vec() })
+    Ok(Parts { public: rpc.public(), internal: rpc.internal(), http, services: rpc::PUBLIC.to_vec() })
 }
 
 /// Why the store was not moved.

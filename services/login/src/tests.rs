@@ -7,5 +7,6 @@ mod world;
 mod accounts;
 mod administration;
 mod guessing;
+mod pages;
 mod passwords;
 mod pods;

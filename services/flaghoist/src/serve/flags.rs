@@ -45,7 +45,7 @@ pub(crate) struct Common {
 pub(crate) struct OfAll {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Where the OAuth endpoints are [default: port 8080]
+    /// Where the OAuth endpoints and the sign-in page are [default: port 8080]
     #[arg(long, value_name = "ADDR")]
     pub(crate) http_addr: Option<String>,
 }
@@ -59,7 +59,7 @@ pub(crate) struct OfOne {
     /// Where the calls of other services are taken [default: 127.0.0.1:9001]
     #[arg(long, value_name = "ADDR")]
     pub(crate) internal_addr: Option<String>,
-    /// Where the OAuth endpoints are; only auth has them [default: port 8080]
+    /// Where the OAuth endpoints of auth, or the sign-in page of login, are [default: port 8080]
     #[arg(long, value_name = "ADDR")]
     pub(crate) http_addr: Option<String>,
 }

@@ -31,12 +31,12 @@ macro_rules! setting {
 }
 
 macro_rules! http_addr {
-    ($process:literal, $host:literal) => {
+    ($process:literal, $host:literal, $what:literal) => {
         Some(setting!(
             $process,
             "HTTP_ADDR",
             concat!($host, ":8080"),
-            "Where the OAuth endpoints and `/healthz` are; port 0 is any free one."
+            concat!("Where ", $what, " and `/healthz` are; port 0 is any free one.")
         ))
     };
 }
@@ -145,10 +145,13 @@ macro_rules! auth_peer {
     };
 }
 
-static ALL: Keys = Keys { http_addr: http_addr!("SERVE", "127.0.0.1"), ..keys!("SERVE", "127.0.0.1") };
+static ALL: Keys = Keys {
+    http_addr: http_addr!("SERVE", "127.0.0.1", "the OAuth endpoints, the sign-in page"),
+    ..keys!("SERVE", "127.0.0.1")
+};
 
 static AUTH: Keys = Keys {
-    http_addr: http_addr!("AUTH", "0.0.0.0"),
+    http_addr: http_addr!("AUTH", "0.0.0.0", "the OAuth endpoints"),
     jwks_addr: Some(setting!(
         "AUTH",
         "JWKS_ADDR",
@@ -158,7 +161,11 @@ static AUTH: Keys = Keys {
     ..keys_of_one!("AUTH")
 };
 
-static LOGIN: Keys = Keys { peers: &[auth_peer!("LOGIN")], ..keys_of_one!("LOGIN") };
+static LOGIN: Keys = Keys {
+    http_addr: http_addr!("LOGIN", "0.0.0.0", "the sign-in page"),
+    peers: &[auth_peer!("LOGIN")],
+    ..keys_of_one!("LOGIN")
+};
 
 static SEND: Keys = Keys {
     peers: &[

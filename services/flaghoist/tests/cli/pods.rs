@@ -56,10 +56,13 @@ impl Site {
         for port in ["grpc", "internal", "metrics"] {
             command.env(format!("{prefix}{}_ADDR", port.to_uppercase()), self.address(service, port).to_string());
         }
-        if service == "auth" {
-            for port in ["http", "jwks"] {
-                command.env(format!("{prefix}{}_ADDR", port.to_uppercase()), self.address(service, port).to_string());
-            }
+        let more: &[&'static str] = match service {
+            "auth" => &["http", "jwks"],
+            "login" => &["http"],
+            _ => &[],
+        };
+        for port in more {
+            command.env(format!("{prefix}{}_ADDR", port.to_uppercase()), self.address(service, port).to_string());
         }
         let peers: &[&'static str] = match service {
             "auth" => &[],

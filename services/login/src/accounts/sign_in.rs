@@ -12,7 +12,7 @@ use crate::account::{Account, Credentials};
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::hashing::{Place, Verdict};
-use crate::issuer::{IssuerError, Opened, SignedIn};
+use crate::issuer::{Answer, Ask, Asked, IssuerError, Opened, Recognised, SignedIn};
 use crate::password::{BadPassword, Password};
 use crate::throttle::quota::Limit;
 
@@ -32,6 +32,16 @@ pub(crate) struct SignIn {
     pub(crate) address: IpAddr,
 }
 
+/// Someone who wants to sign in on the page, for a request of the issuer.
+#[derive(Debug)]
+pub(crate) struct PageSignIn {
+    pub(crate) handle: String,
+    pub(crate) password: Result<Password, BadPassword>,
+    /// What the browser came with.
+    pub(crate) challenge: String,
+    pub(crate) address: IpAddr,
+}
+
 /// Someone who has signed in.
 pub(crate) struct Welcome {
     pub(crate) account: Account,
@@ -41,26 +51,75 @@ pub(crate) struct Welcome {
 impl Accounts {
     /// Checks handle and password and opens a session.
     pub(crate) async fn sign_in(&self, wanted: SignIn) -> Result<Welcome, Error> {
-        let password = wanted.password.map_err(|source| Error::Password { field: "password", source })?;
-        // What is no handle belongs to nobody, like a handle that nobody has.
-        let handle = Handle::read(&wanted.handle).unwrap_or_else(|_| Handle::nobodys(&wanted.handle));
-        let (proven, _place) = self.prove(&handle, password, wanted.address).await?;
-        let mut lane = self.lanes.enter(proven.account.user).await?;
-        let welcome = self.open_session(&mut lane, &proven, wanted.client_id, wanted.label, wanted.address).await;
-        lane.leave().await;
-        welcome
+        let client_id = if wanted.client_id.is_empty() { DEFAULT_CLIENT.to_owned() } else { wanted.client_id };
+        let (label, address) = (wanted.label, wanted.address);
+        let ask = move |account: &Account| {
+            let (user, admin) = (account.user, account.admin);
+            Ask::Session(SignedIn { user, client_id, admin, at: SystemTime::now(), label, address })
+        };
+        let (account, answer) = self.admit(&wanted.handle, wanted.password, address, ask).await?;
+        match answer {
+            Answer::Session(opened) => Ok(Welcome { account, opened }),
+            Answer::Redirect(_) => Err(unexpected()),
+        }
     }
 
-    /// Opens a session for a person whose password was right, unless they, or their password, have changed since. Whoever changes
-    /// something meanwhile ends the sessions after us, for we are in the person's lane.
-    async fn open_session(
+    /// Checks handle and password and tells the issuer who it is. Answers where the browser goes.
+    pub(crate) async fn sign_in_for_request(&self, wanted: PageSignIn) -> Result<String, Error> {
+        let challenge = wanted.challenge;
+        // A challenge that is over costs no hash.
+        self.issuer.login_request(&challenge).await?;
+        let ask = move |account: &Account| {
+            Ask::Acceptance(Recognised {
+                challenge,
+                user: account.user,
+                at: SystemTime::now(),
+                display_name: account.display_name.as_str().to_owned(),
+                handle: account.handle.to_string(),
+            })
+        };
+        match self.admit(&wanted.handle, wanted.password, wanted.address, ask).await? {
+            (_, Answer::Redirect(address)) => Ok(address),
+            (_, Answer::Session(_)) => Err(unexpected()),
+        }
+    }
+
+    /// Who wants someone to sign in on the page.
+    pub(crate) async fn login_request(&self, challenge: &str) -> Result<Asked, Error> {
+        Ok(self.issuer.login_request(challenge).await?)
+    }
+
+    /// Tells the issuer that nobody signs in. Answers where the browser goes.
+    pub(crate) async fn refuse_login_request(&self, challenge: &str) -> Result<String, Error> {
+        Ok(self.issuer.reject_login_request(challenge).await?)
+    }
+
+    /// Checks handle and password, and asks the issuer for what `ask` says about the account.
+    async fn admit(
+        &self,
+        typed: &str,
+        password: Result<Password, BadPassword>,
+        address: IpAddr,
+        ask: impl FnOnce(&Account) -> Ask + Send,
+    ) -> Result<(Account, Answer), Error> {
+        let password = password.map_err(|source| Error::Password { field: "password", source })?;
+        // What is no handle belongs to nobody, like a handle that nobody has.
+        let handle = Handle::read(typed).unwrap_or_else(|_| Handle::nobodys(typed));
+        let (proven, _place) = self.prove(&handle, password, address).await?;
+        let mut lane = self.lanes.enter(proven.account.user).await?;
+        let admitted = self.open(&mut lane, &proven, ask).await;
+        lane.leave().await;
+        admitted
+    }
+
+    /// Asks the issuer for something for a person whose password was right, unless they, or their password, have changed since. Whoever
+    /// changes something meanwhile ends the sessions after us, for we are in the person's lane.
+    async fn open(
         &self,
         lane: &mut Lane,
         proven: &Credentials,
-        client_id: String,
-        label: String,
-        address: IpAddr,
-    ) -> Result<Welcome, Error> {
+        ask: impl FnOnce(&Account) -> Ask + Send,
+    ) -> Result<(Account, Answer), Error> {
         let user = proven.account.user;
         let unchanged = |current: &Credentials| current.usable() && current.version == proven.version;
         let mut current = self.current(user).await?;
@@ -75,25 +134,23 @@ impl Accounts {
         if !unchanged(&current) {
             return Err(Error::CredentialsInvalid);
         }
-        let client_id = if client_id.is_empty() { DEFAULT_CLIENT.to_owned() } else { client_id };
-        let admin = current.account.admin;
-        let signed_in = SignedIn { user, client_id, admin, at: SystemTime::now(), label, address };
+        let ask = ask(&current.account);
         lane.hold().await?;
-        let opened = match self.issuer.create_session(signed_in.clone()).await {
+        let answer = match self.issuer.ask(ask.clone()).await {
             // It believes otherwise: its state is that of an older backup, or came from a pod that was frozen while telling.
             Err(IssuerError::SubjectRefused) => {
                 self.store.note_state(user, now()).await?;
                 self.teller.tell_within(lane, user).await?;
                 lane.hold().await?;
-                self.issuer.create_session(signed_in).await?
+                self.issuer.ask(ask).await?
             }
-            opened => opened?,
+            answer => answer?,
         };
         // Whoever lost the lane meanwhile, for being frozen, may have opened it after others were ended: nobody gets its tokens.
         if !unchanged(&self.current(user).await?) {
             return Err(Error::CredentialsInvalid);
         }
-        Ok(Welcome { account: current.account, opened })
+        Ok((current.account, answer))
     }
 
     /// What proves a person by now.
@@ -134,4 +191,10 @@ impl Accounts {
         }
         Ok((found, place))
     }
+}
+
+/// The issuer answered another question than was asked, which its types do not allow.
+fn unexpected() -> Error {
+    let status = tonic::Status::internal("the issuer answered another question");
+    Error::Issuer(IssuerError::Failed(Box::new(status)))
 }

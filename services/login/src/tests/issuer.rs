@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use flaghoist_proto::auth::v1 as auth;
+use flaghoist_proto::auth::v1::login_request_service_server::{LoginRequestService, LoginRequestServiceServer};
 use flaghoist_proto::auth::v1::subject_service_server::{SubjectService, SubjectServiceServer};
 use flaghoist_runtime::Peer;
 use flaghoist_runtime::fault::{Fault, Reason};
@@ -31,12 +32,16 @@ struct Kept {
     told: HashMap<String, u32>,
     erased: Vec<String>,
     last_request: Option<auth::CreateSessionRequest>,
+    /// Challenges that were not answered yet.
+    challenges: Vec<String>,
+    accepted: Vec<auth::AcceptLoginRequestRequest>,
 }
 
 impl FakeIssuer {
     pub(crate) fn peer(&self) -> Peer {
         let slot = Slot::new("auth");
-        slot.fill(tonic::service::Routes::new(SubjectServiceServer::new(self.clone())));
+        let routes = tonic::service::Routes::new(SubjectServiceServer::new(self.clone()));
+        slot.fill(routes.add_service(LoginRequestServiceServer::new(self.clone())));
         slot.peer()
     }
 
@@ -77,6 +82,27 @@ impl FakeIssuer {
 
     pub(crate) fn last_request(&self) -> auth::CreateSessionRequest {
         self.kept.lock().last_request.clone().expect("a session was asked for")
+    }
+
+    /// A browser comes with this challenge.
+    pub(crate) fn challenge(&self, challenge: &str) {
+        self.kept.lock().challenges.push(challenge.to_owned());
+    }
+
+    /// Who was recognised on the page.
+    pub(crate) fn accepted(&self) -> Vec<auth::AcceptLoginRequestRequest> {
+        self.kept.lock().accepted.clone()
+    }
+
+    /// Answers a challenge, which is done once.
+    fn answer(&self, challenge: &str) -> Result<String, Status> {
+        let mut kept = self.kept()?;
+        let open = kept.challenges.len();
+        kept.challenges.retain(|known| known != challenge);
+        if kept.challenges.len() == open {
+            return Err(Fault::not_found("login request", "").into_status("auth.flaghoist"));
+        }
+        Ok(format!("http://localhost:8080/oauth2/continue?login_challenge={challenge}"))
     }
 
     fn kept(&self) -> Result<parking_lot::MutexGuard<'_, Kept>, Status> {
@@ -157,5 +183,46 @@ impl SubjectService for FakeIssuer {
         kept.sessions.remove(&request.user);
         kept.erased.push(request.user);
         Ok(Response::new(auth::EraseSubjectResponse { erased_count: 1 }))
+    }
+}
+
+#[tonic::async_trait]
+impl LoginRequestService for FakeIssuer {
+    async fn get_login_request(
+        &self,
+        request: Request<auth::GetLoginRequestRequest>,
+    ) -> Result<Response<auth::GetLoginRequestResponse>, Status> {
+        let known = self.kept()?.challenges.contains(&request.into_inner().login_challenge);
+        if !known {
+            return Err(Fault::not_found("login request", "").into_status("auth.flaghoist"));
+        }
+        Ok(Response::new(auth::GetLoginRequestResponse {
+            client_display_name: "Wiki <script>".into(),
+            login_hint: "bob\"><b>".into(),
+            redirect_origin: "https://wiki.example.com".into(),
+            ..auth::GetLoginRequestResponse::default()
+        }))
+    }
+
+    async fn accept_login_request(
+        &self,
+        request: Request<auth::AcceptLoginRequestRequest>,
+    ) -> Result<Response<auth::AcceptLoginRequestResponse>, Status> {
+        let request = request.into_inner();
+        if self.kept()?.states.get(&request.user).is_some_and(|(enabled, _)| !enabled) {
+            let fault = Fault::new(Code::PermissionDenied, Reason::PermissionDenied, "disabled");
+            return Err(fault.into_status("auth.flaghoist"));
+        }
+        let redirect_to = self.answer(&request.login_challenge)?;
+        self.kept()?.accepted.push(request);
+        Ok(Response::new(auth::AcceptLoginRequestResponse { redirect_to }))
+    }
+
+    async fn reject_login_request(
+        &self,
+        request: Request<auth::RejectLoginRequestRequest>,
+    ) -> Result<Response<auth::RejectLoginRequestResponse>, Status> {
+        let redirect_to = self.answer(&request.into_inner().login_challenge)?;
+        Ok(Response::new(auth::RejectLoginRequestResponse { redirect_to }))
     }
 }

@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::issuer::FakeIssuer;
 use crate::accounts::Accounts;
 use crate::hashing::Cost;
+use crate::http::{FormKey, Pages, router};
 use crate::issuer::Issuer;
 use crate::rpc::Rpc;
 use crate::settings::Settings;
@@ -52,6 +53,7 @@ pub(super) struct World {
     store: Arc<dyn Store>,
     public: Peer,
     internal: Peer,
+    pub(super) pages: axum::Router,
     _drain: DrainTrigger,
 }
 
@@ -116,13 +118,15 @@ impl World {
         let accounts = Arc::new(accounts);
         let (drain, drained) = Drain::new();
         tokio::spawn(accounts.teller().keep_telling(drained));
+        let form_key = Arc::new(FormKey::new(b"forms"));
+        let pages = router(Pages { accounts: Arc::clone(&accounts), form_key, trusted_hops: 0 });
         let rpc = Rpc::new(Arc::clone(&accounts));
         let (public, internal) = (Slot::new("login"), Slot::new("login"));
         public.fill(rpc.public());
         internal.fill(rpc.internal());
         let (public, internal) = (public.peer(), internal.peer());
         let issuer = ground.issuer.clone();
-        Self { ground, issuer, accounts, settings, store, public, internal, _drain: drain }
+        Self { ground, issuer, accounts, settings, store, public, internal, pages, _drain: drain }
     }
 
     pub(super) fn place(&self) -> Place {
