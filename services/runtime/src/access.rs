@@ -17,7 +17,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::fault::{Fault, Reason};
-use crate::token::{Caller, DOMAIN, SCOPE_ADMIN, TokenError, Verifier};
+use crate::token::{Caller, DOMAIN, SCOPE_ADMIN, SCOPE_READ, SCOPE_SEND, TokenError, Verifier};
 
 pub use credential::{Credential, CredentialError};
 
@@ -161,8 +161,20 @@ fn judge<B>(
             Reason::ScopeMissing,
             format!("the access token lacks the scope {SCOPE_ADMIN}"),
         )),
+        (Rule::User, Ok(caller)) if !caller.has_scope(scope_for(method)) => Verdict::Refuse(Fault::new(
+            Code::PermissionDenied,
+            Reason::ScopeMissing,
+            format!("the access token lacks the scope {}", scope_for(method)),
+        )),
         (_, Ok(caller)) => Verdict::Pass(Some(caller)),
     }
+}
+
+/// The scope that a method for people asks for. An application to which someone has only shown who they are (`openid`) may do nothing in
+/// their name; one that may read does what a reading device does, and changes nothing else.
+fn scope_for(method: &Method) -> &'static str {
+    let reads = method.safe || method.streaming || method.service.starts_with("flaghoist.receiver.");
+    if reads { SCOPE_READ } else { SCOPE_SEND }
 }
 
 /// Applies the rule of the method to the service that calls it.

@@ -23,6 +23,12 @@ pub const AUDIENCE: &str = "flaghoist";
 /// The scope that makes a person an admin.
 pub const SCOPE_ADMIN: &str = "admin";
 
+/// The scope for what changes nothing, and for the streams and positions of a device.
+pub const SCOPE_READ: &str = "chat.read";
+
+/// The scope for everything else that a person may do.
+pub const SCOPE_SEND: &str = "chat.send";
+
 /// The domain of the errors that are answered before a service is reached.
 pub(crate) const DOMAIN: &str = "runtime.flaghoist";
 
@@ -66,7 +72,12 @@ impl Caller {
 
     /// Whether a person with the scope `admin` calls.
     pub fn admin(&self) -> bool {
-        self.user.is_some() && self.scopes.iter().any(|scope| scope == SCOPE_ADMIN)
+        self.user.is_some() && self.has_scope(SCOPE_ADMIN)
+    }
+
+    /// Whether the token allows `scope`.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|held| held == scope)
     }
 }
 

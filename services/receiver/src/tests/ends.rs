@@ -26,7 +26,7 @@ fn token(world: &World, person: &Person) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({
         "iss": ISSUER, "sub": person.id.to_string(), "aud": ["flaghoist"], "exp": now + 300, "iat": now,
-        "jti": uuid::Uuid::now_v7().to_string(), "client_id": "cli", "scope": "chat", "sid": person.session.to_string(),
+        "jti": uuid::Uuid::now_v7().to_string(), "client_id": "cli", "scope": "chat.read chat.send", "sid": person.session.to_string(),
         "auth_time": now, "amr": ["pwd"],
     });
     let header = json!({"alg": "EdDSA", "typ": "at+jwt", "kid": "k"});

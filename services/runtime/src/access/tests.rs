@@ -62,8 +62,10 @@ fn refusal(status: Option<Status>) -> (Code, Option<Reason>) {
 #[tokio::test]
 async fn every_method_is_open_to_those_the_contracts_name_and_to_nobody_else() {
     let world = World::new();
-    let person = format!("Bearer {}", world.issuer.token(claims(json!({"scope": "chat"}))));
-    let admin = format!("bearer {}", world.issuer.token(claims(json!({"scope": "chat admin"}))));
+    let person = format!("Bearer {}", world.issuer.token(claims(json!({"scope": "chat.read chat.send"}))));
+    let admin = format!("bearer {}", world.issuer.token(claims(json!({"scope": "chat.read chat.send admin"}))));
+    let reader = format!("Bearer {}", world.issuer.token(claims(json!({"scope": "openid chat.read"}))));
+    let shown = format!("Bearer {}", world.issuer.token(claims(json!({"scope": "openid profile"}))));
     let client = format!("Bearer {}", world.issuer.token(claims(json!({"sid": null, "scope": "admin"}))));
     let missing = (Code::Unauthenticated, Some(Reason::TokenMissing));
     let invalid = (Code::Unauthenticated, Some(Reason::TokenInvalid));
@@ -88,7 +90,14 @@ async fn every_method_is_open_to_those_the_contracts_name_and_to_nobody_else() {
                 let lacks = (Code::PermissionDenied, Some(Reason::ScopeMissing));
                 match method.access {
                     Rule::Admin => assert_eq!(refusal(world.call(path, &[&person]).await), lacks, "{path}"),
-                    _ => assert!(world.call(path, &[&person]).await.is_none(), "{path}"),
+                    _ => {
+                        assert!(world.call(path, &[&person]).await.is_none(), "{path}");
+                        // Who has only said who they are has allowed nothing.
+                        assert_eq!(refusal(world.call(path, &[&shown]).await), lacks, "{path}");
+                        let reads = world.call(path, &[&reader]).await;
+                        let may = method.safe || method.streaming || method.service.contains(".receiver.");
+                        assert_eq!(reads.is_none(), may, "{path}");
+                    }
                 }
                 world.reached();
             }
@@ -142,7 +151,7 @@ fn shared(secret: &str) -> Credential {
 #[tokio::test]
 async fn the_internal_port_answers_services_only() {
     let world = internal(None);
-    let admin = format!("Bearer {}", world.issuer.token(claims(json!({"scope": "chat admin"}))));
+    let admin = format!("Bearer {}", world.issuer.token(claims(json!({"scope": "chat.read chat.send admin"}))));
     for method in METHODS {
         let refused = world.call(method.path, &[&admin]).await;
         match method.access {

@@ -55,7 +55,7 @@ fn now() -> i64 {
 pub(crate) fn claims(changes: Value) -> Value {
     let mut claims = json!({
         "iss": ISSUER, "sub": Uuid::from_u128(1).to_string(), "aud": ["flaghoist"], "exp": now() + 300, "iat": now(),
-        "jti": Uuid::now_v7().to_string(), "client_id": "cli", "scope": "chat admin",
+        "jti": Uuid::now_v7().to_string(), "client_id": "cli", "scope": "chat.read chat.send admin",
         "sid": Uuid::from_u128(2).to_string(), "auth_time": now(), "amr": ["pwd"],
     });
     for (name, value) in changes.as_object().unwrap() {
@@ -75,7 +75,7 @@ fn a_good_token_names_its_person_again_and_again() {
     assert_eq!(caller.session, Some(SessionId(Uuid::from_u128(2))));
     assert_eq!(
         (caller.client_id.as_str(), caller.scopes.as_slice()),
-        ("cli", ["chat".into(), "admin".into()].as_slice())
+        ("cli", ["chat.read".into(), "chat.send".into(), "admin".into()].as_slice())
     );
     assert!(caller.admin());
     let again = verifier.verify(&token).unwrap();
