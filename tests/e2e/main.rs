@@ -20,6 +20,7 @@ mod others;
 mod repetition;
 mod restore;
 mod revocation;
+mod sign_in;
 mod stopping;
 mod streams;
 mod tokens;

@@ -30,6 +30,7 @@ pub(crate) async fn confidential_client(world: &World, id: &str) -> ClientCreden
         display_name: "a bot".into(),
         confidential: true,
         scopes: vec!["chat.read".into(), "chat.send".into()],
+        registration: None,
     };
     let made = admin.calls().clients().create_client(request).await.expect("an admin may").into_inner();
     let name = made.client.expect("the answer has the client").name;

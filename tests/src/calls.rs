@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use flaghoist_proto::auth::v1::client_service_client::ClientServiceClient;
+use flaghoist_proto::auth::v1::consent_service_client::ConsentServiceClient;
 use flaghoist_proto::auth::v1::session_service_client::SessionServiceClient;
 use flaghoist_proto::auth::v1::token_service_client::TokenServiceClient;
 use flaghoist_proto::login::v1::account_service_client::AccountServiceClient;
@@ -84,6 +85,11 @@ impl Calls {
     /// `auth.v1.SessionService`
     pub fn sessions(&self) -> SessionServiceClient<Authorized> {
         SessionServiceClient::new(self.channel())
+    }
+
+    /// `auth.v1.ConsentService`
+    pub fn consents(&self) -> ConsentServiceClient<Authorized> {
+        ConsentServiceClient::new(self.channel())
     }
 
     /// `auth.v1.ClientService`

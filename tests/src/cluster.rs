@@ -303,6 +303,8 @@ fn addresses(net: Net, service: Service, number: u8) -> Vec<(String, String)> {
             .collect();
     if service.has_http() {
         settings.push((format!("{prefix}HTTP_ADDR"), format!("{pod}:{}", pod::HTTP)));
+    }
+    if service == Service::Auth {
         settings.push((format!("{prefix}JWKS_ADDR"), format!("{pod}:{}", pod::JWKS)));
     }
     for &peer in service.peers() {

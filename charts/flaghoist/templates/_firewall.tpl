@@ -64,7 +64,7 @@ spec:
     # What people and programs call.
     - ports:
         {{- range .ports }}
-        {{- if has .name (list "grpc-public" "http-oauth") }}
+        {{- if has .name (list "grpc-public" "http-oauth" "http-pages") }}
         - { protocol: TCP, port: {{ .port }} }
         {{- end }}
         {{- end }}

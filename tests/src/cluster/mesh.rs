@@ -153,7 +153,10 @@ fn internal_routes(service: Service) -> Vec<Value> {
 }
 
 fn http_routes() -> Vec<Value> {
-    vec![json!({ "match": { "prefix": "/" }, "route": { "cluster": "auth-http" } })]
+    vec![
+        json!({ "match": { "path": "/login" }, "route": { "cluster": "login-http" } }),
+        json!({ "match": { "prefix": "/" }, "route": { "cluster": "auth-http" } }),
+    ]
 }
 
 fn route(method: &Method, service: Service, port: &str) -> Value {

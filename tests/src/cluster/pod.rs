@@ -79,7 +79,7 @@ impl Service {
 
     /// Whether it has an HTTP port.
     pub(crate) fn has_http(self) -> bool {
-        self == Self::Auth
+        matches!(self, Self::Auth | Self::Login)
     }
 }
 
