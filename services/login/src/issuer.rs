@@ -35,7 +35,7 @@ pub(crate) enum Ask {
 /// What the issuer answers.
 pub(crate) enum Answer {
     /// A session.
-    Session(Opened),
+    Session(Box<Opened>),
     /// Where the browser goes.
     Redirect(String),
 }
@@ -126,7 +126,7 @@ impl Issuer {
     /// Asks for something for someone who has signed in.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<Answer, IssuerError> {
         match ask {
-            Ask::Session(signed_in) => Ok(Answer::Session(self.create_session(signed_in).await?)),
+            Ask::Session(signed_in) => Ok(Answer::Session(Box::new(self.create_session(signed_in).await?))),
             Ask::Acceptance(recognised) => Ok(Answer::Redirect(self.accept_login_request(recognised).await?)),
         }
     }

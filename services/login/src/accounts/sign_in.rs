@@ -59,7 +59,7 @@ impl Accounts {
         };
         let (account, answer) = self.admit(&wanted.handle, wanted.password, address, ask).await?;
         match answer {
-            Answer::Session(opened) => Ok(Welcome { account, opened }),
+            Answer::Session(opened) => Ok(Welcome { account, opened: *opened }),
             Answer::Redirect(_) => Err(unexpected()),
         }
     }
