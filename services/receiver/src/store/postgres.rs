@@ -1,10 +1,11 @@
 //! Devices and positions in a PostgreSQL database that several pods share.
 //!
-//! People are divided over a few lanes, the same on every pod. A batch belongs to one lane and holds its lock, an advisory one, from
-//! before it looks until it is committed: so two pods never wait for each other, what was decided by looking still holds when it is
-//! written, and a stream that opens sees every acknowledgement that was answered before. A batch is four round trips and one commit,
-//! whatever its size.
+//! People are divided over a few lanes, the same on every pod, and a batch belongs to one. Its acknowledgements are one statement, which
+//! holds the lane's lock, an advisory one, together with other such statements (`acknowledge.rs`). What else it holds is a
+//! transaction that has the lane alone, from before it looks until it is committed: so two pods never deadlock, what was decided by
+//! looking still holds when it is written, and a stream that opens sees every acknowledgement that was answered before.
 
+mod acknowledge;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 
 use super::{Device, DeviceKey, Store, StoreError, Write, Written};
 use crate::stream::Position;
+use acknowledge::Acknowledgements;
 use plan::{Fate, Plan, Row};
 
 pub(super) static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
@@ -87,7 +89,24 @@ impl PostgresStore {
         work().await
     }
 
+    /// Stores what can be stored by one statement, then the rest.
     async fn write_once(&self, writes: &[Write], now_ms: i64) -> sqlx::Result<Vec<Written>> {
+        let Some(user) = writes.iter().flat_map(people).next() else { return Ok(vec![Written::Done; writes.len()]) };
+        let acknowledgements = Acknowledgements::of(writes);
+        // Done again it stores the same.
+        let stored = self.unbroken(|| acknowledgements.store(&self.pool, lane(user))).await?;
+        let mut answers = vec![None; writes.len()];
+        stored.into_iter().for_each(|place| answers[place] = Some(Written::Done));
+        let places: Vec<usize> = (0..writes.len()).filter(|place| answers[*place].is_none()).collect();
+        if !places.is_empty() {
+            let rest: Vec<Write> = places.iter().map(|place| writes[*place].clone()).collect();
+            let written = self.transact(&rest, now_ms).await?;
+            places.into_iter().zip(written).for_each(|(place, written)| answers[place] = Some(written));
+        }
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Written::Done)).collect())
+    }
+
+    async fn transact(&self, writes: &[Write], now_ms: i64) -> sqlx::Result<Vec<Written>> {
         let people = writes.iter().flat_map(people).collect::<BTreeSet<_>>();
         let Some(first) = people.first() else { return Ok(vec![Written::Done; writes.len()]) };
         let lane = lane(*first);
