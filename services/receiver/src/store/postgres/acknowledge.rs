@@ -1,9 +1,9 @@
 //! Acknowledgements, which are nearly all that is written: those of a batch by one statement that is a transaction of its own. It
 //! stores the positions of every device whose row names the stream that they came on, and tells which devices these were.
 //!
-//! It holds the lane together with other such statements, and the rows of the devices until it is committed. A device that was opened
+//! It holds their lanes together with other such statements, and the rows of the devices until it is committed. A device that was opened
 //! by another stream, or removed, while it waited for either is seen as it is then. What else a batch holds, and an acknowledgement
-//! that was not stored, is left to the transaction that has the lane alone and says why.
+//! that was not stored, is left to the transaction that has the lanes alone and says why.
 
 use std::collections::btree_map::{BTreeMap, Entry};
 
@@ -12,14 +12,14 @@ use sqlx::Row as _;
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
-use super::{LOCKS, bytes, columns, decode};
+use super::{LOCKS, bytes, columns, decode, lanes_of};
 use crate::store::{DeviceKey, Write};
 use crate::stream::Position;
 
-/// The lane is locked, then the rows of the devices in the order of their keys, then positions rise in the order of theirs. What is
+/// The lanes are locked, then the rows of the devices in the order of their keys, then positions rise in the order of theirs. What is
 /// stored already is not written again: a device that repeats itself costs no disk.
-const ACKNOWLEDGE: &str = "WITH lane AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($1, $2)), \
-     devices AS MATERIALIZED (SELECT t.place, d.user_id, d.device_id FROM (SELECT count(*) AS lanes FROM lane) AS held, \
+const ACKNOWLEDGE: &str = "WITH lanes AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($1, lane) FROM unnest($2::integer[]) AS lane), \
+     devices AS MATERIALIZED (SELECT t.place, d.user_id, d.device_id FROM (SELECT count(*) AS lanes FROM lanes) AS held, \
      unnest($3::bytea[], $4::text[], $5::bytea[]) WITH ORDINALITY AS t (user_id, device_id, stream_id, place) \
      JOIN devices AS d ON d.user_id = t.user_id AND d.device_id = t.device_id \
      WHERE held.lanes > 0 AND (t.stream_id IS NULL OR t.stream_id = d.stream_id) \
@@ -76,7 +76,7 @@ impl<'w> Acknowledgements<'w> {
     }
 
     /// Stores them; answers the places of the calls whose positions are on disk.
-    pub(super) async fn store(&self, pool: &PgPool, lane: usize) -> sqlx::Result<Vec<usize>> {
+    pub(super) async fn store(&self, pool: &PgPool) -> sqlx::Result<Vec<usize>> {
         if self.0.is_empty() {
             return Ok(Vec::new());
         }
@@ -89,7 +89,7 @@ impl<'w> Acknowledgements<'w> {
         };
         let rows = sqlx::query(ACKNOWLEDGE)
             .bind(LOCKS)
-            .bind(i32::try_from(lane).unwrap_or(0))
+            .bind(lanes_of(self.0.keys().map(|key| key.user)))
             .bind(users)
             .bind(devices)
             .bind(streams)
