@@ -37,6 +37,10 @@ pub(crate) fn judge(sight: &Sight, plan: Plan, release: Option<&str>) -> Group {
     if plan.gateway_api {
         gateway_api(&mut group, sight);
     }
+    if let Err(refusal) = &sight.things {
+        group.warning("what is in the namespace may be read", refusal.why(), docs::RIGHTS);
+        return group;
+    }
     let there = sight.releases();
     let there = there.iter().filter(|there| release.is_none_or(|release| release == *there));
     group.should(

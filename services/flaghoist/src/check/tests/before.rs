@@ -98,6 +98,13 @@ fn a_namespace_that_is_not_there_yet_and_a_release_that_is_are_warnings() {
 }
 
 #[test]
+fn a_namespace_that_may_not_be_read_is_not_said_to_be_empty() {
+    let mut world = empty();
+    world.0.things = Err(Refusal::Forbidden("you may not".into()));
+    warns(&world, PLAN, &["what is in the namespace may be read: you may not"]);
+}
+
+#[test]
 fn other_pods_of_the_mesh_in_the_namespace_would_be_refused() {
     let mut world = empty();
     let pod = json!({ "kind": "Pod", "metadata": { "name": "database-0" }, "spec": { "containers": [{ "name": "istio-proxy" }] } });
