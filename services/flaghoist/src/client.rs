@@ -24,7 +24,7 @@ use clap::{Args, Subcommand};
 
 pub(crate) use self::connection::DEFAULT_SERVER;
 use self::connection::{Connection, Signed};
-use self::output::Output;
+pub(crate) use self::output::{Output, harmless};
 use self::profile::ProfileFile;
 pub(crate) use self::refusal::unreachable;
 use crate::exit::Failure;
@@ -41,7 +41,7 @@ pub(crate) struct Options {
     profile: String,
     /// Print one JSON object a line
     #[arg(long, global = true)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// What a person can do.

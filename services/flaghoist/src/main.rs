@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod admin;
+mod check;
 mod client;
 mod exit;
 mod serve;
@@ -39,7 +40,9 @@ enum Command {
     Admin(admin::Command),
     /// Print all settings of the server as a markdown table
     Settings,
-    /// Check an installation: two people talk, and what must be refused is refused
+    /// Check a cluster before and after an installation into it: versions, mesh, policies, stores, clocks, certificates
+    Check(check::Arguments),
+    /// Try an installation: two people talk, and what must be refused is refused
     Smoke(smoke::Arguments),
     #[command(flatten)]
     Client(client::Command),
@@ -109,6 +112,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             print!("{}", serve::markdown());
             Ok(())
         }
+        Command::Check(check) => block_on(check::run(check, arguments.options.json)),
         Command::Smoke(arguments) => block_on(smoke::run(arguments)),
         Command::Client(command) => block_on(client::run(arguments.options, command)),
         Command::Completions { shell } => {
