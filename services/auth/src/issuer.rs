@@ -1,6 +1,7 @@
 //! The issuer itself: sessions, tokens and clients as callers ask for them, whatever they call over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flaghoist_runtime::batch::Batcher;
 use flaghoist_runtime::names::{SessionId, UserId};
@@ -10,10 +11,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::access_token::Claims;
-use crate::client::{self, BUILT_IN, Client, ClientSecret};
+use crate::audit::{Action, Actor, Event, Filter, Origin, Tally, Why};
+use crate::client::{self, BUILT_IN, Client, ClientChange, ClientSecret};
 use crate::clients::Clients;
 use crate::error::{Error, StoreError};
 use crate::feed::Feed;
+use crate::key::{KeyChange, KeyRefusal, SigningKey};
 use crate::keyring::Keyring;
 use crate::moment::{Clock, Moment};
 use crate::refresh_token::RefreshKeys;
@@ -28,8 +31,17 @@ const BATCH_MAX: usize = 512;
 /// How many sessions of a removed client are ended in one commit, so that refreshes get their turn in between.
 pub(crate) const SWEEP_MAX: u32 = 500;
 
+/// How often a change of a client is tried when others change it too.
+const REPLACE_TRIES_MAX: u32 = 5;
+
 /// The longest name of a device that is kept.
 const LABEL_MAX_CHARS: usize = 64;
+
+/// How many revocations of single access tokens are told of in the audit log at once; what is more is counted.
+const TOKENS_BURST: u32 = 600;
+
+/// How long it takes until one more may be.
+const TOKEN_EVERY: Duration = Duration::from_secs(10);
 
 /// Tokens as they are answered.
 #[derive(Debug)]
@@ -73,9 +85,11 @@ pub(crate) struct Issuer {
     pub(crate) keyring: Keyring,
     pub(crate) feed: Arc<Feed>,
     pub(crate) clock: Clock,
+    /// Access tokens that were revoked one by one.
+    token_revocations: Tally,
     refresh_keys: RefreshKeys,
     refreshes: Batcher<Presentation, Result<Verdict, Unrefreshed>>,
-    verifier: Arc<Verifier>,
+    pub(crate) verifier: Arc<Verifier>,
 }
 
 /// A batch of refreshes was not committed. The cause has been logged.
@@ -110,7 +124,20 @@ impl Issuer {
             let commit = commit.clone();
             async move { commit.run(batch).await }
         });
-        Self { url, settings, store, clients, keyring, feed, clock, refresh_keys, refreshes, verifier }
+        let token_revocations = Tally::new(Action::TokenRevoked, false, TOKENS_BURST, TOKEN_EVERY);
+        Self {
+            url,
+            settings,
+            store,
+            clients,
+            keyring,
+            feed,
+            clock,
+            token_revocations,
+            refresh_keys,
+            refreshes,
+            verifier,
+        }
     }
 
     /// Opens a session and answers its first tokens. Scopes that the client or the person may not have are left out.
@@ -132,7 +159,8 @@ impl Issuer {
             last_address: printable(&sign_in.address).collect(),
             family: Family { current: first.digest(), previous: None, rotated_at: now },
         };
-        match self.store.open_session(&session, self.settings.sessions_max).await? {
+        let by = Origin::new(Actor::Person(session.user), now).by_client(&client.id).at_address(&session.last_address);
+        match self.store.open_session(&session, self.settings.sessions_max, &by).await? {
             Opened::Open { scopes, ended } => {
                 session.scopes = scopes;
                 tracing::info!(
@@ -171,7 +199,9 @@ impl Issuer {
         };
         match self.refreshes.submit(presentation).await? {
             Ok(Verdict::Granted(grant)) => {
-                self.tokens(&grant, client, scopes.unwrap_or(grant.scopes), successor.text())
+                // What the client may not have any more is in no new token.
+                let scopes = scopes.unwrap_or(grant.scopes) & client.scopes;
+                self.tokens(&grant, client, scopes, successor.text())
             }
             Ok(Verdict::ScopeExceeded) => Err(Error::ScopeInvalid),
             Ok(Verdict::Reused | Verdict::Ended | Verdict::Expired) => Err(Error::GrantInvalid),
@@ -223,13 +253,15 @@ impl Issuer {
     }
 
     /// Ends a token: an access token alone, a refresh token with its session. One that is worth nothing is no error.
-    pub(crate) async fn revoke(&self, client: &Client, token: &str) -> Result<(), Error> {
+    pub(crate) async fn revoke(&self, client: &Client, token: &str, address: &str) -> Result<(), Error> {
+        let now = self.clock.now();
+        let by = Origin::new(Actor::Client(client.id.clone()), now).by_client(&client.id).at_address(address);
         if let Some(token) = self.refresh_keys.read(token) {
             let Some(session) = self.store.session(token.session()).await? else { return Ok(()) };
             if session.client_id != client.id {
                 return Err(Error::TokenOfAnother);
             }
-            self.store.end_session(session.user, session.id, self.clock.now()).await?;
+            self.store.end_session(session.user, session.id, Why::SignedOut, &by).await?;
             tracing::info!(
                 target: "audit", event = "session_revoked", by = "client", session = %session.id, user = %session.user,
                 client_id = %client.id
@@ -239,7 +271,15 @@ impl Issuer {
             if *caller.client_id != *client.id {
                 return Err(Error::TokenOfAnother);
             }
-            self.store.revoke(&RevocationTarget::Token(caller.token_id), self.clock.now()).await?;
+            let subject = caller.user.map_or_else(|| client_name(&caller.client_id), |user| user.name());
+            let event = if self.token_revocations.admits(now) {
+                let event = Event::new(&by, Action::TokenRevoked, subject);
+                Some(Event { session: caller.session, ..event }.detail(caller.token_id.to_string()))
+            } else {
+                self.token_revocations.count(subject, &by.address);
+                None
+            };
+            self.store.revoke(&RevocationTarget::Token(caller.token_id), event.as_ref(), now).await?;
             tracing::info!(
                 target: "audit", event = "access_token_revoked", token_id = %caller.token_id, client_id = %client.id
             );
@@ -291,8 +331,8 @@ impl Issuer {
     }
 
     /// Ends one session of a person.
-    pub(crate) async fn end_session(&self, user: UserId, session: SessionId) -> Result<bool, Error> {
-        let ended = self.store.end_session(user, session, self.clock.now()).await?;
+    pub(crate) async fn end_session(&self, user: UserId, session: SessionId, by: &Origin) -> Result<bool, Error> {
+        let ended = self.store.end_session(user, session, Why::Revoked, by).await?;
         if ended {
             tracing::info!(target: "audit", event = "session_revoked", by = "user", session = %session, user = %user);
             self.publish().await;
@@ -301,16 +341,21 @@ impl Issuer {
     }
 
     /// Ends the sessions of a person, all but `except`.
-    pub(crate) async fn end_sessions_of(&self, user: UserId, except: Option<SessionId>) -> Result<u64, Error> {
-        let ended = self.store.end_sessions_of(user, except, self.clock.now()).await?;
+    pub(crate) async fn end_sessions_of(
+        &self,
+        user: UserId,
+        except: Option<SessionId>,
+        by: &Origin,
+    ) -> Result<u64, Error> {
+        let ended = self.store.end_sessions_of(user, except, by).await?;
         tracing::info!(target: "audit", event = "sessions_revoked", by = "login", user = %user, sessions = ended);
         self.publish().await;
         Ok(ended)
     }
 
     /// Records what a person may do.
-    pub(crate) async fn set_subject(&self, user: UserId, state: SubjectState) -> Result<(), Error> {
-        let ended = self.store.set_subject(user, state, self.clock.now()).await?;
+    pub(crate) async fn set_subject(&self, user: UserId, state: SubjectState, by: &Origin) -> Result<(), Error> {
+        let ended = self.store.set_subject(user, state, by).await?;
         tracing::info!(
             target: "audit", event = "subject_state_set", user = %user, enabled = state.enabled, admin = state.admin,
             sessions_ended = ended
@@ -320,8 +365,8 @@ impl Issuer {
     }
 
     /// Removes what is kept about a person.
-    pub(crate) async fn erase_subject(&self, user: UserId) -> Result<u64, Error> {
-        let erased = self.store.erase_subject(user, self.clock.now()).await?;
+    pub(crate) async fn erase_subject(&self, user: UserId, by: &Origin) -> Result<u64, Error> {
+        let erased = self.store.erase_subject(user, by).await?;
         tracing::info!(target: "audit", event = "subject_erased", user = %user, rows = erased);
         self.publish().await;
         Ok(erased)
@@ -346,6 +391,7 @@ impl Issuer {
         display_name: &str,
         confidential: bool,
         scopes: Scopes,
+        by: &Origin,
     ) -> Result<(Arc<Client>, Option<ClientSecret>), Error> {
         let id = if id.is_empty() { client::new_id() } else { id.to_owned() };
         client::check_id(&id)?;
@@ -355,9 +401,10 @@ impl Issuer {
             display_name: printable(display_name).collect(),
             secret: secret.as_ref().map(ClientSecret::digest),
             scopes,
-            created_at: self.clock.now(),
+            created_at: by.at,
+            previous_secret: None,
         };
-        match self.store.add_client(&client, self.settings.clients_max).await? {
+        match self.store.add_client(&client, self.settings.clients_max, by).await? {
             Addition::Done => {}
             Addition::Exists => return Err(Error::ClientExists(client_name(&client.id))),
             Addition::Full => return Err(Error::ClientsFull(self.settings.clients_max)),
@@ -368,13 +415,112 @@ impl Issuer {
         Ok((self.clients.insert(client).await, secret))
     }
 
+    /// Changes a client.
+    pub(crate) async fn update_client(
+        &self,
+        id: &str,
+        change: &ClientChange,
+        by: &Origin,
+    ) -> Result<Arc<Client>, Error> {
+        let detail = [change.display_name.as_ref().map(|_| "display_name"), change.scopes.map(|_| "scopes")];
+        let event = Event::new(by, Action::ClientUpdated, client_name(id));
+        let event = event.detail(detail.into_iter().flatten().collect::<Vec<_>>().join(" "));
+        self.replace_client(id, event, |client| {
+            let display_name = change.display_name.as_deref().map(|name| printable(name).collect());
+            Ok(Client {
+                display_name: display_name.unwrap_or_else(|| client.display_name.clone()),
+                scopes: change.scopes.unwrap_or(client.scopes),
+                ..client.clone()
+            })
+        })
+        .await
+    }
+
+    /// Gives a confidential client a new secret; the present one is good for `grace`.
+    pub(crate) async fn rotate_client_secret(
+        &self,
+        id: &str,
+        grace: Duration,
+        by: &Origin,
+    ) -> Result<(Arc<Client>, ClientSecret), Error> {
+        let secret = ClientSecret::random();
+        let event = Event::new(by, Action::ClientSecretRotated, client_name(id));
+        let client = self.replace_client(id, event, |client| {
+            if client.confidential() {
+                Ok(client.with_secret(&secret, by.at.plus(grace)))
+            } else {
+                Err(Error::ClientPublic(client_name(id)))
+            }
+        });
+        Ok((client.await?, secret))
+    }
+
+    /// Puts what `change` makes of a client in its place; once more if another admin changed it meanwhile.
+    async fn replace_client(
+        &self,
+        id: &str,
+        event: Event,
+        change: impl Fn(&Client) -> Result<Client, Error>,
+    ) -> Result<Arc<Client>, Error> {
+        if id == BUILT_IN {
+            return Err(Error::ClientBuiltIn(client_name(id)));
+        }
+        let not_found = || Error::ClientNotFound(client_name(id));
+        // What could never have been registered is not asked for: a store may not even take it for a text.
+        client::check_id(id).map_err(|_| not_found())?;
+        for _ in 0..REPLACE_TRIES_MAX {
+            let before = self.clients.now(id).await?.ok_or_else(not_found)?;
+            let client = change(&before)?;
+            if client == *before {
+                return Ok(before);
+            }
+            if self.store.replace_client(&before, &client, &event).await? {
+                tracing::info!(
+                    target: "audit", event = event.action.name(), client_id = id, detail = event.detail
+                );
+                return Ok(self.clients.insert(client).await);
+            }
+        }
+        Err(Error::Unavailable)
+    }
+
+    /// Changes the signing keys out of turn, and answers them.
+    pub(crate) async fn change_keys(&self, change: &KeyChange, by: &Origin) -> Result<Vec<SigningKey>, Error> {
+        let changed = self.keyring.change(change, by).await.map_err(|error| {
+            fault::log_chain("changing the signing keys", &error);
+            if error.transient() { Error::Unavailable } else { Error::Internal }
+        })?;
+        let keys = changed.map_err(|refusal| match (refusal, change) {
+            (KeyRefusal::NoReserve { ready_at, forced_at }, _) => {
+                Error::KeyReserveMissing { ready_in: ready_at.since(by.at), forced_in: forced_at.since(by.at) }
+            }
+            (KeyRefusal::Unknown, KeyChange::Revoke { kid, .. }) => Error::KeyNotFound(crate::key::key_name(kid)),
+            (KeyRefusal::Unknown, KeyChange::Rotate) => Error::Internal,
+        })?;
+        tracing::info!(target: "audit", event = "signing_keys_changed_by_admin", change = ?change, actor = %by.actor);
+        self.publish().await;
+        Ok(keys)
+    }
+
+    /// Audit events, newest first.
+    pub(crate) async fn audit_events(&self, filter: &Filter, limit: u32) -> Result<Vec<Event>, Error> {
+        Ok(self.store.audit_events(filter, limit).await?)
+    }
+
+    /// Writes the audit events of what was counted, as far as they may be now.
+    pub(crate) async fn write_tallies(&self) -> Result<(), StoreError> {
+        let mut events = self.clients.failures();
+        events.extend(self.token_revocations.take(self.clock.now()));
+        if events.is_empty() { Ok(()) } else { self.store.audit(&events).await }
+    }
+
     /// Removes a client, its sessions and its tokens.
-    pub(crate) async fn delete_client(&self, id: &str) -> Result<(), Error> {
+    pub(crate) async fn delete_client(&self, id: &str, by: &Origin) -> Result<(), Error> {
         if id == BUILT_IN {
             return Err(Error::ClientBuiltIn(client_name(id)));
         }
         // What could never have been registered is not asked for: a store may not even take it for a text.
-        if client::check_id(id).is_err() || !self.store.retire_client(id, self.clock.now()).await? {
+        if client::check_id(id).is_err() || !self.store.retire_client(id, by).await? {
             return Err(Error::ClientNotFound(client_name(id)));
         }
         self.clients.remove(id).await;
