@@ -147,7 +147,8 @@ async fn follow(
 ) -> Result<(), Failure> {
     let began = timestamp(SystemTime::now());
     // Older ones than the first that was printed were beyond the limit.
-    let oldest = printed.first().and_then(|event| event.event_time).map_or(0, |time| time.seconds);
+    let order = |event: &AuditEvent| event.event_time.map(|time| (time.seconds, time.nanos));
+    let oldest = printed.first().and_then(order);
     let mut last = printed.last().and_then(|event| event.event_time).unwrap_or(began);
     let mut known: HashSet<String> = printed.into_iter().map(|event| event.name).collect();
     loop {
@@ -157,9 +158,7 @@ async fn follow(
         // What was asked for by time stays so.
         let start_time = Some(request.start_time.filter(|since| since.seconds > from.seconds).unwrap_or(from));
         let events = newest(signed, ListAuditEventsRequest { start_time, ..request.clone() }, usize::MAX).await?;
-        let new = |event: &&AuditEvent| {
-            !known.contains(&event.name) && event.event_time.is_some_and(|time| time.seconds >= oldest)
-        };
+        let new = |event: &&AuditEvent| !known.contains(&event.name) && order(event) >= oldest;
         for event in events.iter().filter(new) {
             print(client, names, event).await?;
         }

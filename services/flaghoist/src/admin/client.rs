@@ -143,7 +143,8 @@ async fn create(
     public: bool,
 ) -> Result<(), Failure> {
     let request = CreateClientRequest { client_id, display_name, confidential: !public, scopes };
-    let answer = client.signed()?.once(|service| {
+    let signed = client.signed()?;
+    let answer = signed.once(|service| {
         let request = request.clone();
         async move { ClientServiceClient::new(service).create_client(request).await }
     });
@@ -157,7 +158,8 @@ async fn create(
 }
 
 async fn show(client: &Client, id: &str) -> Result<(), Failure> {
-    let answer = client.signed()?.call(|service| {
+    let signed = client.signed()?;
+    let answer = signed.call(|service| {
         let request = GetClientRequest { name: name(id) };
         async move { ClientServiceClient::new(service).get_client(request).await }
     });
@@ -175,7 +177,8 @@ async fn update(
         return Err(Failure::new(Exit::Usage, "say what is to change: --name, --scope or --no-scopes"));
     }
     let request = UpdateClientRequest { name: name(id), display_name, scopes };
-    let answer = client.signed()?.call(|service| {
+    let signed = client.signed()?;
+    let answer = signed.call(|service| {
         let request = request.clone();
         async move { ClientServiceClient::new(service).update_client(request).await }
     });
@@ -185,7 +188,8 @@ async fn update(
 
 async fn delete(client: &Client, id: &str) -> Result<(), Failure> {
     let name = name(id);
-    let answer = client.signed()?.call(|service| {
+    let signed = client.signed()?;
+    let answer = signed.call(|service| {
         let request = DeleteClientRequest { name: name.clone() };
         async move { ClientServiceClient::new(service).delete_client(request).await }
     });
@@ -201,7 +205,8 @@ async fn rotate_secret(client: &Client, id: &str, grace: Duration) -> Result<(),
     let nanos = i32::try_from(grace.subsec_nanos()).unwrap_or(0);
     let request = RotateClientSecretRequest { name: name(id), grace: Some(prost_types::Duration { seconds, nanos }) };
     // Made twice, the secret that programs have now would be good no longer.
-    let answer = client.signed()?.once(|service| {
+    let signed = client.signed()?;
+    let answer = signed.once(|service| {
         let request = request.clone();
         async move { ClientServiceClient::new(service).rotate_client_secret(request).await }
     });

@@ -74,9 +74,9 @@ pub(super) async fn run(options: Options, command: Command) -> Result<(), Failur
 }
 
 async fn list(client: &Client) -> Result<(), Failure> {
-    let answer = client
-        .signed()?
-        .call(|service| async move { KeyServiceClient::new(service).list_keys(ListKeysRequest {}).await });
+    let signed = client.signed()?;
+    let answer =
+        signed.call(|service| async move { KeyServiceClient::new(service).list_keys(ListKeysRequest {}).await });
     for key in answer.await?.keys {
         client.output.show(&object(&key), || line(&key))?;
     }
@@ -84,9 +84,9 @@ async fn list(client: &Client) -> Result<(), Failure> {
 }
 
 async fn rotate(client: &Client) -> Result<(), Failure> {
-    let answer = client
-        .signed()?
-        .call(|service| async move { KeyServiceClient::new(service).rotate_keys(RotateKeysRequest {}).await });
+    let signed = client.signed()?;
+    let answer =
+        signed.call(|service| async move { KeyServiceClient::new(service).rotate_keys(RotateKeysRequest {}).await });
     let answer = answer.await?;
     let next = answer.next.as_ref();
     let object = json!({
@@ -102,7 +102,8 @@ async fn rotate(client: &Client) -> Result<(), Failure> {
 
 async fn revoke(client: &Client, key: &str, force: bool) -> Result<(), Failure> {
     let id = key.strip_prefix("keys/").unwrap_or(key);
-    let answer = client.signed()?.call(|service| {
+    let signed = client.signed()?;
+    let answer = signed.call(|service| {
         let request = RevokeKeyRequest { name: format!("keys/{id}"), force };
         async move { KeyServiceClient::new(service).revoke_key(request).await }
     });

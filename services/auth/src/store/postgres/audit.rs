@@ -57,14 +57,12 @@ pub(super) async fn list(pool: &PgPool, filter: &Filter, limit: u32) -> Result<V
         }
     }
     query.push(" ORDER BY event_id DESC LIMIT ").push_bind(i64::from(limit));
-    query.build().fetch_all(pool).await?.iter().filter_map(|row| read(row).transpose()).collect()
+    query.build().fetch_all(pool).await?.iter().map(read).collect()
 }
 
-/// The event in a row; none if its action is one of a newer version.
-fn read(row: &PgRow) -> Result<Option<Event>, Error> {
+fn read(row: &PgRow) -> Result<Event, Error> {
     let uuid = |bytes: &[u8]| Uuid::from_slice(bytes).map_err(|_| unreadable("an id"));
-    let Some(action) = Action::named(row.try_get(7)?) else { return Ok(None) };
-    Ok(Some(Event {
+    Ok(Event {
         id: uuid(row.try_get(0)?)?,
         at: Moment(row.try_get(1)?),
         actor: row.try_get(2)?,
@@ -72,11 +70,11 @@ fn read(row: &PgRow) -> Result<Option<Event>, Error> {
         session: row.try_get::<Option<&[u8]>, _>(4)?.map(uuid).transpose()?.map(SessionId),
         client_id: row.try_get(5)?,
         address: row.try_get(6)?,
-        action,
+        action: Action::named(row.try_get(7)?).unwrap_or(Action::Unknown),
         refused: row.try_get(8)?,
         count: u32::try_from(row.try_get::<i64, _>(9)?).map_err(|_| unreadable("a count"))?,
         detail: row.try_get(10)?,
-    }))
+    })
 }
 
 /// Moves the horizon, before which a trigger lets events go, and removes some of those.

@@ -58,14 +58,12 @@ pub(super) async fn list(readers: &SqlitePool, filter: &Filter, limit: u32) -> R
         }
     }
     query.push(" ORDER BY event_id DESC LIMIT ").push_bind(limit);
-    query.build().fetch_all(readers).await?.iter().filter_map(|row| read(row).transpose()).collect()
+    query.build().fetch_all(readers).await?.iter().map(read).collect()
 }
 
-/// The event in a row; none if its action is one of a newer version.
-fn read(row: &SqliteRow) -> Result<Option<Event>, sqlx::Error> {
+fn read(row: &SqliteRow) -> Result<Event, sqlx::Error> {
     let uuid = |bytes: &[u8]| Uuid::from_slice(bytes).map_err(|_| unreadable("an id"));
-    let Some(action) = Action::named(row.try_get(7)?) else { return Ok(None) };
-    Ok(Some(Event {
+    Ok(Event {
         id: uuid(row.try_get(0)?)?,
         at: Moment(row.try_get(1)?),
         actor: row.try_get(2)?,
@@ -73,11 +71,11 @@ fn read(row: &SqliteRow) -> Result<Option<Event>, sqlx::Error> {
         session: row.try_get::<Option<&[u8]>, _>(4)?.map(uuid).transpose()?.map(SessionId),
         client_id: row.try_get(5)?,
         address: row.try_get(6)?,
-        action,
+        action: Action::named(row.try_get(7)?).unwrap_or(Action::Unknown),
         refused: row.try_get(8)?,
         count: row.try_get(9)?,
         detail: row.try_get(10)?,
-    }))
+    })
 }
 
 /// Moves the horizon, before which a trigger lets events go, and removes some of those.
