@@ -128,7 +128,7 @@ fn the_audit_log_is_read_and_followed() {
             .filter(|event| event["subject"] == bob && event["action"] == "session-ended")
             .collect::<Vec<_>>()
     };
-    assert_eq!(within_patience(|| his().pop())["detail"], "signed_out");
+    assert_eq!(within_patience(|| his().pop())["detail"], "revoked");
     let pid = rustix::process::Pid::from_child(&process);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(within_patience(|| process.try_wait().unwrap()).code(), Some(0));
