@@ -125,7 +125,8 @@ async fn case_35_45_98_what_was_refused_is_in_the_audit_log_and_no_secret_is() {
     let bob = world.person("bob").await;
     let opened = events(&admin, AuditAction::SessionOpened, &bob.name).await;
     assert_eq!((opened.len(), opened[0].actor.as_str()), (1, bob.name.as_str()));
-    assert!(opened[0].address.starts_with("127."), "{:?}", opened[0]);
+    let known = |event: &AuditEvent| event.address.parse::<std::net::IpAddr>().is_ok();
+    assert!(known(&opened[0]), "{:?}", opened[0]);
 
     let wrong = ClientCredentials { client_secret: "a-guess-at-a-secret".into(), ..client.clone() };
     let grant = Some(Grant::ClientCredentials(ClientCredentialsGrant {}));
@@ -136,7 +137,7 @@ async fn case_35_45_98_what_was_refused_is_in_the_audit_log_and_no_secret_is() {
         events(&admin, AuditAction::ClientAuthenticationFailed, &name).await.pop()
     })
     .await;
-    assert!(failed.actor.is_empty() && failed.address.starts_with("127."), "{failed:?}");
+    assert!(failed.actor.is_empty() && known(&failed), "{failed:?}");
 
     // Another client presents a refresh token that is not its own.
     let stolen = flaghoist_proto::auth::v1::RefreshTokenGrant { refresh_token: bob.tokens.refresh_token.clone() };

@@ -102,7 +102,7 @@ macro_rules! actions {
         /// What is done; `Unknown` is read where a newer version has written something else.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum Action {
-            $(#[doc = $name] $action,)*
+            $($action,)*
         }
 
         impl Action {

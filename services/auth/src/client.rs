@@ -117,6 +117,19 @@ impl Client {
         present | previous
     }
 
+    /// Whether whoever has proven at `now` to be the client as it was `known` is this one too. A pod may know a client as it was a moment
+    /// ago, before its secret was replaced.
+    pub(crate) fn still_proven(&self, known: &Self, now: Moment) -> bool {
+        let good = |previous: Option<(Digest, Moment)>| previous.filter(|(_, until)| now < *until);
+        if self.secret == known.secret && self.previous_secret == known.previous_secret {
+            return true;
+        }
+        // By which of two secrets it was proven is not known any more.
+        let by_present = known.secret.filter(|_| good(known.previous_secret).is_none());
+        by_present.is_some()
+            && (self.secret == by_present || good(self.previous_secret).map(|(one, _)| one) == by_present)
+    }
+
     /// The same client with a new secret. The present one is good until then.
     pub(crate) fn with_secret(&self, secret: &ClientSecret, previous_until: Moment) -> Self {
         let previous_secret = self.secret.map(|present| (present, previous_until));
@@ -166,6 +179,15 @@ mod tests {
         let again = renewed.with_secret(&newest, Moment(20));
         assert!(!again.proven_by(&secret.0, now), "only one of before is good");
         assert!(again.proven_by(&newer.0, now) && again.proven_by(&newest.0, now));
+        // What a pod has known a moment ago.
+        let renamed = Client { display_name: "other".into(), ..renewed.clone() };
+        assert!(renewed.still_proven(&bot, now) && renamed.still_proven(&renewed, now) && bot.still_proven(&bot, now));
+        assert!(!renewed.still_proven(&bot, Moment(20)), "its grace is over");
+        assert!(
+            !again.still_proven(&bot, now) && !again.still_proven(&renewed, now),
+            "which of two it was is not known"
+        );
+        assert!(!bot.still_proven(&public, now) && !public.still_proven(&bot, now));
         assert!(bot.proven_by(&secret.into_text(), now) && public.proven_by("", now));
     }
 }

@@ -213,14 +213,13 @@ impl Issuer {
         if !client.confidential() {
             return Err(Error::ClientUnauthorized);
         }
+        let now = self.clock.now();
+        // No session stands behind this token, so what another pod did to the client a moment ago would be known too late.
+        let stored = self.clients.now(&client.id).await?.filter(|stored| stored.still_proven(client, now));
+        let client = stored.ok_or(Error::ClientInvalid)?;
         let scopes = asked(scope)?.unwrap_or(client.scopes);
         if !client.scopes.includes(scopes) {
             return Err(Error::ScopeInvalid);
-        }
-        let now = self.clock.now();
-        // No session stands behind this token, so what another pod did to the client a moment ago would be known too late.
-        if self.clients.now(&client.id).await?.is_none_or(|stored| *stored != *client) {
-            return Err(Error::ClientInvalid);
         }
         let expires_at = now.plus(self.settings.access_lifetime);
         let access_token = self.sign(&Claims::of_client(&self.url, &client.id, scopes, now, expires_at))?;

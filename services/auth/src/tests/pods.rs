@@ -440,6 +440,7 @@ async fn what_is_done_on_one_pod_is_in_the_audit_log_of_every_pod() {
     let opened = other.audited(AuditAction::SessionOpened).await;
     assert!(opened.iter().any(|event| event.subject == user.name()));
     // A secret that is replaced on one pod proves the client on the other at once, and the old one for its grace.
+    other.client_token(credentials("bot", &secret), "").await.unwrap();
     let mut clients = one.clients(&one.admin().await);
     let request = RotateClientSecretRequest { name: "clients/bot".into(), grace: None };
     let rotated = clients.rotate_client_secret(request).await.unwrap().into_inner();
