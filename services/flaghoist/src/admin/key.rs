@@ -90,11 +90,11 @@ async fn rotate(client: &Client) -> Result<(), Failure> {
     let answer = answer.await?;
     let next = answer.next.as_ref();
     let object = json!({
-        "next": next.map(|key| kid(key)),
+        "next": next.map(kid),
         "take_over_time": time_value(answer.take_over_time.as_ref()),
     });
     client.output.show(&object, || {
-        let next = next.map_or("another key", |key| kid(key));
+        let next = next.map_or("another key", kid);
         let when = time(answer.take_over_time.as_ref());
         format!("{} signs from {when} on, when every sidecar knows what follows it", harmless(next))
     })
@@ -108,7 +108,7 @@ async fn revoke(client: &Client, key: &str, force: bool) -> Result<(), Failure> 
         async move { KeyServiceClient::new(service).revoke_key(request).await }
     });
     let active = answer.await?.active;
-    let active = active.as_ref().map_or("", |key| kid(key));
+    let active = active.as_ref().map_or("", kid);
     client.output.show(&json!({"revoked": id, "active": active}), || {
         format!(
             "revoked {}: {} signs now. What the revoked key has signed is refused within 5 seconds; programs refresh by themselves",
