@@ -10,9 +10,10 @@ use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use crate::access_token::Signer;
+use crate::audit::Origin;
 use crate::error::StoreError;
-use crate::key::{self, KeyState, KeyTimes, SealError, Sealer};
-use crate::moment::Clock;
+use crate::key::{self, KeyChange, KeyRefusal, KeyState, KeyTimes, SealError, Sealer, SigningKey};
+use crate::moment::{Clock, Moment};
 use crate::store::Store;
 
 /// What is in force.
@@ -38,6 +39,13 @@ pub(crate) enum KeyringError {
     /// The own verifier does not take the keys.
     #[error("the published keys cannot be used")]
     Verifier(#[from] KeysError),
+}
+
+impl KeyringError {
+    /// Whether trying again is safe and may help.
+    pub(crate) fn transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.transient)
+    }
 }
 
 /// Keeps the signing keys.
@@ -86,15 +94,42 @@ impl Keyring {
     /// Takes the steps that are due, and puts into force what the store says then.
     pub(crate) async fn advance(&self) -> Result<(), KeyringError> {
         let (now, read_at) = (self.clock.now(), Instant::now());
-        let spare = vec![self.sealer.generate(now)?, self.sealer.generate(now)?];
-        let keys = self.store.advance_keys(spare, &self.times, now).await?;
+        let keys = self.store.advance_keys(self.spare(now)?, &self.times, now).await?;
+        self.take_over(&keys, now, read_at)
+    }
+
+    /// Makes a change out of turn, and puts it into force here. The other pods follow when they hear of it.
+    pub(crate) async fn change(
+        &self,
+        change: &KeyChange,
+        by: &Origin,
+    ) -> Result<Result<Vec<SigningKey>, KeyRefusal>, KeyringError> {
+        let read_at = Instant::now();
+        let changed = self.store.change_keys(change, self.spare(by.at)?, &self.times, by).await?;
+        if let Ok(keys) = &changed {
+            self.take_over(keys, by.at, read_at)?;
+        }
+        Ok(changed)
+    }
+
+    /// All keys as the store has them.
+    pub(crate) async fn keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        self.store.keys().await
+    }
+
+    fn spare(&self, now: Moment) -> Result<Vec<SigningKey>, SealError> {
+        Ok(vec![self.sealer.generate(now)?, self.sealer.generate(now)?])
+    }
+
+    /// Puts into force what the store says.
+    fn take_over(&self, keys: &[SigningKey], now: Moment, read_at: Instant) -> Result<(), KeyringError> {
         let active = keys.iter().filter(|key| key.state(now) == KeyState::Active).max_by_key(|key| key.activate_at);
         let active = active.ok_or(KeyringError::NoneActive)?;
-        if let Some(since) = active.activate_at {
+        if let Some(due) = active.due_at(&self.times) {
             #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
-            self.due_at.set(since.plus(self.times.period).seconds() as f64);
+            self.due_at.set(due.seconds() as f64);
         }
-        let jwks: Arc<str> = key::jwks(&keys, now).into();
+        let jwks: Arc<str> = key::jwks(keys, now).into();
         let before = self.published.read().as_ref().map(|known| known.published.clone());
         let published = match before {
             Some(before) if before.signer.kid() == active.kid && before.jwks == jwks => before,
@@ -110,8 +145,17 @@ impl Keyring {
                 Arc::new(Published { signer, jwks })
             }
         };
-        *self.published.write() = Some(Known { published, read_at });
+        let mut known = self.published.write();
+        // Of two looks at the store that overlap, the later one counts: what was revoked must not come back.
+        if known.as_ref().is_none_or(|known| known.read_at <= read_at) {
+            *known = Some(Known { published, read_at });
+        }
         Ok(())
+    }
+
+    /// How long keys stay in their states.
+    pub(crate) fn times(&self) -> &KeyTimes {
+        &self.times
     }
 
     /// How often to look whether a step is due.

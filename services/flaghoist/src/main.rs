@@ -35,7 +35,7 @@ enum Command {
     Serve(serve::OfAll),
     /// Run one service as a process of its own; `flaghoist auth`, `login`, `send` and `receiver` do the same
     Service(serve::OfOne),
-    /// Administer a server on its own machine
+    /// Administer a server: as a signed-in admin from anywhere, or on its own machine
     #[command(subcommand)]
     Admin(admin::Command),
     /// Print all settings of the server as a markdown table
@@ -107,7 +107,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Serve(arguments) => arguments.run(),
         Command::Service(arguments) => arguments.run(),
-        Command::Admin(command) => block_on(admin::run(command)),
+        Command::Admin(command) => block_on(admin::run(arguments.options, command)),
         Command::Settings => {
             print!("{}", serve::markdown());
             Ok(())

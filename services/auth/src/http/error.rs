@@ -55,6 +55,9 @@ impl From<Error> for OAuthError {
             | Error::ClientNotFound(_)
             | Error::ClientExists(_)
             | Error::ClientBuiltIn(_)
+            | Error::ClientPublic(_)
+            | Error::KeyNotFound(_)
+            | Error::KeyReserveMissing { .. }
             | Error::ClientsFull(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
         };
         Self::new(status, name, description)

@@ -91,7 +91,7 @@ impl Form {
                 (id, self.get("client_secret").unwrap_or_default())
             }
         };
-        Ok(clients.authenticate(id, secret).await?)
+        Ok(clients.authenticate(id, secret, &self.address).await?)
     }
 }
 
