@@ -12,6 +12,9 @@ MINUTES ?= 5
 SEED ?=
 
 BUF_VERSION := 1.75.0
+CYCLONEDX_VERSION := 0.5.9
+# The platform whose dependencies `make sbom` lists.
+SBOM_TARGET ?= x86_64-unknown-linux-gnu
 TOOLS := target/tools
 # The installed buf, if there is one; else one that npm fetches into target/.
 BUF := $(or $(shell command -v buf),$(TOOLS)/node_modules/.bin/buf)
@@ -19,7 +22,7 @@ BUF := $(or $(shell command -v buf),$(TOOLS)/node_modules/.bin/buf)
 RELEASE := $(shell git tag --list 'v*' --sort=-v:refname 2>/dev/null | head -n 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt proto bench chart mesh crash-test test-clients fault-test fuzz citus-plan release-before
+.PHONY: help run test lint fmt proto bench sbom chart mesh crash-test test-clients fault-test fuzz citus-plan release-before
 
 help: # lists the verbs
 	@sed -n 's/^\([a-z-]*\):.* # /\1\t/p' $(MAKEFILE_LIST) | grep -v '^help' | expand -t 14
@@ -104,6 +107,18 @@ release-before: # builds the newest release beside this version, once, for the t
 
 image: # the image of all services, flaghoist:local; ARGS="--build-arg BUILD_IMAGE=…" where no public registry is reached
 	docker build --tag flaghoist:local $(ARGS) .
+
+sbom: # what the program is made of, as CycloneDX: target/sbom/flaghoist.cdx.json
+	@command -v cargo-cyclonedx >/dev/null || [ -x $(TOOLS)/bin/cargo-cyclonedx ] || \
+		cargo install --locked --root $(TOOLS) cargo-cyclonedx --version $(CYCLONEDX_VERSION)
+	@mkdir -p target/sbom
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) cargo cyclonedx --quiet \
+		--manifest-path services/flaghoist/Cargo.toml --format json --spec-version 1.5 --target $(SBOM_TARGET) \
+		--describe binaries --no-build-deps
+	@# Where it was made is nobody's business, and would differ from machine to machine.
+	sed 's#file://$(CURDIR)#file://#g' services/flaghoist/flaghoist_bin.cdx.json >target/sbom/flaghoist.cdx.json
+	@# It writes one for the programs of the tests too.
+	@find . -name '*_bin.cdx.json' -not -path './target/*' -delete
 
 chart: # checks the Helm chart: documents, lint, every set of values rendered, what must be refused, the alerts
 	charts/check

@@ -6,6 +6,7 @@
 mod prelude;
 
 mod accounts;
+mod admin;
 mod bounds;
 mod conversations;
 mod deletion;

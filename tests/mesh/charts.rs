@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+pub(crate) use flaghoist_mesh::{items, texts};
 use flaghoist_tests::skip;
 use serde_json::Value;
 
@@ -124,16 +125,6 @@ pub(crate) fn of_kind<'a>(resources: &'a [Value], kind: &str) -> Vec<&'a Value> 
 /// A resource's name.
 pub(crate) fn name(resource: &Value) -> &str {
     resource["metadata"]["name"].as_str().unwrap_or_default()
-}
-
-/// The texts of a list; none if there is no list.
-pub(crate) fn texts(list: &Value) -> Vec<&str> {
-    list.as_array().map(|list| list.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
-}
-
-/// The items of a list; none if there is no list.
-pub(crate) fn items(list: &Value) -> &[Value] {
-    list.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Where a program is: on the `PATH`, where `tests/mesh/install` puts it, or among those that a cluster was built with.

@@ -3,12 +3,10 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+pub(crate) use flaghoist_mesh::served::{Class, SERVICES};
 use flaghoist_proto::DESCRIPTORS;
 use flaghoist_tests::mesh::{TABLE_PATH, table};
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
-
-/// The services, each with a part of the contracts.
-pub(crate) const SERVICES: [&str; 4] = ["auth", "login", "receiver", "send"];
 
 /// A method and what the contracts say about it.
 #[derive(Debug)]
@@ -27,14 +25,6 @@ pub(crate) enum Audience {
     User,
     Admin,
     Services(Vec<String>),
-}
-
-/// What may be done with a call that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
-    Retried,
-    Once,
-    Stream,
 }
 
 impl Method {

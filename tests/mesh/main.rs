@@ -7,6 +7,7 @@ mod charts;
 mod contracts;
 mod egress;
 mod firewall;
+mod fixture;
 mod judge;
 mod matrix;
 mod names;

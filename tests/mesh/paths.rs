@@ -1,5 +1,9 @@
 //! What is served beside the methods of the contracts: the list that the charts are given, compared with a running server.
 
+use std::collections::BTreeSet;
+
+use flaghoist_mesh::served::served;
+use flaghoist_proto::method;
 use flaghoist_tests::{World, http1};
 use serde_json::Value;
 
@@ -43,6 +47,19 @@ pub(crate) fn others() -> Vec<Other> {
         }
     }
     others
+}
+
+#[test]
+fn the_paths_that_flaghoist_check_knows_are_those_that_are_listed() {
+    let served = served().iter().filter(|one| method(one.path).is_none());
+    let known: BTreeSet<String> = served
+        .map(|one| format!("{}:{}{} {:?} {:?}", one.service, one.port, one.path, one.methods, one.class))
+        .collect();
+    let listed: BTreeSet<String> = others()
+        .iter()
+        .map(|one| format!("{}:{}{} {:?} {:?}", one.service, one.port, one.path, one.methods, one.class))
+        .collect();
+    assert_eq!(known, listed, "services/mesh/src/served.rs and istio/files/paths.yaml");
 }
 
 #[tokio::test]

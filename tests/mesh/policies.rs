@@ -1,15 +1,13 @@
 //! Every method has exactly one access rule, and the rule lets through whom the contracts name: asked for each method with every kind
 //! of caller that there is.
 
+use flaghoist_mesh::served::PORTS;
 use serde_json::Value;
 
 use super::charts::{Chart, Helm, NAMESPACE, RELEASE, items, name, of_kind, texts};
 use super::contracts::{Audience, Method, SERVICES, methods};
 use super::judge::{Labels, Request, Token, allows};
 use super::paths::others;
-
-/// The ports of a pod that are anyone's to try.
-const PORTS: [u16; 5] = [9000, 9001, 8080, 8081, 9464];
 
 /// The labels by which the pods of a service are known.
 pub(crate) fn pod(release: &str, service: &str) -> Labels {
@@ -47,7 +45,7 @@ pub(crate) fn judge(resources: &[Value], release: &str, fullname: &str) {
     for method in methods() {
         for (principal, token) in callers.iter().flat_map(|caller| tokens.iter().map(move |token| (caller, token))) {
             for (service, port) in SERVICES.iter().flat_map(|service| PORTS.map(|port| (service, port))) {
-                let (principal, token) = (principal.clone(), *token);
+                let (principal, token) = (principal.as_deref(), *token);
                 let request = Request { port, method: "POST", path: &method.path, principal, token };
                 let at_home = *service == method.owner && port == method.port();
                 let expected = at_home && wanted(method, &request, fullname, issuer);
@@ -70,7 +68,7 @@ fn wanted(method: &Method, request: &Request<'_>, fullname: &str, issuer: &str) 
         Audience::User => person.is_some(),
         Audience::Admin => person.is_some_and(|token| token.scopes.contains(&"admin")),
         Audience::Services(callers) => {
-            callers.iter().any(|caller| request.principal.as_deref() == Some(&principal(fullname, caller)))
+            callers.iter().any(|caller| request.principal == Some(&principal(fullname, caller)))
         }
     }
 }
@@ -124,11 +122,11 @@ fn what_is_no_method_is_refused_to_everyone() {
     let Some(helm) = Helm::find("unknown paths") else { return };
     let resources = helm.renders(Chart::Istio, &[]);
     let token = Some(Token { issuer: issuer(&resources), session: true, scopes: &["admin"] });
-    let principal = Some(principal(RELEASE, "login"));
+    let principal = principal(RELEASE, "login");
     let paths = ["/", "/flaghoist.send.v1.MessageService/Nothing", "/metrics", "/flaghoist.send.v1.MessageService"];
     for (path, service) in paths.into_iter().flat_map(|path| SERVICES.map(|service| (path, service))) {
         for port in PORTS {
-            let request = Request { port, method: "POST", path, principal: principal.clone(), token };
+            let request = Request { port, method: "POST", path, principal: Some(&principal), token };
             assert!(!allows(&resources, &pod(RELEASE, service), &request), "{request:?}");
         }
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use flaghoist_mesh::route;
 use serde_json::Value;
 
 use super::charts::{Chart, Helm, NAMESPACE, RELEASE, items, name, of_kind, texts};
 use super::contracts::{Class, methods};
 use super::paths::others;
 
-/// What a call gets by its route.
+/// The route of one path, which it names exactly.
 #[derive(Clone, Debug)]
 struct Route<'a> {
     /// The `VirtualService` it is in.
@@ -19,47 +20,21 @@ struct Route<'a> {
     http: &'a Value,
 }
 
-/// Every match of the `VirtualServices` that hold for `gateway`.
-fn routes<'a>(resources: &'a [Value], at_gateway: bool) -> Vec<Route<'a>> {
-    let mut routes = Vec::new();
-    for service in of_kind(resources, "VirtualService") {
-        if (texts(&service["spec"]["gateways"]) == ["mesh"]) == at_gateway {
-            continue;
-        }
-        for http in items(&service["spec"]["http"]) {
-            assert!(!items(&http["match"]).is_empty(), "{} takes everything", name(service));
-            for one in items(&http["match"]) {
-                let path = one["uri"]["exact"].as_str().unwrap_or_else(|| panic!("{one} is no exact path"));
-                routes.push(Route { within: name(service), port: one["port"].as_u64(), path, http });
-            }
-        }
-    }
-    routes
+/// Every match of the `VirtualServices` that hold at gateways, or within the mesh.
+fn routes(resources: &[Value], at_gateway: bool) -> Vec<Route<'_>> {
+    let all = route::routes(&of_kind(resources, "VirtualService"), at_gateway).into_iter();
+    all.map(|one| {
+        let within = name(one.within);
+        let path = one.path.unwrap_or_else(|| panic!("{within} takes what is no exact path: {}", one.http));
+        Route { within, port: one.port, path, http: one.http }
+    })
+    .collect()
 }
 
 /// Whether retries and timeout are those of the class.
 fn keeps_to(class: Class, route: &Route<'_>) {
-    let (http, path) = (route.http, route.path);
-    let retries = &http["retries"];
-    // Left out, it would be Istio's default, which retries twice.
-    let attempts = retries["attempts"].as_u64().unwrap_or_else(|| panic!("{path} has Istio's default retries"));
-    match class {
-        Class::Retried => {
-            assert!(attempts > 0, "{path} is not retried");
-            let on: Vec<&str> = retries["retryOn"].as_str().expect("what is retried").split(',').collect();
-            for condition in ["unavailable", "connect-failure", "refused-stream", "reset-before-request"] {
-                assert!(on.contains(&condition), "{path}: {condition}");
-            }
-            assert!(retries["perTryTimeout"].is_string(), "{path}: one slow try takes all the time");
-            assert!(on.contains(&"gateway-error") || on.contains(&"reset"), "{path}: a slow try is not retried");
-            for never in ["5xx", "resource-exhausted", "cancelled", "internal", "deadline-exceeded"] {
-                assert!(!on.contains(&never), "{path} is retried on {never}");
-            }
-        }
-        Class::Once | Class::Stream => assert_eq!(attempts, 0, "{path} is retried"),
-    }
-    // Left out, there is none.
-    assert_eq!(http["timeout"].is_null(), class == Class::Stream, "{path}: timeout {}", http["timeout"]);
+    let faults = route::faults(class, route.http);
+    assert!(faults.is_empty(), "{} {faults:?}", route.path);
 }
 
 /// All of it, for one rendering. `gateway` says whether there is a gateway of Istio's kind.

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use flaghoist_proto::auth::v1::audit_service_client::AuditServiceClient;
 use flaghoist_proto::auth::v1::client_service_client::ClientServiceClient;
 use flaghoist_proto::auth::v1::consent_service_client::ConsentServiceClient;
+use flaghoist_proto::auth::v1::key_service_client::KeyServiceClient;
 use flaghoist_proto::auth::v1::session_service_client::SessionServiceClient;
 use flaghoist_proto::auth::v1::token_service_client::TokenServiceClient;
 use flaghoist_proto::login::v1::account_service_client::AccountServiceClient;
@@ -95,6 +97,16 @@ impl Calls {
     /// `auth.v1.ClientService`
     pub fn clients(&self) -> ClientServiceClient<Authorized> {
         ClientServiceClient::new(self.channel())
+    }
+
+    /// `auth.v1.KeyService`
+    pub fn keys(&self) -> KeyServiceClient<Authorized> {
+        KeyServiceClient::new(self.channel())
+    }
+
+    /// `auth.v1.AuditService`
+    pub fn audit(&self) -> AuditServiceClient<Authorized> {
+        AuditServiceClient::new(self.channel())
     }
 
     /// `login.v1.AccountService`

@@ -36,6 +36,8 @@ pub(crate) struct Client {
     pub(crate) created_at: Moment,
     /// How people sign in with it.
     pub(crate) registration: Registration,
+    /// The digest of the secret before the present one, and until when that is good.
+    pub(crate) previous_secret: Option<(Digest, Moment)>,
 }
 
 impl Client {
@@ -48,6 +50,7 @@ impl Client {
             scopes: Scopes::API,
             created_at: now,
             registration: Registration::default(),
+            previous_secret: None,
         }
     }
 
@@ -60,6 +63,13 @@ impl Client {
     pub(crate) fn may_use(&self, grant: GrantType) -> bool {
         self.registration.allows(grant, self.confidential())
     }
+}
+
+/// What of a client is to change; the rest stays.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClientChange {
+    pub(crate) display_name: Option<String>,
+    pub(crate) scopes: Option<Scopes>,
 }
 
 /// Takes a client's id. An id that could be read as a person's is refused: a client's own token carries its id as `sub`.
@@ -112,9 +122,30 @@ impl fmt::Debug for ClientSecret {
 }
 
 impl Client {
-    /// Whether `secret` proves that one is this client; a public one has none.
-    pub(crate) fn proven_by(&self, secret: &str) -> bool {
-        proven(self.secret.unwrap_or_else(|| Digest::of(b"")), secret)
+    /// Whether `secret` proves at `now` that one is this client; a public one has none.
+    pub(crate) fn proven_by(&self, secret: &str, now: Moment) -> bool {
+        let present = proven(self.secret.unwrap_or_else(|| Digest::of(b"")), secret);
+        let previous = self.previous_secret.is_some_and(|(previous, until)| now < until && proven(previous, secret));
+        present | previous
+    }
+
+    /// Whether whoever has proven at `now` to be the client as it was `known` is this one too. A pod may know a client as it was a moment
+    /// ago, before its secret was replaced.
+    pub(crate) fn still_proven(&self, known: &Self, now: Moment) -> bool {
+        let good = |previous: Option<(Digest, Moment)>| previous.filter(|(_, until)| now < *until);
+        if self.secret == known.secret && self.previous_secret == known.previous_secret {
+            return true;
+        }
+        // By which of two secrets it was proven is not known any more.
+        let by_present = known.secret.filter(|_| good(known.previous_secret).is_none());
+        by_present.is_some()
+            && (self.secret == by_present || good(self.previous_secret).map(|(one, _)| one) == by_present)
+    }
+
+    /// The same client with a new secret. The present one is good until then.
+    pub(crate) fn with_secret(&self, secret: &ClientSecret, previous_until: Moment) -> Self {
+        let previous_secret = self.secret.map(|present| (present, previous_until));
+        Self { secret: Some(secret.digest()), previous_secret, ..self.clone() }
     }
 }
 
@@ -151,7 +182,24 @@ mod tests {
         let bot = Client { id: "bot".into(), secret: Some(secret.digest()), ..Client::built_in(Moment(0)) };
         let public = Client::built_in(Moment(0));
         assert!(!format!("{secret:?} {bot:?}").contains(&secret.0));
-        assert!(!bot.proven_by("wrong") && !bot.proven_by("") && !public.proven_by("secret"));
-        assert!(bot.proven_by(&secret.into_text()) && public.proven_by(""));
+        let now = Moment(10);
+        assert!(!bot.proven_by("wrong", now) && !bot.proven_by("", now) && !public.proven_by("secret", now));
+        let (newer, newest) = (ClientSecret::random(), ClientSecret::random());
+        let renewed = bot.with_secret(&newer, Moment(20));
+        assert!(renewed.proven_by(&secret.0, Moment(19)) && !renewed.proven_by(&secret.0, Moment(20)));
+        assert!(renewed.proven_by(&newer.0, now) && renewed.proven_by(&newer.0, Moment(30)));
+        let again = renewed.with_secret(&newest, Moment(20));
+        assert!(!again.proven_by(&secret.0, now), "only one of before is good");
+        assert!(again.proven_by(&newer.0, now) && again.proven_by(&newest.0, now));
+        // What a pod has known a moment ago.
+        let renamed = Client { display_name: "other".into(), ..renewed.clone() };
+        assert!(renewed.still_proven(&bot, now) && renamed.still_proven(&renewed, now) && bot.still_proven(&bot, now));
+        assert!(!renewed.still_proven(&bot, Moment(20)), "its grace is over");
+        assert!(
+            !again.still_proven(&bot, now) && !again.still_proven(&renewed, now),
+            "which of two it was is not known"
+        );
+        assert!(!bot.still_proven(&public, now) && !public.still_proven(&bot, now));
+        assert!(bot.proven_by(&secret.into_text(), now) && public.proven_by("", now));
     }
 }

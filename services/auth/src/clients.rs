@@ -4,21 +4,32 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::audit::{Action, Event, Tally};
 use crate::client::{self, BUILT_IN, Client};
 use crate::error::{Error, StoreError};
-use crate::moment::Moment;
+use crate::issuer::client_name;
+use crate::moment::{Clock, Moment};
 use crate::store::Store;
+
+/// How many failed authentications are told of in the audit log at once, each kind as one event with its number.
+const FAILURES_BURST: u32 = 60;
+
+/// How long it takes until one more may be: 8640 a day at most.
+const FAILURE_EVERY: Duration = Duration::from_secs(10);
 
 /// The clients of the store as they were a moment ago.
 pub(crate) struct Clients {
     store: Arc<dyn Store>,
+    clock: Clock,
     known: RwLock<HashMap<Arc<str>, Arc<Client>>>,
     asked: Mutex<Asked>,
+    failures: Tally,
 }
 
 /// What is known of the store. Whoever holds it is the only one who changes the clients in memory.
@@ -32,8 +43,9 @@ struct Asked {
 
 impl Clients {
     /// Knows nobody before the first [`Self::refresh`].
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, known: RwLock::default(), asked: Mutex::default() }
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
+        let failures = Tally::new(Action::ClientAuthenticationFailed, true, FAILURES_BURST, FAILURE_EVERY);
+        Self { store, clock, known: RwLock::default(), asked: Mutex::default(), failures }
     }
 
     /// Takes over what has changed in the store.
@@ -68,13 +80,29 @@ impl Clients {
     }
 
     /// The client that `id` and `secret` prove; no secret for a public one. An unknown client costs what a wrong secret
-    /// costs and is answered alike.
-    pub(crate) async fn authenticate(&self, id: &str, secret: &str) -> Result<Arc<Client>, Error> {
+    /// costs and is answered alike. That it failed is counted for the audit log.
+    pub(crate) async fn authenticate(&self, id: &str, secret: &str, address: &str) -> Result<Arc<Client>, Error> {
         if let Some(client) = self.proven(id, secret) {
             return Ok(client);
         }
         self.refresh().await?;
-        self.proven(id, secret).ok_or(Error::ClientInvalid)
+        let proven = self.proven(id, secret);
+        if proven.is_none() {
+            self.failed(id, address);
+        }
+        proven.ok_or(Error::ClientInvalid)
+    }
+
+    /// Counts somebody who did not prove that they are the client `id`. What is not registered is not kept: it may be anything,
+    /// even a secret in the wrong field.
+    fn failed(&self, id: &str, address: &str) {
+        let subject = self.known(id).map(|client| client_name(&client.id)).unwrap_or_default();
+        self.failures.count(subject, address);
+    }
+
+    /// The failed authentications that may be told of in the audit log now.
+    pub(crate) fn failures(&self) -> Vec<Event> {
+        self.failures.take(self.clock.now())
     }
 
     fn proven(&self, id: &str, secret: &str) -> Option<Arc<Client>> {
@@ -82,7 +110,7 @@ impl Clients {
         if client.is_none() {
             client::prove_nothing(secret);
         }
-        client.filter(|client| client.proven_by(secret))
+        client.filter(|client| client.proven_by(secret, self.clock.now()))
     }
 
     /// The client as it is in the store now.
@@ -90,7 +118,7 @@ impl Clients {
         Ok(self.store.client(id).await?.map(current))
     }
 
-    /// Takes note of a client that was added here.
+    /// Takes note of a client that was added or changed here.
     pub(crate) async fn insert(&self, client: Client) -> Arc<Client> {
         let _alone = self.asked.lock().await;
         let client = Arc::new(client);

@@ -48,6 +48,15 @@ pub(crate) enum Error {
     /// A challenge that is unknown, expired or answered.
     #[error("the login request is unknown, expired or answered")]
     LoginRequestNotFound,
+    /// The client keeps no secret.
+    #[error("client {0} is public: it has no secret")]
+    ClientPublic(String),
+    /// There is no such signing key.
+    #[error("signing key {0} was not found")]
+    KeyNotFound(String),
+    /// The signing key cannot be revoked, since no other could take over.
+    #[error("no other signing key has been published long enough to take over")]
+    KeyReserveMissing { ready_in: Duration, forced_in: Duration },
     /// There are as many clients as may be.
     #[error("no more than {0} clients may be registered")]
     ClientsFull(u32),
@@ -65,31 +74,52 @@ pub(crate) enum Error {
 impl Error {
     /// What it is over gRPC.
     pub(crate) fn fault(&self) -> Fault {
-        let (code, reason) =
-            match self {
-                Self::Invalid { field, problem } => return Fault::invalid(*field, *problem),
-                Self::ClientInvalid => (Code::Unauthenticated, Reason::ClientInvalid),
-                Self::ClientUnauthorized => (Code::PermissionDenied, Reason::ClientUnauthorized),
-                Self::GrantInvalid => (Code::Unauthenticated, Reason::GrantInvalid),
-                Self::TokenOfAnother => (Code::InvalidArgument, Reason::GrantInvalid),
-                Self::ScopeInvalid => (Code::InvalidArgument, Reason::ScopeInvalid),
-                Self::SubjectDisabled => (Code::PermissionDenied, Reason::PermissionDenied),
-                Self::SessionNotFound(name) => return Fault::not_found("session", name),
-                Self::ClientNotFound(name) => return Fault::not_found("client", name),
-                Self::ClientExists(name) => {
-                    return Fault::new(Code::AlreadyExists, Reason::AlreadyExists, self.to_string())
-                        .resource("client", name);
-                }
-                Self::ClientBuiltIn(name) => {
-                    return Fault::new(Code::FailedPrecondition, Reason::PermissionDenied, self.to_string())
-                        .precondition("BUILT_IN", name, "this client is part of the product and cannot be removed");
-                }
-                Self::LoginRequestNotFound => (Code::NotFound, Reason::NotFound),
-                Self::ClientsFull(_) => (Code::ResourceExhausted, Reason::LimitReached),
-                Self::Overloaded => return Fault::overloaded(Duration::from_millis(200)),
-                Self::Unavailable => return Fault::unavailable(self.to_string()),
-                Self::Internal => return Fault::internal(),
-            };
+        let (code, reason) = match self {
+            Self::Invalid { field, problem } => return Fault::invalid(*field, *problem),
+            Self::ClientInvalid => (Code::Unauthenticated, Reason::ClientInvalid),
+            Self::ClientUnauthorized => (Code::PermissionDenied, Reason::ClientUnauthorized),
+            Self::GrantInvalid => (Code::Unauthenticated, Reason::GrantInvalid),
+            Self::TokenOfAnother => (Code::InvalidArgument, Reason::GrantInvalid),
+            Self::ScopeInvalid => (Code::InvalidArgument, Reason::ScopeInvalid),
+            Self::SubjectDisabled => (Code::PermissionDenied, Reason::PermissionDenied),
+            Self::SessionNotFound(name) => return Fault::not_found("session", name),
+            Self::ClientNotFound(name) => return Fault::not_found("client", name),
+            Self::ClientExists(name) => {
+                return Fault::new(Code::AlreadyExists, Reason::AlreadyExists, self.to_string())
+                    .resource("client", name);
+            }
+            Self::ClientBuiltIn(name) => {
+                return Fault::new(Code::FailedPrecondition, Reason::PermissionDenied, self.to_string()).precondition(
+                    "BUILT_IN",
+                    name,
+                    "this client is part of the product and cannot be changed or removed",
+                );
+            }
+            Self::ClientPublic(name) => {
+                return Fault::new(Code::FailedPrecondition, Reason::ClientUnauthorized, self.to_string())
+                    .precondition("PUBLIC", name, "only a confidential client has a secret that can be replaced");
+            }
+            Self::KeyNotFound(name) => return Fault::not_found("key", name),
+            Self::KeyReserveMissing { ready_in, forced_in } => {
+                let seconds = |time: &Duration| time.as_millis().div_ceil(1000);
+                let what = format!(
+                    "the oldest pending key may sign in {} s; with `force` it may in {} s, but sidecars refuse its tokens until \
+                         they have fetched the keys again",
+                    seconds(ready_in),
+                    seconds(forced_in)
+                );
+                return Fault::new(Code::FailedPrecondition, Reason::KeyReserveMissing, self.to_string()).precondition(
+                    "NO_RESERVE",
+                    "keys",
+                    what,
+                );
+            }
+            Self::LoginRequestNotFound => (Code::NotFound, Reason::NotFound),
+            Self::ClientsFull(_) => (Code::ResourceExhausted, Reason::LimitReached),
+            Self::Overloaded => return Fault::overloaded(Duration::from_millis(200)),
+            Self::Unavailable => return Fault::unavailable(self.to_string()),
+            Self::Internal => return Fault::internal(),
+        };
         Fault::new(code, reason, self.to_string())
     }
 }

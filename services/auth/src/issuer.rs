@@ -1,6 +1,7 @@
 //! The issuer itself: sessions, tokens and clients as callers ask for them, whatever they call over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flaghoist_runtime::batch::Batcher;
 use flaghoist_runtime::names::{SessionId, UserId};
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::access_token::{Claims, SignError};
+use crate::audit::{Action, Actor, Event, Origin, Tally, Why};
 use crate::authorization::ACR;
 use crate::client::{self, BUILT_IN, Client, ClientSecret, GrantType, Registration};
 use crate::clients::Clients;
@@ -24,6 +26,8 @@ use crate::session::{Family, Grant, Presentation, Session, Verdict};
 use crate::settings::Settings;
 use crate::store::{Addition, Opened, Store, SubjectState};
 
+mod admin;
+
 /// How many refreshes go into one commit.
 const BATCH_MAX: usize = 512;
 
@@ -32,6 +36,12 @@ pub(crate) const SWEEP_MAX: u32 = 500;
 
 /// The longest name of a device that is kept.
 const LABEL_MAX_CHARS: usize = 64;
+
+/// How many revocations of single access tokens are told of in the audit log at once; what is more is counted.
+const TOKENS_BURST: u32 = 600;
+
+/// How long it takes until one more may be.
+const TOKEN_EVERY: Duration = Duration::from_secs(10);
 
 /// Tokens as they are answered.
 #[derive(Debug)]
@@ -77,9 +87,11 @@ pub(crate) struct Issuer {
     pub(crate) keyring: Keyring,
     pub(crate) feed: Arc<Feed>,
     pub(crate) clock: Clock,
+    /// Access tokens that were revoked one by one.
+    token_revocations: Tally,
     pub(crate) refresh_keys: RefreshKeys,
     refreshes: Batcher<Presentation, Result<Verdict, Unrefreshed>>,
-    verifier: Arc<Verifier>,
+    pub(crate) verifier: Arc<Verifier>,
 }
 
 /// A batch of refreshes was not committed. The cause has been logged.
@@ -114,7 +126,20 @@ impl Issuer {
             let commit = commit.clone();
             async move { commit.run(batch).await }
         });
-        Self { url, settings, store, clients, keyring, feed, clock, refresh_keys, refreshes, verifier }
+        let token_revocations = Tally::new(Action::TokenRevoked, false, TOKENS_BURST, TOKEN_EVERY);
+        Self {
+            url,
+            settings,
+            store,
+            clients,
+            keyring,
+            feed,
+            clock,
+            token_revocations,
+            refresh_keys,
+            refreshes,
+            verifier,
+        }
     }
 
     /// Opens a session and answers its first tokens. Scopes that the client or the person may not have are left out.
@@ -137,7 +162,8 @@ impl Issuer {
             family: Family { current: first.digest(), previous: None, rotated_at: now },
             claims: Vec::new(),
         };
-        match self.store.open_session(&session, self.settings.sessions_max).await? {
+        let by = Origin::sign_in(&session, now);
+        match self.store.open_session(&session, self.settings.sessions_max, &by).await? {
             Opened::Open { scopes, ended } => {
                 session.scopes = scopes;
                 tracing::info!(
@@ -179,7 +205,9 @@ impl Issuer {
         };
         match self.refreshes.submit(presentation).await? {
             Ok(Verdict::Granted(grant)) => {
-                self.tokens(&grant, client, scopes.unwrap_or(grant.scopes), successor.text(), Told::default())
+                // What the client may not have any more is in no new token.
+                let scopes = scopes.unwrap_or(grant.scopes) & client.scopes;
+                self.tokens(&grant, client, scopes, successor.text(), Told::default())
             }
             Ok(Verdict::ScopeExceeded) => Err(Error::ScopeInvalid),
             Ok(Verdict::Reused | Verdict::Ended | Verdict::Expired) => Err(Error::GrantInvalid),
@@ -193,16 +221,15 @@ impl Issuer {
         if !client.confidential() || !client.may_use(GrantType::ClientCredentials) {
             return Err(Error::ClientUnauthorized);
         }
+        let now = self.clock.now();
+        // No session stands behind this token, so what another pod did to the client a moment ago would be known too late.
+        let stored = self.clients.now(&client.id).await?.filter(|stored| stored.still_proven(client, now));
+        let client = stored.ok_or(Error::ClientInvalid)?;
         // Nobody has signed in: what is about a person is not for a client by itself.
         let allowed = client.scopes & Scopes::API;
         let scopes = asked(scope)?.unwrap_or(allowed);
         if !allowed.includes(scopes) {
             return Err(Error::ScopeInvalid);
-        }
-        let now = self.clock.now();
-        // No session stands behind this token, so what another pod did to the client a moment ago would be known too late.
-        if self.clients.now(&client.id).await?.is_none_or(|stored| *stored != *client) {
-            return Err(Error::ClientInvalid);
         }
         let expires_at = now.plus(self.settings.access_lifetime);
         let access_token = self.sign(&Claims::of_client(&self.url, &client.id, scopes, now, expires_at))?;
@@ -261,13 +288,15 @@ impl Issuer {
     }
 
     /// Ends a token: an access token alone, a refresh token with its session. One that is worth nothing is no error.
-    pub(crate) async fn revoke(&self, client: &Client, token: &str) -> Result<(), Error> {
+    pub(crate) async fn revoke(&self, client: &Client, token: &str, address: &str) -> Result<(), Error> {
+        let now = self.clock.now();
+        let by = Origin::new(Actor::Client(client.id.clone()), now).by_client(&client.id).at_address(address);
         if let Some(token) = self.refresh_keys.read(token) {
             let Some(session) = self.store.session(token.session()).await? else { return Ok(()) };
             if session.client_id != client.id {
                 return Err(Error::TokenOfAnother);
             }
-            self.store.end_session(session.user, session.id, self.clock.now()).await?;
+            self.store.end_session(session.user, session.id, Why::SignedOut, &by).await?;
             tracing::info!(
                 target: "audit", event = "session_revoked", by = "client", session = %session.id, user = %session.user,
                 client_id = %client.id
@@ -277,7 +306,15 @@ impl Issuer {
             if *caller.client_id != *client.id {
                 return Err(Error::TokenOfAnother);
             }
-            self.store.revoke(&RevocationTarget::Token(caller.token_id), self.clock.now()).await?;
+            let subject = caller.user.map_or_else(|| client_name(&caller.client_id), |user| user.name());
+            let event = if self.token_revocations.admits(now) {
+                let event = Event::new(&by, Action::TokenRevoked, subject);
+                Some(Event { session: caller.session, ..event }.detail(caller.token_id.to_string()))
+            } else {
+                self.token_revocations.count(subject, &by.address);
+                None
+            };
+            self.store.revoke(&RevocationTarget::Token(caller.token_id), event.as_ref(), now).await?;
             tracing::info!(
                 target: "audit", event = "access_token_revoked", token_id = %caller.token_id, client_id = %client.id
             );
@@ -329,8 +366,8 @@ impl Issuer {
     }
 
     /// Ends one session of a person.
-    pub(crate) async fn end_session(&self, user: UserId, session: SessionId) -> Result<bool, Error> {
-        let ended = self.store.end_session(user, session, self.clock.now()).await?;
+    pub(crate) async fn end_session(&self, user: UserId, session: SessionId, by: &Origin) -> Result<bool, Error> {
+        let ended = self.store.end_session(user, session, Why::Revoked, by).await?;
         if ended {
             tracing::info!(target: "audit", event = "session_revoked", by = "user", session = %session, user = %user);
             self.publish().await;
@@ -339,16 +376,21 @@ impl Issuer {
     }
 
     /// Ends the sessions of a person, all but `except`.
-    pub(crate) async fn end_sessions_of(&self, user: UserId, except: Option<SessionId>) -> Result<u64, Error> {
-        let ended = self.store.end_sessions_of(user, except, self.clock.now()).await?;
+    pub(crate) async fn end_sessions_of(
+        &self,
+        user: UserId,
+        except: Option<SessionId>,
+        by: &Origin,
+    ) -> Result<u64, Error> {
+        let ended = self.store.end_sessions_of(user, except, by).await?;
         tracing::info!(target: "audit", event = "sessions_revoked", by = "login", user = %user, sessions = ended);
         self.publish().await;
         Ok(ended)
     }
 
     /// Records what a person may do.
-    pub(crate) async fn set_subject(&self, user: UserId, state: SubjectState) -> Result<(), Error> {
-        let ended = self.store.set_subject(user, state, self.clock.now()).await?;
+    pub(crate) async fn set_subject(&self, user: UserId, state: SubjectState, by: &Origin) -> Result<(), Error> {
+        let ended = self.store.set_subject(user, state, by).await?;
         tracing::info!(
             target: "audit", event = "subject_state_set", user = %user, enabled = state.enabled, admin = state.admin,
             sessions_ended = ended
@@ -358,8 +400,8 @@ impl Issuer {
     }
 
     /// Removes what is kept about a person.
-    pub(crate) async fn erase_subject(&self, user: UserId) -> Result<u64, Error> {
-        let erased = self.store.erase_subject(user, self.clock.now()).await?;
+    pub(crate) async fn erase_subject(&self, user: UserId, by: &Origin) -> Result<u64, Error> {
+        let erased = self.store.erase_subject(user, by).await?;
         tracing::info!(target: "audit", event = "subject_erased", user = %user, rows = erased);
         self.publish().await;
         Ok(erased)
@@ -385,6 +427,7 @@ impl Issuer {
         confidential: bool,
         scopes: Scopes,
         registration: Registration,
+        by: &Origin,
     ) -> Result<(Arc<Client>, Option<ClientSecret>), Error> {
         let id = if id.is_empty() { client::new_id() } else { id.to_owned() };
         client::check_id(&id)?;
@@ -395,10 +438,11 @@ impl Issuer {
             display_name: printable(display_name).collect(),
             secret: secret.as_ref().map(ClientSecret::digest),
             scopes,
-            created_at: self.clock.now(),
             registration,
+            created_at: by.at,
+            previous_secret: None,
         };
-        match self.store.add_client(&client, self.settings.clients_max).await? {
+        match self.store.add_client(&client, self.settings.clients_max, by).await? {
             Addition::Done => {}
             Addition::Exists => return Err(Error::ClientExists(client_name(&client.id))),
             Addition::Full => return Err(Error::ClientsFull(self.settings.clients_max)),
@@ -410,12 +454,12 @@ impl Issuer {
     }
 
     /// Removes a client, its sessions and its tokens.
-    pub(crate) async fn delete_client(&self, id: &str) -> Result<(), Error> {
+    pub(crate) async fn delete_client(&self, id: &str, by: &Origin) -> Result<(), Error> {
         if id == BUILT_IN {
             return Err(Error::ClientBuiltIn(client_name(id)));
         }
         // What could never have been registered is not asked for: a store may not even take it for a text.
-        if client::check_id(id).is_err() || !self.store.retire_client(id, self.clock.now()).await? {
+        if client::check_id(id).is_err() || !self.store.retire_client(id, by).await? {
             return Err(Error::ClientNotFound(client_name(id)));
         }
         self.clients.remove(id).await;

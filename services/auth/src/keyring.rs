@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use crate::access_token::Signer;
 use crate::algorithm::Algorithm;
+use crate::audit::Origin;
 use crate::error::StoreError;
-use crate::key::{self, KeyTimes, SealError, Sealer, SigningKey};
+use crate::key::{self, KeyChange, KeyRefusal, KeyTimes, SealError, Sealer, SigningKey};
 use crate::moment::{Clock, Moment};
 use crate::store::Store;
 
@@ -69,6 +70,13 @@ pub(crate) enum KeyringError {
     Verifier(#[from] KeysError),
 }
 
+impl KeyringError {
+    /// Whether trying again is safe and may help.
+    pub(crate) fn transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.transient)
+    }
+}
+
 /// Keeps the signing keys.
 #[derive(Debug)]
 pub(crate) struct Keyring {
@@ -116,43 +124,83 @@ impl Keyring {
     /// Takes the steps that are due, and puts into force what the store says then.
     pub(crate) async fn advance(&self) -> Result<(), KeyringError> {
         let (now, read_at) = (self.clock.now(), Instant::now());
-        let mut keys = self.store.advance_keys(Vec::new(), &self.times, now).await?;
-        let missing = key::missing(&keys, now);
-        if !missing.is_empty() {
-            let sealer = self.sealer.clone();
-            // An RSA key takes a while.
-            let made = tokio::task::spawn_blocking(move || {
-                missing.into_iter().map(|algorithm| sealer.generate_for(algorithm, now)).collect::<Result<Vec<_>, _>>()
-            });
-            let spare = made.await.map_err(|_| SealError::Cipher)??;
-            keys = self.store.advance_keys(spare, &self.times, now).await?;
+        let keys = self.complete(now).await?;
+        self.take_over(&keys, now, read_at)
+    }
+
+    /// Makes a change out of turn, and puts it into force here. The other pods follow when they hear of it.
+    pub(crate) async fn change(
+        &self,
+        change: &KeyChange,
+        by: &Origin,
+    ) -> Result<Result<Vec<SigningKey>, KeyRefusal>, KeyringError> {
+        let read_at = Instant::now();
+        if let Err(refused) = self.store.change_keys(change, Vec::new(), &self.times, by).await? {
+            return Ok(Err(refused));
         }
-        let active = key::active(&keys, Algorithm::EdDsa, now).ok_or(KeyringError::NoneActive)?;
-        if let Some(since) = active.activate_at {
+        let keys = self.complete(by.at).await?;
+        self.take_over(&keys, by.at, read_at)?;
+        Ok(Ok(keys))
+    }
+
+    /// All keys as the store has them.
+    pub(crate) async fn keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        self.store.keys().await
+    }
+
+    /// Takes the steps that are due, with new keys where some are missing.
+    async fn complete(&self, now: Moment) -> Result<Vec<SigningKey>, KeyringError> {
+        let keys = self.store.advance_keys(Vec::new(), &self.times, now).await?;
+        let missing = key::missing(&keys, &self.times, now);
+        if missing.is_empty() {
+            return Ok(keys);
+        }
+        let sealer = self.sealer.clone();
+        // An RSA key takes a while.
+        let made = tokio::task::spawn_blocking(move || {
+            missing.into_iter().map(|algorithm| sealer.generate_for(algorithm, now)).collect::<Result<Vec<_>, _>>()
+        });
+        let spare = made.await.map_err(|_| SealError::Cipher)??;
+        Ok(self.store.advance_keys(spare, &self.times, now).await?)
+    }
+
+    /// Puts into force what the store says.
+    fn take_over(&self, keys: &[SigningKey], now: Moment, read_at: Instant) -> Result<(), KeyringError> {
+        let active = key::active(keys, Algorithm::EdDsa, now).ok_or(KeyringError::NoneActive)?;
+        if let Some(due) = active.due_at(&self.times) {
             #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
-            self.due_at.set(since.plus(self.times.period).seconds() as f64);
+            self.due_at.set(due.seconds() as f64);
         }
-        let jwks: Arc<str> = key::jwks(&keys, now).into();
+        let jwks: Arc<str> = key::jwks(keys, now).into();
         let before = self.published.read().as_ref().map(|known| known.published.clone());
         let published = match before {
-            Some(before) if before.same_as(&keys, &jwks, now) => before,
+            Some(before) if before.same_as(keys, &jwks, now) => before,
             before => {
                 let signer = |key: &SigningKey| {
                     let known = before.as_ref().and_then(|before| before.signer_of(&key.kid));
                     known.map_or_else(|| self.sealer.open(key).map(Arc::new), Ok)
                 };
                 let active_others = [Algorithm::Rs256, Algorithm::Es256].into_iter();
-                let others = active_others.filter_map(|algorithm| key::active(&keys, algorithm, now)).map(signer);
+                let others = active_others.filter_map(|algorithm| key::active(keys, algorithm, now)).map(signer);
                 let (others, signer) = (others.collect::<Result<_, _>>()?, signer(active)?);
                 self.verifier.set_keys(&jwks)?;
                 tracing::info!(
                     target: "audit", event = "signing_keys_changed", active = signer.kid(), published = keys.len()
                 );
-                Arc::new(Published { signer, others, keys, jwks })
+                Arc::new(Published { signer, others, keys: keys.to_vec(), jwks })
             }
         };
-        *self.published.write() = Some(Known { published, read_at });
+        let mut known = self.published.write();
+        // Of two looks at the store that overlap, the later one counts: what was revoked must not come back.
+        if known.as_ref().is_none_or(|known| known.read_at <= read_at) {
+            *known = Some(Known { published, read_at });
+        }
         Ok(())
+    }
+
+    /// How long keys stay in their states.
+    pub(crate) fn times(&self) -> &KeyTimes {
+        &self.times
     }
 
     /// How often to look whether a step is due.

@@ -1,9 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use flaghoist_proto::auth::v1::audit_service_server::{AuditServiceServer, SERVICE_NAME as AUDIT_SERVICE};
 use flaghoist_proto::auth::v1::client_service_server::{ClientServiceServer, SERVICE_NAME as CLIENT_SERVICE};
 use flaghoist_proto::auth::v1::consent_service_server::{ConsentServiceServer, SERVICE_NAME as CONSENT_SERVICE};
+use flaghoist_proto::auth::v1::key_service_server::{KeyServiceServer, SERVICE_NAME as KEY_SERVICE};
 use flaghoist_proto::auth::v1::login_request_service_server::LoginRequestServiceServer;
 use flaghoist_proto::auth::v1::session_service_server::{SERVICE_NAME as SESSION_SERVICE, SessionServiceServer};
 use flaghoist_proto::auth::v1::subject_service_server::SubjectServiceServer;
@@ -16,6 +19,7 @@ use flaghoist_runtime::{Context, Parts, Place, StoreAddress, postgres, sqlite};
 use sqlx::postgres::PgConnectOptions;
 use tonic::service::Routes;
 
+use crate::audit::{Actor, Origin};
 use crate::client::Client;
 use crate::clients::Clients;
 use crate::error::StoreError;
@@ -26,10 +30,11 @@ use crate::key::{SealError, Sealer};
 use crate::keyring::{Keyring, KeyringError};
 use crate::moment::Clock;
 use crate::refresh_token::RefreshKeys;
-use crate::store::{PostgresStore, SqliteStore, Store};
+use crate::store::{PostgresStore, Resealed, SqliteStore, Store};
 
 mod access_token;
 mod algorithm;
+mod audit;
 mod authorization;
 mod client;
 mod clients;
@@ -136,11 +141,102 @@ impl From<SealError> for MigrateError {
 /// Moves the store of the data folder into a database: all of it, once, as `flaghoist_runtime::transfer` says.
 ///
 /// Nobody may use either meanwhile. Pods need the place's key file, in which the signing keys are sealed.
-pub async fn migrate_store(place: &Place, target: &PgConnectOptions, hear: Hear<'_>) -> Result<Moved, MigrateError> {
+///
+/// `seal_files` are those of the setting of that name.
+pub async fn migrate_store(
+    place: &Place,
+    seal_files: &[PathBuf],
+    target: &PgConnectOptions,
+    hear: Hear<'_>,
+) -> Result<Moved, MigrateError> {
     let secret = place.secret()?;
-    let sealer = Sealer::new(&secret.derive("auth signing keys"))?;
+    let sealer = sealer(place, seal_files)?;
     let path = place.data.join(STORE_FILE);
     store::transfer::migrate(&path, target, secret.derive("store move"), &sealer, hear).await
+}
+
+/// What became of the private keys in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reseal {
+    /// The id of the key that they are sealed with now.
+    pub sealed_with: String,
+    /// How many were sealed anew.
+    pub resealed: u64,
+    /// How many there are.
+    pub keys: usize,
+}
+
+/// Seals the private keys in a store with the newest of the sealing keys, so that the older ones are not needed any more. Servers may
+/// be running on it, if they know the newest one too.
+pub async fn reseal_keys(store: &StoreAddress, place: &Place, seal_files: &[PathBuf]) -> Result<Reseal, StartError> {
+    let sealer = sealer(place, seal_files)?;
+    let store: Box<dyn Store> = match store {
+        StoreAddress::Folder => Box::new(SqliteStore::open(&place.data.join(STORE_FILE)).await?),
+        StoreAddress::Postgres(address) => Box::new(PostgresStore::open(address, 1).await?),
+    };
+    let keys = store.keys().await?;
+    let mut resealed = Vec::new();
+    for key in &keys {
+        if let Some(sealed) = sealer.reseal(key)? {
+            resealed.push(Resealed { kid: key.kid.clone(), before: key.sealed.with.clone(), sealed });
+        }
+    }
+    let by = Origin::new(Actor::Operator, Clock::default().now());
+    let resealed = store.reseal_keys(&resealed, &by).await?;
+    Ok(Reseal { sealed_with: sealer.id().to_owned(), resealed, keys: keys.len() })
+}
+
+/// The files that the setting `FLAGHOIST_AUTH_SEAL_FILES` names.
+pub fn seal_files(setting: &str) -> Vec<PathBuf> {
+    key::seal_files(setting)
+}
+
+/// What seals private keys: the newest of the sealing keys, the older ones for what they sealed, and the key file as the oldest.
+fn sealer(place: &Place, seal_files: &[PathBuf]) -> Result<Sealer, SealerError> {
+    const PURPOSE: &str = "auth signing keys";
+    let mut sealer = Sealer::new(&place.secret()?.derive(PURPOSE))?;
+    for file in seal_files.iter().rev() {
+        let given = Place { secret_file: Some(file.clone()), ..place.clone() };
+        sealer = sealer.renewed(&given.secret()?.derive(PURPOSE))?;
+    }
+    Ok(sealer)
+}
+
+/// Why private keys cannot be sealed.
+#[derive(Debug)]
+enum SealerError {
+    Secret(SecretError),
+    Seal(SealError),
+}
+
+impl From<SecretError> for SealerError {
+    fn from(error: SecretError) -> Self {
+        Self::Secret(error)
+    }
+}
+
+impl From<SealError> for SealerError {
+    fn from(error: SealError) -> Self {
+        Self::Seal(error)
+    }
+}
+
+impl From<SealerError> for StartError {
+    fn from(error: SealerError) -> Self {
+        match error {
+            SealerError::Secret(error) => error.into(),
+            SealerError::Seal(error) => error.into(),
+        }
+    }
+}
+
+impl From<SealerError> for MigrateError {
+    fn from(error: SealerError) -> Self {
+        match error {
+            SealerError::Secret(error) => error.into(),
+            SealerError::Seal(error) => error.into(),
+        }
+    }
 }
 
 /// Opens the store that the settings name.
@@ -159,10 +255,11 @@ async fn open_store(settings: &Settings, place: &Place, context: &Context) -> Re
 async fn open(settings: Settings, place: &Place, context: &Context, clock: Clock) -> Result<Arc<Issuer>, StartError> {
     let secret = place.secret()?;
     let store = open_store(&settings, place, context).await?;
-    store.add_client(&Client::built_in(clock.now()), u32::MAX).await?;
-    let clients = Clients::new(store.clone());
+    let now = clock.now();
+    store.add_client(&Client::built_in(now), u32::MAX, &Origin::system(now)).await?;
+    let clients = Clients::new(store.clone(), clock.clone());
     clients.refresh().await?;
-    let sealer = Sealer::new(&secret.derive("auth signing keys"))?;
+    let sealer = sealer(place, &settings.seal_files)?;
     let verifier = context.verifier.clone();
     let keyring = Keyring::new(store.clone(), sealer, settings.key_times(), clock.clone(), verifier.clone());
     keyring.advance().await?;
@@ -178,20 +275,26 @@ async fn open(settings: Settings, place: &Place, context: &Context, clock: Clock
 fn parts(issuer: &Arc<Issuer>, pages: &Arc<PageKey>, context: &Context) -> Parts {
     let trusted_hops = context.trusted_hops;
     let public = Routes::new(TokenServiceServer::new(rpc::TokenRpc { issuer: issuer.clone(), trusted_hops }))
-        .add_service(SessionServiceServer::new(rpc::Sessions { issuer: issuer.clone(), pages: pages.clone() }))
-        .add_service(ClientServiceServer::new(rpc::Clients { issuer: issuer.clone(), pages: pages.clone() }))
-        .add_service(ConsentServiceServer::new(rpc::Consents { issuer: issuer.clone(), pages: pages.clone() }));
+        .add_service(SessionServiceServer::new(rpc::Sessions {
+            issuer: issuer.clone(),
+            pages: pages.clone(),
+            trusted_hops,
+        }))
+        .add_service(ClientServiceServer::new(rpc::Clients {
+            issuer: issuer.clone(),
+            pages: pages.clone(),
+            trusted_hops,
+        }))
+        .add_service(ConsentServiceServer::new(rpc::Consents { issuer: issuer.clone(), pages: pages.clone() }))
+        .add_service(KeyServiceServer::new(rpc::Keys { issuer: issuer.clone(), trusted_hops }))
+        .add_service(AuditServiceServer::new(rpc::Audit { issuer: issuer.clone(), pages: pages.clone() }));
     let verification = rpc::Verification { issuer: issuer.clone(), drain: context.drain.clone() };
     let internal = Routes::new(SubjectServiceServer::new(rpc::Subjects { issuer: issuer.clone() }))
         .add_service(LoginRequestServiceServer::new(rpc::LoginRequests { issuer: issuer.clone() }))
         .add_service(VerificationServiceServer::new(verification));
     let http = http::router(Endpoints { issuer: issuer.clone(), trusted_hops });
-    Parts {
-        public,
-        internal,
-        http: Some(http),
-        services: vec![TOKEN_SERVICE, SESSION_SERVICE, CLIENT_SERVICE, CONSENT_SERVICE],
-    }
+    let services = vec![TOKEN_SERVICE, SESSION_SERVICE, CLIENT_SERVICE, CONSENT_SERVICE, KEY_SERVICE, AUDIT_SERVICE];
+    Parts { public, internal, http: Some(http), services }
 }
 
 #[cfg(test)]

@@ -3,25 +3,31 @@
 use std::sync::Arc;
 
 use flaghoist_proto::auth::v1::{ClientCredentials, TokenSet};
+use flaghoist_runtime::Caller;
 use flaghoist_runtime::server::{ClientAddress, forwarded_address};
 use flaghoist_runtime::time::timestamp;
 use tonic::{Request, Status};
 
+use crate::audit::{Actor, Origin};
 use crate::client::Client;
 use crate::error::Error;
 use crate::issuer::{Issuer, Tokens};
 use crate::moment::Moment;
 
+mod audit;
 mod client;
 mod consent;
+mod key;
 mod login_request;
 mod session;
 mod subject;
 mod token;
 mod verification;
 
+pub(crate) use audit::Audit;
 pub(crate) use client::Clients;
 pub(crate) use consent::Consents;
+pub(crate) use key::Keys;
 pub(crate) use login_request::LoginRequests;
 pub(crate) use session::Sessions;
 pub(crate) use subject::Subjects;
@@ -46,15 +52,30 @@ fn time(moment: Moment) -> prost_types::Timestamp {
 }
 
 /// The client that the credentials prove.
-async fn authenticate(issuer: &Issuer, credentials: Option<&ClientCredentials>) -> Result<Arc<Client>, Error> {
+async fn authenticate(
+    issuer: &Issuer,
+    credentials: Option<&ClientCredentials>,
+    address: &str,
+) -> Result<Arc<Client>, Error> {
     let credentials = credentials.ok_or(Error::ClientInvalid)?;
-    issuer.clients.authenticate(&credentials.client_id, &credentials.client_secret).await
+    issuer.clients.authenticate(&credentials.client_id, &credentials.client_secret, address).await
+}
+
+/// Who calls a method that asks for a token, from where.
+fn origin_of<T>(issuer: &Issuer, request: &Request<T>, trusted_hops: u8) -> Origin {
+    let caller = Caller::of(request);
+    Origin::caller(caller.as_deref(), &address_of(request, trusted_hops), issuer.clock.now())
 }
 
 /// Where a request comes from; empty if its listener did not say.
 fn address_of<T>(request: &Request<T>, trusted_hops: u8) -> String {
     let Some(address) = request.extensions().get::<ClientAddress>() else { return String::new() };
     forwarded_address(request.metadata().as_ref(), address.0, trusted_hops).to_string()
+}
+
+/// Login, for somebody whom it knows.
+fn login(issuer: &Issuer) -> Origin {
+    Origin::new(Actor::Service("login"), issuer.clock.now())
 }
 
 /// Runs `work` to its end even if the caller goes away in the middle of it.

@@ -1,11 +1,12 @@
 //! The settings of the issuer.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use flaghoist_runtime::StoreAddress;
 use flaghoist_runtime::settings::{Reader, Setting};
 
-use crate::key::KeyTimes;
+use crate::key::{KeyTimes, seal_files};
 use crate::session::Lifetimes;
 use crate::store::BrowserLifetimes;
 
@@ -57,6 +58,14 @@ const KEY_KEEP: Setting = Setting {
     default: "24h",
     doc: "How long a signing key stays published after it has signed last; no less than the lifetime of an access token.",
 };
+const SEAL_FILES: Setting = Setting {
+    name: "FLAGHOIST_AUTH_SEAL_FILES",
+    default: "",
+    doc: "Key files (32 random bytes each, separated by commas) with which private keys are sealed in the store, the newest first; \
+          the first seals, all open, and so does the key file of the service, which does both if none is given.",
+};
+const AUDIT_RETENTION: Setting =
+    Setting { name: "FLAGHOIST_AUTH_AUDIT_RETENTION", default: "90d", doc: "How long events stay in the audit log." };
 const QUEUE: Setting = Setting {
     name: "FLAGHOIST_AUTH_REFRESH_QUEUE",
     default: "4096",
@@ -91,6 +100,8 @@ pub const SETTINGS: &[Setting] = &[
     KEY_PERIOD,
     KEY_LEAD,
     KEY_KEEP,
+    SEAL_FILES,
+    AUDIT_RETENTION,
     QUEUE,
     BROWSER_IDLE,
     BROWSER_ABSOLUTE,
@@ -126,6 +137,10 @@ pub struct Settings {
     pub key_lead: Duration,
     /// How long a signing key stays published after it has signed last.
     pub key_keep: Duration,
+    /// The files of the keys that seal private keys, the newest first.
+    pub seal_files: Vec<PathBuf>,
+    /// How long audit events are kept.
+    pub audit_retention: Duration,
     /// How many refreshes may wait.
     pub refresh_queue_max: usize,
     /// How long a person stays signed in in a browser without using that.
@@ -151,6 +166,8 @@ impl Settings {
             key_period: reader.duration(&KEY_PERIOD, SECOND..=YEAR),
             key_lead: reader.duration(&KEY_LEAD, SECOND..=30 * 24 * HOUR),
             key_keep: reader.duration(&KEY_KEEP, SECOND..=YEAR),
+            seal_files: seal_files(&reader.text(&SEAL_FILES)),
+            audit_retention: reader.duration(&AUDIT_RETENTION, 24 * HOUR..=10 * YEAR),
             refresh_queue_max: reader.number(&QUEUE, 1..=65_536),
             browser_idle: reader.duration(&BROWSER_IDLE, SECOND..=YEAR),
             browser_absolute: reader.duration(&BROWSER_ABSOLUTE, SECOND..=YEAR),

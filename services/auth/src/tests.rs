@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use flaghoist_proto::auth::v1::audit_service_client::AuditServiceClient;
 use flaghoist_proto::auth::v1::client_service_client::ClientServiceClient;
 use flaghoist_proto::auth::v1::issue_token_request::Grant;
+use flaghoist_proto::auth::v1::key_service_client::KeyServiceClient;
 use flaghoist_proto::auth::v1::session_service_client::SessionServiceClient;
 use flaghoist_proto::auth::v1::subject_service_client::SubjectServiceClient;
 use flaghoist_proto::auth::v1::token_service_client::TokenServiceClient;
@@ -22,6 +24,7 @@ use uuid::Uuid;
 
 use super::*;
 
+mod audit;
 mod clients;
 mod disk;
 mod flow;
@@ -110,6 +113,22 @@ impl World {
 
     fn clients(&self, token: &str) -> ClientServiceClient<Peer> {
         ClientServiceClient::new(self.public(token))
+    }
+
+    fn keys(&self, token: &str) -> KeyServiceClient<Peer> {
+        KeyServiceClient::new(self.public(token))
+    }
+
+    /// The newest audit events of this action; all if none is named.
+    async fn audited(&self, action: AuditAction) -> Vec<AuditEvent> {
+        self.audited_by(&self.admin().await, action).await
+    }
+
+    /// The same for an admin with this token, who may have it from before [`Self::wait`]: verifiers have the real clock.
+    async fn audited_by(&self, admin: &str, action: AuditAction) -> Vec<AuditEvent> {
+        let request = ListAuditEventsRequest { page_size: 200, action: action.into(), ..Default::default() };
+        let mut log = AuditServiceClient::new(self.public(admin));
+        log.list_audit_events(request).await.unwrap().into_inner().audit_events
     }
 
     pub(crate) fn subjects(&self) -> SubjectServiceClient<Peer> {
@@ -238,7 +257,7 @@ pub(crate) async fn keyless(world: &World) -> Arc<Issuer> {
     let sealer = Sealer::new(&[0; 32]).unwrap();
     let keyring = Keyring::new(store.clone(), sealer, settings.key_times(), clock.clone(), verifier.clone());
     let feed = Arc::new(Feed::new(store.clone(), verifier.clone(), 0));
-    let (clients, refresh_keys) = (Clients::new(store.clone()), RefreshKeys::new(&[0; 32], &[0; 32]));
+    let (clients, refresh_keys) = (Clients::new(store.clone(), clock.clone()), RefreshKeys::new(&[0; 32], &[0; 32]));
     let url = ISSUER.into();
     Arc::new(Issuer::new(Makings { url, settings, store, clients, keyring, feed, clock, refresh_keys, verifier }))
 }

@@ -4,7 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flaghoist_runtime::token::{Revocation, RevocationTarget};
 use flaghoist_runtime::{Drain, fault};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::MissedTickBehavior;
 
 use crate::error::StoreError;
 use crate::issuer::{Issuer, SWEEP_MAX};
@@ -12,6 +16,9 @@ use crate::store::Purge;
 
 /// How often the store is asked whether another pod has changed the clients.
 const CLIENTS_EVERY: Duration = Duration::from_secs(1);
+
+/// How often what was counted is written to the audit log.
+const TALLIES_EVERY: Duration = Duration::from_secs(2);
 
 /// How often old rows are looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(60);
@@ -36,14 +43,45 @@ pub(crate) fn start(issuer: &Arc<Issuer>, drain: &Drain) {
     tokio::spawn(async move { feed.run(over).await });
     tokio::spawn(advance_keys(issuer.clone(), drain.clone()));
     tokio::spawn(keep_clients(issuer.clone(), drain.clone()));
+    tokio::spawn(write_tallies(issuer.clone(), drain.clone()));
     tokio::spawn(purge(issuer.clone(), drain.clone()));
 }
 
 async fn advance_keys(issuer: Arc<Issuer>, drain: Drain) {
-    let every = issuer.keyring.interval();
-    while !pause(every, &drain).await {
+    let mut revocations = issuer.verifier.revocations();
+    let mut ticks = tokio::time::interval(issuer.keyring.interval());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = key_revoked(&mut revocations) => {}
+            () = drain.started() => return,
+        }
         if let Err(error) = issuer.keyring.advance().await {
             fault::log_chain("advancing the signing keys", &error);
+        }
+    }
+}
+
+/// Waits until a signing key was revoked, on whichever pod: this one must not sign with it any longer.
+async fn key_revoked(revocations: &mut Receiver<Revocation>) {
+    loop {
+        match revocations.recv().await {
+            Ok(Revocation { target: RevocationTarget::Key(_), .. }) | Err(RecvError::Lagged(_)) => return,
+            Ok(_) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+async fn write_tallies(issuer: Arc<Issuer>, drain: Drain) {
+    loop {
+        let over = pause(TALLIES_EVERY, &drain).await;
+        if let Err(error) = issuer.write_tallies().await {
+            fault::log_chain("writing audit events", &error);
+        }
+        if over {
+            return;
         }
     }
 }
@@ -77,6 +115,7 @@ pub(crate) async fn purge_some(issuer: &Issuer) -> Result<bool, StoreError> {
         erased_before: now.minus(ERASED_KEPT),
         browsers: issuer.settings.browser_lifetimes(),
         codes_before: now.minus(CODES_KEPT),
+        audited_before: now.minus(issuer.settings.audit_retention),
     };
     let old = issuer.store.purge(&what, PURGE_MAX, now).await?;
     let retired = issuer.store.sweep_retired_clients(SWEEP_MAX, now).await?;

@@ -42,7 +42,7 @@ async fn it_starts_on_a_folder_with_keys_that_stay() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::new(folder.path());
     let first = start(Settings::default(), &place).await.unwrap();
-    assert_eq!(first.parts.services.len(), 4);
+    assert_eq!(first.parts.services.len(), 6);
     let keys = jwks(&first.parts).await;
     first.context.verifier.set_keys(&keys.to_string()).unwrap();
     first.trigger.end();

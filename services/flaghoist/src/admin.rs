@@ -1,19 +1,35 @@
-//! `flaghoist admin`: what is done beside the server, by whoever may write to its data folder or knows the way into its databases.
-//! Where a store is, the services' own settings say (`FLAGHOIST_LOGIN_STORE` and so on).
+//! `flaghoist admin`: what an operator does.
+//!
+//! Clients, keys and the audit log are looked after over gRPC by an admin who is signed in, as in the client commands, so it is the same
+//! for a server on this machine and for a cluster. The rest is done beside the server, by whoever may write to its data folder or
+//! knows the way into its databases; where a store is, the services' own settings say (`FLAGHOIST_LOGIN_STORE` and so on).
 
+mod audit;
 mod backup;
+mod client;
+mod key;
 mod migrate;
 
 use std::path::{Path, PathBuf};
 
 use flaghoist_runtime::{Place, StoreAddress, fault};
 
+use crate::client::{Client, Options};
 use crate::exit::{Exit, Failure};
 use crate::serve::{DataLock, Process, Service, data_folder, require, store_of};
 
-/// What an administrator does beside the server.
+/// What an operator does.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Look after the OAuth clients, as an admin who is signed in
+    #[command(subcommand)]
+    Client(client::Command),
+    /// Look after the keys that sign tokens, as an admin who is signed in; `reseal` on the server's machine
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Read the audit log, as an admin who is signed in
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Make a person an admin, from their next sign-in on; the server may be running
     #[command(after_help = "\
 Examples:
@@ -58,8 +74,11 @@ Examples:
 }
 
 /// Does what `command` says.
-pub(crate) async fn run(command: Command) -> Result<(), Failure> {
+pub(crate) async fn run(options: Options, command: Command) -> Result<(), Failure> {
     match command {
+        Command::Client(command) => client::run(&Client::new(options)?, command).await,
+        Command::Key(command) => key::run(options, command).await,
+        Command::Audit(command) => audit::run(&Client::new(options)?, command).await,
         Command::Grant { handle, data } => grant(&handle, data_folder(data)).await,
         Command::Backup { folder, data } => backup::make(&folder, &data_folder(data)).await,
         Command::Restored { data } => restored(data_folder(data)).await,

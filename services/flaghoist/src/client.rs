@@ -22,11 +22,13 @@ mod whoami;
 
 use clap::{Args, Subcommand};
 
-pub(crate) use self::connection::DEFAULT_SERVER;
-use self::connection::{Connection, Signed};
-use self::output::Output;
+use self::connection::Connection;
+pub(crate) use self::connection::{DEFAULT_SERVER, Signed};
+pub(crate) use self::names::Names;
+pub(crate) use self::output::{Output, harmless, time, time_value};
 use self::profile::ProfileFile;
 pub(crate) use self::refusal::unreachable;
+pub(crate) use self::target::person;
 use crate::exit::Failure;
 
 /// What every client command understands.
@@ -41,7 +43,7 @@ pub(crate) struct Options {
     profile: String,
     /// Print one JSON object a line
     #[arg(long, global = true)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// What a person can do.
@@ -78,13 +80,23 @@ pub(crate) enum Command {
 
 /// What the commands work with.
 #[derive(Debug)]
-struct Client {
+pub(crate) struct Client {
     server: Option<String>,
     file: ProfileFile,
-    output: Output,
+    /// Where they print.
+    pub(crate) output: Output,
 }
 
 impl Client {
+    /// What the options say.
+    pub(crate) fn new(options: Options) -> Result<Self, Failure> {
+        Ok(Self {
+            server: options.server.filter(|server| !server.is_empty()),
+            file: ProfileFile::of_user(&options.profile)?,
+            output: Output::new(options.json),
+        })
+    }
+
     /// A connection on which nobody is signed in.
     fn connection(&self) -> Result<Connection, Failure> {
         match &self.server {
@@ -97,18 +109,14 @@ impl Client {
     }
 
     /// A connection of the person who is signed in.
-    fn signed(&self) -> Result<Signed, Failure> {
+    pub(crate) fn signed(&self) -> Result<Signed, Failure> {
         Signed::open(self.file.clone(), self.server.as_deref())
     }
 }
 
 /// Does what `command` says.
 pub(crate) async fn run(options: Options, command: Command) -> Result<(), Failure> {
-    let client = Client {
-        server: options.server.filter(|server| !server.is_empty()),
-        file: ProfileFile::of_user(&options.profile)?,
-        output: Output::new(options.json),
-    };
+    let client = Client::new(options)?;
     match command {
         Command::Register(arguments) => register::run(&client, arguments).await,
         Command::Login(arguments) => login::run(&client, arguments).await,

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod admin;
+mod check;
 mod client;
 mod exit;
 mod serve;
@@ -34,12 +35,14 @@ enum Command {
     Serve(serve::OfAll),
     /// Run one service as a process of its own; `flaghoist auth`, `login`, `send` and `receiver` do the same
     Service(serve::OfOne),
-    /// Administer a server on its own machine
+    /// Administer a server: as a signed-in admin from anywhere, or on its own machine
     #[command(subcommand)]
     Admin(admin::Command),
     /// Print all settings of the server as a markdown table
     Settings,
-    /// Check an installation: two people talk, and what must be refused is refused
+    /// Check a cluster before and after an installation into it: versions, mesh, policies, stores, clocks, certificates
+    Check(check::Arguments),
+    /// Try an installation: two people talk, and what must be refused is refused
     Smoke(smoke::Arguments),
     #[command(flatten)]
     Client(client::Command),
@@ -104,11 +107,12 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Serve(arguments) => arguments.run(),
         Command::Service(arguments) => arguments.run(),
-        Command::Admin(command) => block_on(admin::run(command)),
+        Command::Admin(command) => block_on(admin::run(arguments.options, command)),
         Command::Settings => {
             print!("{}", serve::markdown());
             Ok(())
         }
+        Command::Check(check) => block_on(check::run(check, arguments.options.json)),
         Command::Smoke(arguments) => block_on(smoke::run(arguments)),
         Command::Client(command) => block_on(client::run(arguments.options, command)),
         Command::Completions { shell } => {

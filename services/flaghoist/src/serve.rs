@@ -24,7 +24,9 @@ pub(crate) use self::flags::only_of_a_service;
 pub(crate) use self::lock::DataLock;
 pub(crate) use self::process::{Process, Service};
 use self::settings::Settings;
-pub(crate) use self::settings::{data_folder, help, help_of_services, markdown, secret_file, store_in, store_of};
+pub(crate) use self::settings::{
+    data_folder, help, help_of_services, markdown, seal_files, secret_file, store_in, store_of,
+};
 use crate::exit::{Exit, Failure};
 
 /// How long the end of a drain may take: closing what was told to go away at once.

@@ -117,6 +117,7 @@ async fn secrets_of_a_story(store: StoreAddress) -> Vec<String> {
         session: Some(session),
         scopes: vec!["admin".into()],
         token_id: Uuid::now_v7(),
+        key_id: "key".into(),
         issued_at: SystemTime::now(),
         expires_at: SystemTime::now(),
     });

@@ -1,6 +1,6 @@
 //! What all calls and streams of the receiver share, and the work that goes on beside them.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,20 +25,8 @@ use crate::store::{DeviceKey, Store, StoreError, Write, Written};
 use crate::stream::{AckRefused, Position};
 use crate::sweep::Sweep;
 
-/// How many changes of devices may wait to be written, in each lane.
+/// How many changes of devices may wait to be written.
 const WRITES_WAITING_MAX: usize = 65_536;
-
-/// The queues of the lanes, as the figures name them.
-const LANE_NAMES: [&str; 8] = [
-    "receiver_writes",
-    "receiver_writes_1",
-    "receiver_writes_2",
-    "receiver_writes_3",
-    "receiver_writes_4",
-    "receiver_writes_5",
-    "receiver_writes_6",
-    "receiver_writes_7",
-];
 
 /// How many of them are written at once.
 const WRITES_BATCH_MAX: usize = 512;
@@ -47,11 +35,13 @@ const WRITES_BATCH_MAX: usize = 512;
 /// in which a device at full speed uses up its credit.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// The same in a store that pods share, where each lane of each pod commits by itself, over a network.
-const PATIENCE_SHARED: Duration = Duration::from_millis(50);
+/// The same in a store that pods share, where each pod commits by itself, over a network.
+const PATIENCE_SHARED: Duration = Duration::from_millis(20);
 
-/// How many streams read the log at once: a thousand devices that come back together must leave room for live delivery.
-const READS_AT_ONCE: usize = 32;
+/// How many streams read the log at once, for each processor, and in all at least: devices that come back together to long backlogs
+/// must leave room for live delivery, which waits behind whatever is being read.
+const READS_EACH: usize = 2;
+const READS_MIN: usize = 4;
 
 /// How many streams are being opened at once.
 const OPENINGS_AT_ONCE: usize = 64;
@@ -96,8 +86,7 @@ pub(crate) struct Receiver {
     pub(crate) page_key: PageKey,
     pub(crate) reads: Semaphore,
     pub(crate) openings: Semaphore,
-    /// One for each lane of the store.
-    writes: Vec<Writer>,
+    writes: Writer,
     typists: Typists,
 }
 
@@ -117,7 +106,7 @@ impl Receiver {
         page_key: PageKey,
     ) -> Arc<Self> {
         let Parts { store, bus, log } = parts;
-        let writes = LANE_NAMES.iter().take(store.lanes()).map(|name| writer(name, &store)).collect();
+        let writes = writer(&store);
         let per_minute = NonZeroU32::new(settings.typing_per_minute).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(per_minute.get().min(10)).unwrap_or(NonZeroU32::MIN);
         let receiver = Arc::new(Self {
@@ -129,7 +118,7 @@ impl Receiver {
             verifier,
             drain,
             page_key,
-            reads: Semaphore::new(READS_AT_ONCE),
+            reads: Semaphore::new(reads_at_once()),
             openings: Semaphore::new(OPENINGS_AT_ONCE),
             writes,
             typists: RateLimiter::keyed(Quota::per_minute(per_minute).allow_burst(burst)),
@@ -150,16 +139,7 @@ impl Receiver {
 
     /// Makes one change durable, together with whatever else is to be written.
     pub(crate) async fn write(&self, write: Write) -> Result<Written, Error> {
-        let lane = match &write {
-            Write::Open { key, .. }
-            | Write::Acknowledge { key, .. }
-            | Write::Forget { key, .. }
-            | Write::Delete { key } => self.store.lane(key.user),
-            Write::Touch { keys } => keys.first().map_or(0, |key| self.store.lane(key.user)),
-            Write::Present { streams, .. } => streams.first().map_or(0, |(key, _)| self.store.lane(key.user)),
-        };
-        // A store has no more lanes than there are names.
-        Ok(self.writes[lane % self.writes.len()].submit(write).await??)
+        Ok(self.writes.submit(write).await??)
     }
 
     /// Tells the other pods that the row of a device has become another one.
@@ -307,33 +287,16 @@ impl Receiver {
         let all = self.hub.all();
         // Only those that have heard everything: what they are told when they come back begins at their last sight.
         let up_to_date = all.iter().filter(|live| live.look(|state| state.stream.outbox.is_empty()));
-        let touches = up_to_date.map(|live| (live.key.user, live.key.clone())).collect::<Vec<_>>();
-        let mut writes = Vec::new();
-        self.by_lane(touches, |keys| writes.push(Write::Touch { keys }));
-        if self.store.shared() {
-            let streams = all.iter().map(|live| (live.key.user, (live.key.clone(), live.id))).collect::<Vec<_>>();
-            self.by_lane(streams, |streams| writes.push(Write::Present { streams, open: true }));
-        }
-        for write in writes {
+        let touches = up_to_date.map(|live| live.key.clone()).collect::<Vec<_>>();
+        let touches = touches.chunks(TOUCHED_MAX).map(|keys| Write::Touch { keys: keys.to_vec() });
+        let streams =
+            all.iter().filter(|_| self.store.shared()).map(|live| (live.key.clone(), live.id)).collect::<Vec<_>>();
+        let present =
+            streams.chunks(TOUCHED_MAX).map(|streams| Write::Present { streams: streams.to_vec(), open: true });
+        for write in touches.chain(present) {
             if let Err(error) = self.write(write).await {
                 tracing::warn!(error = %error, "devices not noted as seen");
             }
-        }
-    }
-
-    /// Divides what is about people into batches of one lane.
-    fn by_lane<T>(&self, mut all: Vec<(UserId, T)>, mut batch: impl FnMut(Vec<T>)) {
-        all.sort_by_key(|(user, _)| self.store.lane(*user));
-        let mut all = all.into_iter().peekable();
-        while let Some((user, first)) = all.next() {
-            let lane = self.store.lane(user);
-            let mut of_lane = vec![first];
-            while of_lane.len() < TOUCHED_MAX
-                && let Some((_, next)) = all.next_if(|(user, _)| self.store.lane(*user) == lane)
-            {
-                of_lane.push(next);
-            }
-            batch(of_lane);
         }
     }
 
@@ -391,11 +354,17 @@ impl Receiver {
     }
 }
 
-/// The writer of one lane.
-fn writer(name: &'static str, store: &Arc<dyn Store>) -> Writer {
+/// How many streams read the log at once.
+fn reads_at_once() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    (READS_EACH * processors).max(READS_MIN)
+}
+
+/// What collects changes and has them written.
+fn writer(store: &Arc<dyn Store>) -> Writer {
     let store = Arc::clone(store);
     let patience = if store.shared() { PATIENCE_SHARED } else { PATIENCE };
-    Batcher::patient(name, WRITES_WAITING_MAX, WRITES_BATCH_MAX, patience, move |batch: Vec<Write>| {
+    Batcher::patient("receiver_writes", WRITES_WAITING_MAX, WRITES_BATCH_MAX, patience, move |batch: Vec<Write>| {
         let store = Arc::clone(&store);
         async move {
             match store.write(&batch, SystemTime::now()).await {

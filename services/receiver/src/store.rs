@@ -125,14 +125,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Whether other processes may use the same devices.
     fn shared(&self) -> bool;
 
-    /// Into how many lanes people are divided. Lanes are written beside one another.
-    fn lanes(&self) -> usize;
-
-    /// The lane of a person: below [`Store::lanes`], and always the same.
-    fn lane(&self, user: UserId) -> usize;
-
-    /// Makes all changes, which are of one lane, in their order, in one transaction that is on disk when this answers. Each is answered
-    /// in its place. What others write to the same devices meanwhile, in this process or another, comes before all of it or after.
+    /// Makes all changes, those of one device in their order. They are on disk when this answers, each in its place; where it fails,
+    /// acknowledgements may be on disk all the same. What others write to the same devices meanwhile, in this process or another,
+    /// comes before or after, never in between.
     async fn write(&self, writes: &[Write], now: SystemTime) -> Result<Vec<Written>, StoreError>;
 
     /// What the device has acknowledged; sees every write that has been answered.

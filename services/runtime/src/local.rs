@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use metrics::Gauge;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -166,27 +165,30 @@ struct Reach {
     peer: &'static str,
     address: http::Uri,
     answering: Mutex<Option<bool>>,
-    reachable: Gauge,
 }
 
 impl Reach {
     fn new(peer: &'static str, address: http::Uri) -> Self {
-        let reachable = metrics::gauge!("flaghoist_peer_reachable", "peer" => peer);
-        Self { peer, address, answering: Mutex::new(None), reachable }
+        Self { peer, address, answering: Mutex::new(None) }
     }
 
     fn answers(&self) {
         if self.turns(true) {
-            self.reachable.set(1.0);
+            self.tells(1.0);
             tracing::info!(peer = self.peer, address = %self.address, "peer answers");
         }
     }
 
     fn fails(&self, problem: &str) {
         if self.turns(false) {
-            self.reachable.set(0.0);
+            self.tells(0.0);
             tracing::warn!(peer = self.peer, address = %self.address, error = problem, "peer does not answer: is it running at that address?");
         }
+    }
+
+    /// The figure is there once a call has shown it: a gauge that is made sooner says 0, which is an alert, of a peer nobody has called.
+    fn tells(&self, reachable: f64) {
+        metrics::gauge!("flaghoist_peer_reachable", "peer" => self.peer).set(reachable);
     }
 
     fn turns(&self, answering: bool) -> bool {

@@ -47,6 +47,8 @@ pub struct Caller {
     pub scopes: Vec<String>,
     /// The token's id, `jti`.
     pub token_id: Uuid,
+    /// The id of the key that signed it.
+    pub key_id: String,
     /// When it was issued.
     pub issued_at: SystemTime,
     /// When it ends.
@@ -90,6 +92,8 @@ pub enum RevocationTarget {
     Subject(String),
     /// The one token with this `jti`.
     Token(Uuid),
+    /// Every token that the signing key with this id has signed, whenever that was.
+    Key(String),
 }
 
 /// One revocation.

@@ -63,6 +63,7 @@ fn caller(user: UserId) -> Arc<Caller> {
         session: None,
         scopes: vec![],
         token_id: Uuid::nil(),
+        key_id: "key".into(),
         issued_at: SystemTime::now(),
         expires_at: SystemTime::now() + Duration::from_secs(3600),
     })

@@ -97,8 +97,8 @@ impl Settings {
         reader.know(SETTINGS);
         Self {
             store: StoreAddress::read(reader, &STORE),
-            // One writes and one reads at least.
-            store_connections: reader.number(&STORE_CONNECTIONS, 2..=256),
+            // One writes messages, one watermarks, and one reads at least.
+            store_connections: reader.number(&STORE_CONNECTIONS, 3..=256),
             queue_max: reader.number(&QUEUE_MAX, 1..=1_000_000),
             batch_max: reader.number(&BATCH_MAX, 1..=4096),
             rate_per_second: reader.number(&RATE_PER_SECOND, 1..=1_000_000),

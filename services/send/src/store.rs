@@ -92,9 +92,6 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// The store's life: never 0; another one after a restore, or when the file or the database is another.
     fn epoch(&self) -> u64;
 
-    /// How many batches may be committed side by side. The calls of one conversation all go the same lane.
-    fn lanes(&self) -> usize;
-
     /// The time that [`Store::recent_changes`] goes by, in milliseconds: of all that is committed later, nothing is missed by who
     /// asks for changes since then and a little before. A store that pods share has a clock of its own.
     async fn now(&self) -> Result<i64, Error> {
@@ -112,7 +109,7 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// - The cost of a call depends neither on the length of the log nor on the size of the group.
     /// - Watermarks only rise, and not beyond the end of what the person may see.
     /// - An erased message's bytes, and those of its edits, are gone from the store.
-    async fn commit(&self, lane: usize, ops: Vec<Op>) -> Vec<Answer>;
+    async fn commit(&self, ops: Vec<Op>) -> Vec<Answer>;
 
     /// A conversation as someone who is or was in it sees it. What was committed before is seen.
     async fn conversation(&self, person: UserId, id: ConversationId) -> Result<Option<View>, Error>;

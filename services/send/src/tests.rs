@@ -129,6 +129,7 @@ impl World {
             session: None,
             scopes: vec![],
             token_id: Uuid::nil(),
+            key_id: "key".into(),
             issued_at: SystemTime::now(),
             expires_at: SystemTime::now() + Duration::from_secs(300),
         });

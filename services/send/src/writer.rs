@@ -1,15 +1,11 @@
-//! Collects calls that write and hands them to the store in batches, one lane for each part of the conversations; what was
-//! committed goes to the receivers in the same order.
+//! Collects calls that write and hands them to the store in batches; what was committed goes to the receivers in the same order.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use flaghoist_runtime::Batcher;
-use flaghoist_runtime::names::ConversationId;
-use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 
-use crate::conversation::lane;
 use crate::dispatch::{Dispatch, Hint};
 use crate::error::Error;
 use crate::event::{Answer, EventKind, Op, Watermark, Write, Written};
@@ -17,10 +13,10 @@ use crate::settings::Settings;
 use crate::store::Store;
 
 /// How many calls with watermarks, of up to 1000 each, are committed together.
-const RAISES_MAX: usize = 8;
+const RAISES_MAX: usize = 32;
 
 /// How many calls with watermarks may wait.
-const RAISES_QUEUE_MAX: usize = 256;
+const RAISES_QUEUE_MAX: usize = 1024;
 
 /// What the batchers answer.
 struct Done {
@@ -29,50 +25,41 @@ struct Done {
     taken: Option<oneshot::Receiver<bool>>,
 }
 
-/// One part of the conversations.
-struct Lane {
-    writes: Batcher<Op, Done>,
-    raises: Batcher<Op, Done>,
-}
-
 /// Writes to the store.
 pub(crate) struct Writer {
-    lanes: Vec<Lane>,
+    writes: Batcher<Op, Done>,
+    /// Apart, so that no message waits for watermarks.
+    raises: Batcher<Op, Done>,
     dispatch: Dispatch,
     commit_seconds: metrics::Histogram,
 }
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Writer").field("lanes", &self.lanes.len()).finish_non_exhaustive()
+        out.debug_struct("Writer").field("writes", &self.writes).field("raises", &self.raises).finish_non_exhaustive()
     }
 }
 
 impl Writer {
     /// Starts writing to `store`.
     pub(crate) fn start(store: &Arc<dyn Store>, dispatch: &Dispatch, settings: &Settings) -> Self {
-        let lane = |lane| {
-            let start = |name, queue_max, batch_max| {
-                let (store, dispatch) = (store.clone(), dispatch.clone());
-                let sizes = metrics::histogram!("flaghoist_send_batch_calls", "queue" => name);
-                Batcher::start(name, queue_max, batch_max, move |ops: Vec<Op>| {
-                    let (store, dispatch, sizes) = (store.clone(), dispatch.clone(), sizes.clone());
-                    async move {
-                        #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^52")]
-                        sizes.record(ops.len() as f64);
-                        let answers = store.commit(lane, ops).await;
-                        let patient = dispatch.patient();
-                        answers.into_iter().map(|answer| hand_on(answer, &dispatch, patient)).collect()
-                    }
-                })
-            };
-            Lane {
-                writes: start("send_writes", settings.queue_max, settings.batch_max),
-                raises: start("send_receipts", RAISES_QUEUE_MAX, RAISES_MAX),
-            }
+        let start = |name, queue_max, batch_max| {
+            let (store, dispatch) = (store.clone(), dispatch.clone());
+            let sizes = metrics::histogram!("flaghoist_send_batch_calls", "queue" => name);
+            Batcher::start(name, queue_max, batch_max, move |ops: Vec<Op>| {
+                let (store, dispatch, sizes) = (store.clone(), dispatch.clone(), sizes.clone());
+                async move {
+                    #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^52")]
+                    sizes.record(ops.len() as f64);
+                    let answers = store.commit(ops).await;
+                    let patient = dispatch.patient();
+                    answers.into_iter().map(|answer| hand_on(answer, &dispatch, patient)).collect()
+                }
+            })
         };
         Self {
-            lanes: (0..store.lanes()).map(lane).collect(),
+            writes: start("send_writes", settings.queue_max, settings.batch_max),
+            raises: start("send_receipts", RAISES_QUEUE_MAX, RAISES_MAX),
             dispatch: dispatch.clone(),
             commit_seconds: metrics::histogram!("flaghoist_send_commit_seconds"),
         }
@@ -81,8 +68,7 @@ impl Writer {
     /// Commits a call; what comes with the answer says whether a receiver took a message.
     pub(crate) async fn write(&self, write: Write) -> Result<(Written, Option<oneshot::Receiver<bool>>), Error> {
         let called_at = Instant::now();
-        let lane = self.lane(write.conversation);
-        let done = self.lanes[lane].writes.submit(Op::Write(write)).await?;
+        let done = self.writes.submit(Op::Write(write)).await?;
         self.commit_seconds.record(called_at.elapsed());
         match done.answer {
             Answer::Written(written) => Ok((written?, done.taken)),
@@ -92,30 +78,18 @@ impl Writer {
 
     /// Raises watermarks; answers those that rose.
     pub(crate) async fn raise(&self, watermarks: Vec<Watermark>) -> Result<Vec<Watermark>, Error> {
-        let mut lanes: Vec<Vec<Watermark>> = self.lanes.iter().map(|_| Vec::new()).collect();
-        for watermark in watermarks {
-            lanes[self.lane(watermark.conversation)].push(watermark);
+        if watermarks.is_empty() {
+            return Ok(watermarks);
         }
-        let called = self.lanes.iter().zip(lanes).filter(|(_, watermarks)| !watermarks.is_empty());
-        // At once: a store that has many lanes commits them together.
-        let done = try_join_all(called.map(|(lane, watermarks)| lane.raises.submit(Op::Raise(watermarks)))).await?;
-        let mut raised = Vec::new();
-        for done in done {
-            match done.answer {
-                Answer::Raised(risen) => raised.extend(risen?),
-                Answer::Written(_) => return Err(Error::Internal),
-            }
+        match self.raises.submit(Op::Raise(watermarks)).await?.answer {
+            Answer::Raised(risen) => risen,
+            Answer::Written(_) => Err(Error::Internal),
         }
-        Ok(raised)
     }
 
     /// Where to say that waiting for a receiver was in vain.
     pub(crate) fn dispatch(&self) -> &Dispatch {
         &self.dispatch
-    }
-
-    fn lane(&self, conversation: ConversationId) -> usize {
-        lane(conversation, self.lanes.len())
     }
 }
 

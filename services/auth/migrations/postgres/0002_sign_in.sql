@@ -14,7 +14,8 @@ CREATE TABLE id_token_keys (
     published_at   BIGINT NOT NULL,
     activate_at    BIGINT,
     retire_at      BIGINT,
-    remove_at      BIGINT
+    remove_at      BIGINT,
+    due_at         BIGINT
 );
 
 -- A browser that came to the authorization endpoint and has not been answered yet. A row is deleted with the answer.

@@ -13,7 +13,8 @@ CREATE TABLE id_token_keys (
     published_at   INTEGER NOT NULL,
     activate_at    INTEGER,
     retire_at      INTEGER,
-    remove_at      INTEGER
+    remove_at      INTEGER,
+    due_at         INTEGER
 ) STRICT, WITHOUT ROWID;
 
 -- A browser that came to the authorization endpoint and has not been answered yet. A row is deleted with the answer.

@@ -5,6 +5,7 @@ use flaghoist_runtime::names::UserId;
 use std::sync::Arc;
 
 use super::{Issuer, Visitor};
+use crate::audit::{Actor, Origin, Why};
 use crate::code::Secret;
 use crate::error::{Error, StoreError};
 use crate::id_token::{Hint, ProfileClaims};
@@ -131,10 +132,11 @@ impl Issuer {
         if let Some(cookie) = cookie {
             self.store.end_browser_session(cookie).await?;
         }
-        if let Some(hint) = hint
-            && self.store.end_session(hint.user, hint.session, self.clock.now()).await?
-        {
-            self.publish().await;
+        if let Some(hint) = hint {
+            let by = Origin::new(Actor::Person(hint.user), self.clock.now());
+            if self.store.end_session(hint.user, hint.session, Why::SignedOut, &by).await? {
+                self.publish().await;
+            }
         }
         let user = signed_in.map(|person: crate::authorization::Recognised| person.user);
         tracing::info!(target: "audit", event = "signed_out", user = user.map(|user: UserId| user.to_string()));

@@ -66,6 +66,9 @@ impl From<Error> for OAuthError {
             | Error::LoginRequestNotFound
             | Error::ClientExists(_)
             | Error::ClientBuiltIn(_)
+            | Error::ClientPublic(_)
+            | Error::KeyNotFound(_)
+            | Error::KeyReserveMissing { .. }
             | Error::ClientsFull(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
         };
         Self::new(status, name, description)

@@ -111,7 +111,7 @@ impl Form {
                 (id, self.get("client_secret").unwrap_or_default())
             }
         };
-        let client = clients.authenticate(id, secret).await?;
+        let client = clients.authenticate(id, secret, &self.address).await?;
         match client.registration.auth_method {
             AuthMethod::Any => Ok(client),
             registered if registered == method => Ok(client),

@@ -28,14 +28,13 @@ struct TokenAnswer {
 
 /// Answers tokens for a grant.
 pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<Body>) -> Result<Response, OAuthError> {
-    let mut form = Form::read(request, endpoints.trusted_hops).await?;
-    let address = std::mem::take(&mut form.address);
+    let form = Form::read(request, endpoints.trusted_hops).await?;
     let issuer = &endpoints.issuer;
     let scope = form.get("scope").unwrap_or_default();
     let tokens = match form.require("grant_type")? {
         "refresh_token" => {
             let client = form.authenticate(&issuer.clients).await?;
-            issuer.refresh(&client, form.require("refresh_token")?, scope, address).await?
+            issuer.refresh(&client, form.require("refresh_token")?, scope, form.address.clone()).await?
         }
         "client_credentials" => {
             let client = form.authenticate(&issuer.clients).await?;
@@ -48,7 +47,7 @@ pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<B
                 redirect_uri: form.require("redirect_uri")?,
                 verifier: form.get("code_verifier").unwrap_or_default(),
             };
-            issuer.exchange_code(&client, form.require("code")?, redemption, &address).await?
+            issuer.exchange_code(&client, form.require("code")?, redemption, &form.address).await?
         }
         _ => {
             let supported = "supported are authorization_code, refresh_token and client_credentials";
@@ -70,9 +69,9 @@ pub(super) async fn revoke(State(endpoints): State<Endpoints>, request: Request<
     let form = Form::read(request, endpoints.trusted_hops).await?;
     let client = form.authenticate(&endpoints.issuer.clients).await?;
     let token = form.require("token")?.to_owned();
-    let issuer = endpoints.issuer.clone();
+    let (issuer, address) = (endpoints.issuer.clone(), form.address);
     // To its end even if the caller goes away: the revocation is to be sent out as well.
-    let revoked = tokio::spawn(async move { issuer.revoke(&client, &token).await }).await;
+    let revoked = tokio::spawn(async move { issuer.revoke(&client, &token, &address).await }).await;
     revoked.unwrap_or(Err(Error::Internal))?;
     Ok([(CACHE_CONTROL, "no-store")].into_response())
 }

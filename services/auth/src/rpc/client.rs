@@ -1,21 +1,24 @@
 //! `ClientService`: admins register and remove OAuth clients.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flaghoist_proto::auth::v1::client_service_server::ClientService;
 use flaghoist_proto::auth::v1::{
     self as pb, CreateClientRequest, CreateClientResponse, DeleteClientRequest, DeleteClientResponse, GetClientRequest,
-    GetClientResponse, ListClientsRequest, ListClientsResponse,
+    GetClientResponse, ListClientsRequest, ListClientsResponse, RotateClientSecretRequest, RotateClientSecretResponse,
+    UpdateClientRequest, UpdateClientResponse,
 };
 use flaghoist_runtime::fault::{Fault, check};
 use flaghoist_runtime::page::{PageKey, page_size};
 use tonic::{Request, Response, Status};
 
-use super::{PAGE_SIZE, time, to_the_end};
+use super::{PAGE_SIZE, origin_of, time, to_the_end};
 use crate::algorithm::Algorithm;
-use crate::client::{AuthMethod, Client, ClientSecret, GrantType, Registration};
+use crate::client::{AuthMethod, Client, ClientChange, ClientSecret, GrantType, Registration};
 use crate::error::{DOMAIN, Error};
 use crate::issuer::{Issuer, client_name};
+use crate::moment::Moment;
 use crate::scope::Scopes;
 
 /// The registered clients.
@@ -23,9 +26,19 @@ use crate::scope::Scopes;
 pub(crate) struct Clients {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) pages: Arc<PageKey>,
+    pub(crate) trusted_hops: u8,
 }
 
-fn client_message(client: &Client) -> pb::Client {
+/// How long the secret of before is good if nothing is said, and at most.
+const GRACE: (Duration, Duration) = (Duration::from_secs(24 * 3600), Duration::from_secs(30 * 24 * 3600));
+
+/// The scopes of these names, which must be known.
+fn scopes_named(names: &[String]) -> Result<Scopes, Error> {
+    let named: Option<Vec<_>> = names.iter().map(|name| Scopes::named(name)).collect();
+    Ok(named.ok_or(Error::ScopeInvalid)?.into_iter().fold(Scopes::NONE, |all, one| all | one))
+}
+
+fn client_message(client: &Client, now: Moment) -> pb::Client {
     pb::Client {
         name: client_name(&client.id),
         display_name: client.display_name.clone(),
@@ -33,6 +46,10 @@ fn client_message(client: &Client) -> pb::Client {
         scopes: client.scopes.names().map(str::to_owned).collect(),
         create_time: Some(time(client.created_at)),
         registration: Some(registration_message(&client.registration)),
+        previous_secret_expire_time: client
+            .previous_secret
+            .filter(|(_, until)| now < *until)
+            .map(|(_, until)| time(until)),
     }
 }
 
@@ -76,6 +93,12 @@ fn id_in(name: &str) -> Result<&str, Status> {
         .ok_or_else(|| Fault::invalid("name", "is not a name like clients/{client_id}").into_status(DOMAIN))
 }
 
+impl Clients {
+    fn message(&self, client: &Client) -> pb::Client {
+        client_message(client, self.issuer.clock.now())
+    }
+}
+
 #[tonic::async_trait]
 impl ClientService for Clients {
     async fn create_client(
@@ -83,18 +106,18 @@ impl ClientService for Clients {
         request: Request<CreateClientRequest>,
     ) -> Result<Response<CreateClientResponse>, Status> {
         check(request.get_ref(), DOMAIN)?;
+        let by = origin_of(&self.issuer, &request, self.trusted_hops);
         let request = request.into_inner();
-        let named: Option<Vec<_>> = request.scopes.iter().map(|name| Scopes::named(name)).collect();
-        let scopes = named.ok_or(Error::ScopeInvalid)?.into_iter().fold(Scopes::NONE, |all, one| all | one);
+        let scopes = scopes_named(&request.scopes)?;
         let registration = read_registration(request.registration.unwrap_or_default())?;
         let issuer = self.issuer.clone();
         let (client, secret) = to_the_end(async move {
             let (id, name) = (&request.client_id, &request.display_name);
-            issuer.create_client(id, name, request.confidential, scopes, registration).await
+            issuer.create_client(id, name, request.confidential, scopes, registration, &by).await
         })
         .await?;
         let client_secret = secret.map(ClientSecret::into_text).unwrap_or_default();
-        Ok(Response::new(CreateClientResponse { client: Some(client_message(&client)), client_secret }))
+        Ok(Response::new(CreateClientResponse { client: Some(self.message(&client)), client_secret }))
     }
 
     async fn get_client(&self, request: Request<GetClientRequest>) -> Result<Response<GetClientResponse>, Status> {
@@ -102,7 +125,43 @@ impl ClientService for Clients {
         let name = request.into_inner().name;
         let client = self.issuer.client(id_in(&name)?).await?;
         let client = client.ok_or(Error::ClientNotFound(name))?;
-        Ok(Response::new(GetClientResponse { client: Some(client_message(&client)) }))
+        Ok(Response::new(GetClientResponse { client: Some(self.message(&client)) }))
+    }
+
+    async fn update_client(
+        &self,
+        request: Request<UpdateClientRequest>,
+    ) -> Result<Response<UpdateClientResponse>, Status> {
+        check(request.get_ref(), DOMAIN)?;
+        let by = origin_of(&self.issuer, &request, self.trusted_hops);
+        let request = request.into_inner();
+        let id = id_in(&request.name)?.to_owned();
+        let scopes = request.scopes.map(|scopes| scopes_named(&scopes.scopes)).transpose()?;
+        let change = ClientChange { display_name: request.display_name, scopes };
+        let issuer = self.issuer.clone();
+        let client = to_the_end(async move { issuer.update_client(&id, &change, &by).await }).await?;
+        Ok(Response::new(UpdateClientResponse { client: Some(self.message(&client)) }))
+    }
+
+    async fn rotate_client_secret(
+        &self,
+        request: Request<RotateClientSecretRequest>,
+    ) -> Result<Response<RotateClientSecretResponse>, Status> {
+        check(request.get_ref(), DOMAIN)?;
+        let by = origin_of(&self.issuer, &request, self.trusted_hops);
+        let request = request.into_inner();
+        let id = id_in(&request.name)?.to_owned();
+        let grace = match request.grace {
+            None => GRACE.0,
+            Some(grace) => Duration::try_from(grace)
+                .ok()
+                .filter(|grace| *grace <= GRACE.1)
+                .ok_or(Error::Invalid { field: "grace", problem: "is not between nothing and 30 days" })?,
+        };
+        let issuer = self.issuer.clone();
+        let (client, secret) = to_the_end(async move { issuer.rotate_client_secret(&id, grace, &by).await }).await?;
+        let client = Some(self.message(&client));
+        Ok(Response::new(RotateClientSecretResponse { client, client_secret: secret.into_text() }))
     }
 
     async fn list_clients(
@@ -124,7 +183,7 @@ impl ClientService for Clients {
             Some(last) if more => self.pages.seal(SCOPE, &&*last.id),
             _ => String::new(),
         };
-        let clients = clients.iter().map(|client| client_message(client)).collect();
+        let clients = clients.iter().map(|client| self.message(client)).collect();
         Ok(Response::new(ListClientsResponse { clients, next_page_token }))
     }
 
@@ -133,10 +192,11 @@ impl ClientService for Clients {
         request: Request<DeleteClientRequest>,
     ) -> Result<Response<DeleteClientResponse>, Status> {
         check(request.get_ref(), DOMAIN)?;
+        let by = origin_of(&self.issuer, &request, self.trusted_hops);
         let name = request.into_inner().name;
         let id = id_in(&name)?.to_owned();
         let issuer = self.issuer.clone();
-        to_the_end(async move { issuer.delete_client(&id).await }).await?;
+        to_the_end(async move { issuer.delete_client(&id, &by).await }).await?;
         Ok(Response::new(DeleteClientResponse {}))
     }
 }

@@ -13,7 +13,7 @@ use flaghoist_runtime::page::{PageKey, page_size};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{PAGE_SIZE, time, to_the_end};
+use super::{PAGE_SIZE, origin_of, time, to_the_end};
 use crate::error::{DOMAIN, Error};
 use crate::issuer::Issuer;
 use crate::session::Session;
@@ -23,6 +23,7 @@ use crate::session::Session;
 pub(crate) struct Sessions {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) pages: Arc<PageKey>,
+    pub(crate) trusted_hops: u8,
 }
 
 /// A session on the wire; `current` is that of the caller.
@@ -74,11 +75,12 @@ impl SessionService for Sessions {
     ) -> Result<Response<RevokeSessionResponse>, Status> {
         check(request.get_ref(), DOMAIN)?;
         let (user, _) = Caller::user_of(&request)?;
+        let by = origin_of(&self.issuer, &request, self.trusted_hops);
         let name = request.into_inner().name;
         let (owner, session) =
             parse_session(&name).map_err(|bad| Fault::invalid("name", bad.to_string()).into_status(DOMAIN))?;
         let issuer = self.issuer.clone();
-        let ended = owner == user && to_the_end(async move { issuer.end_session(user, session).await }).await?;
+        let ended = owner == user && to_the_end(async move { issuer.end_session(user, session, &by).await }).await?;
         if ended { Ok(Response::new(RevokeSessionResponse {})) } else { Err(Error::SessionNotFound(name).into()) }
     }
 }

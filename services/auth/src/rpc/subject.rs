@@ -13,7 +13,7 @@ use flaghoist_runtime::time::from_timestamp;
 use tonic::{Request, Response, Status};
 
 use super::session::session_message;
-use super::{to_the_end, token_set};
+use super::{login, to_the_end, token_set};
 use crate::error::{DOMAIN, Error};
 use crate::issuer::{Issuer, SignIn};
 use crate::scope::Scopes;
@@ -63,7 +63,7 @@ impl SubjectService for Subjects {
         let user = user_in(&request.user)?;
         let state = SubjectState { enabled: request.enabled, admin: request.admin };
         let issuer = self.issuer.clone();
-        to_the_end(async move { issuer.set_subject(user, state).await }).await?;
+        to_the_end(async move { issuer.set_subject(user, state, &login(&issuer)).await }).await?;
         Ok(Response::new(SetSubjectStateResponse {}))
     }
 
@@ -82,7 +82,9 @@ impl SubjectService for Subjects {
             ),
         };
         let issuer = self.issuer.clone();
-        let ended = to_the_end(async move { issuer.end_sessions_of(user, except.map(SessionId)).await }).await?;
+        let ended =
+            to_the_end(async move { issuer.end_sessions_of(user, except.map(SessionId), &login(&issuer)).await })
+                .await?;
         let revoked_count = i32::try_from(ended).unwrap_or(i32::MAX);
         Ok(Response::new(RevokeSubjectSessionsResponse { revoked_count }))
     }
@@ -94,7 +96,7 @@ impl SubjectService for Subjects {
         check(request.get_ref(), DOMAIN)?;
         let user = user_in(&request.into_inner().user)?;
         let issuer = self.issuer.clone();
-        let erased = to_the_end(async move { issuer.erase_subject(user).await }).await?;
+        let erased = to_the_end(async move { issuer.erase_subject(user, &login(&issuer)).await }).await?;
         Ok(Response::new(EraseSubjectResponse { erased_count: i64::try_from(erased).unwrap_or(i64::MAX) }))
     }
 }

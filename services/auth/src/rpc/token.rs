@@ -31,7 +31,7 @@ impl TokenService for TokenRpc {
         check(request.get_ref(), DOMAIN)?;
         let address = address_of(&request, self.trusted_hops);
         let request = request.into_inner();
-        let client = authenticate(&self.issuer, request.client.as_ref()).await?;
+        let client = authenticate(&self.issuer, request.client.as_ref(), &address).await?;
         let tokens = match request.grant {
             Some(Grant::RefreshToken(grant)) => {
                 self.issuer.refresh(&client, &grant.refresh_token, &request.scope, address).await?
@@ -52,10 +52,11 @@ impl TokenService for TokenRpc {
         request: Request<RevokeTokenRequest>,
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         check(request.get_ref(), DOMAIN)?;
+        let address = address_of(&request, self.trusted_hops);
         let request = request.into_inner();
-        let client = authenticate(&self.issuer, request.client.as_ref()).await?;
+        let client = authenticate(&self.issuer, request.client.as_ref(), &address).await?;
         let issuer = self.issuer.clone();
-        to_the_end(async move { issuer.revoke(&client, &request.token).await }).await?;
+        to_the_end(async move { issuer.revoke(&client, &request.token, &address).await }).await?;
         Ok(Response::new(RevokeTokenResponse {}))
     }
 
@@ -64,8 +65,9 @@ impl TokenService for TokenRpc {
         request: Request<IntrospectTokenRequest>,
     ) -> Result<Response<IntrospectTokenResponse>, Status> {
         check(request.get_ref(), DOMAIN)?;
+        let address = address_of(&request, self.trusted_hops);
         let request = request.into_inner();
-        let client = authenticate(&self.issuer, request.client.as_ref()).await?;
+        let client = authenticate(&self.issuer, request.client.as_ref(), &address).await?;
         let response = match self.issuer.inspect(&client, &request.token).await? {
             None => IntrospectTokenResponse::default(),
             Some(Inspected::Access(caller)) => IntrospectTokenResponse {

@@ -154,6 +154,7 @@ impl Watch {
             RevocationTarget::Session(session) => Target::Session(session.to_string()),
             RevocationTarget::Subject(subject) => Target::Subject(subject),
             RevocationTarget::Token(token) => Target::Token(token.to_string()),
+            RevocationTarget::Key(kid) => Target::Key(kid),
         };
         let revoke_time = Some(timestamp(numbered.revocation.revoked_at));
         self.to.send(Ok(WatchRevocationsResponse { revoke_time, target: Some(target) })).await.map_err(|_| Gone)

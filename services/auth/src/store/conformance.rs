@@ -7,16 +7,21 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::*;
+use crate::audit::{Action, Actor};
 use crate::key::{KeyState, Sealer};
 use crate::refresh_token::{Digest, RefreshKeys, RefreshToken};
 use crate::scope::Scopes;
 use crate::session::Family;
 
 mod at_once;
+mod audit;
+mod keys;
 mod pods;
 mod sign_in;
 
 use at_once::*;
+use audit::*;
+use keys::*;
 use sign_in::*;
 
 const NOW: Moment = Moment(1_700_000_000_000);
@@ -57,6 +62,14 @@ macro_rules! conformance {
             a_removed_client_takes_its_sessions_with_it,
             no_session_slips_past_the_removal_of_its_client,
             keys_are_advanced_once_however_many_try,
+            keys_change_when_asked_to_and_all_pods_read_the_same,
+            a_revoked_key_is_gone_and_among_the_revocations,
+            private_keys_are_sealed_anew_once,
+            a_client_is_replaced_as_it_was_read_or_not_at_all,
+            what_is_done_is_in_the_audit_log_and_what_is_not_is_not,
+            case_35_who_reused_a_token_is_in_the_audit_log,
+            audit_events_are_found_by_time_actor_subject_and_action,
+            audit_events_leave_when_their_time_is_over_and_no_earlier,
             what_is_old_is_purged_and_nothing_else,
             what_is_old_is_purged_once_however_many_do_it,
             a_login_request_is_kept_as_it_was_opened_until_it_expires,
@@ -125,14 +138,27 @@ fn keys() -> RefreshKeys {
     RefreshKeys::new(&[1; 32], &[2; 32])
 }
 
+/// An admin at that moment. Tests do not end, so to speak, so it may live as long as they do.
+fn by(at: Moment) -> &'static Origin {
+    let admin = Actor::Person(UserId(Uuid::from_u128(7)));
+    Box::leak(Box::new(Origin::new(admin, at).by_client(&"console".into()).at_address("192.0.2.3")))
+}
+
 async fn client(store: &dyn Store, id: &str) {
     let client = Client { id: id.into(), ..Client::built_in(NOW) };
-    store.add_client(&client, MAX).await.unwrap();
+    store.add_client(&client, MAX, by(NOW)).await.unwrap();
 }
 
 fn purge(revocations_before: Moment, erased_before: Moment) -> Purge {
     let codes_before = revocations_before;
-    Purge { lifetimes: LIFETIMES, revocations_before, erased_before, browsers: BROWSERS, codes_before }
+    Purge {
+        lifetimes: LIFETIMES,
+        revocations_before,
+        erased_before,
+        browsers: BROWSERS,
+        codes_before,
+        audited_before: NOW,
+    }
 }
 
 /// A session that is not opened yet, and its first token.
@@ -160,7 +186,7 @@ fn sign_in(user: UserId, now: Moment) -> (Session, RefreshToken) {
 async fn opened(store: &dyn Store, user: UserId, now: Moment) -> (Session, RefreshToken) {
     client(store, "web").await;
     let (session, token) = sign_in(user, now);
-    assert!(matches!(store.open_session(&session, MAX).await.unwrap(), Opened::Open { .. }));
+    assert!(matches!(store.open_session(&session, MAX, by(NOW)).await.unwrap(), Opened::Open { .. }));
     (session, token)
 }
 
@@ -235,12 +261,12 @@ async fn case_40_what_ends_a_session_is_recorded(store: &dyn Store) {
     let (one, token) = opened(store, user, NOW).await;
     let (two, _) = opened(store, user, NOW).await;
     let (kept, _) = opened(store, user, NOW).await;
-    assert!(store.end_session(user, one.id, NOW).await.unwrap());
-    assert!(!store.end_session(user, one.id, NOW).await.unwrap());
+    assert!(store.end_session(user, one.id, Why::Revoked, by(NOW)).await.unwrap());
+    assert!(!store.end_session(user, one.id, Why::Revoked, by(NOW)).await.unwrap());
     assert_eq!(present(store, &[presented(&token)], NOW).await, [Verdict::Ended]);
-    assert_eq!(store.end_sessions_of(user, Some(kept.id), NOW).await.unwrap(), 1);
+    assert_eq!(store.end_sessions_of(user, Some(kept.id), by(NOW)).await.unwrap(), 1);
     assert!(current(store, kept.id).await.is_some());
-    assert_eq!(store.end_sessions_of(user, None, NOW).await.unwrap(), 1);
+    assert_eq!(store.end_sessions_of(user, None, by(NOW)).await.unwrap(), 1);
     let ended = [one.id, two.id, kept.id].map(RevocationTarget::Session);
     assert_eq!(revoked(store).await, ended);
 }
@@ -252,7 +278,7 @@ async fn a_session_is_kept_as_it_was_opened(store: &dyn Store) {
     assert_eq!(stored.family, session.family);
     let (mut stray, _) = sign_in(somebody(), NOW);
     stray.client_id = "nobody".into();
-    assert_eq!(store.open_session(&stray, MAX).await.unwrap(), Opened::ClientUnknown);
+    assert_eq!(store.open_session(&stray, MAX, by(NOW)).await.unwrap(), Opened::ClientUnknown);
 }
 
 async fn the_oldest_sessions_make_room(store: &dyn Store) {
@@ -261,7 +287,7 @@ async fn the_oldest_sessions_make_room(store: &dyn Store) {
     let (second, _) = opened(store, user, NOW).await;
     let (other, _) = opened(store, somebody(), NOW).await;
     let (third, _) = sign_in(user, NOW);
-    let Opened::Open { ended, .. } = store.open_session(&third, 2).await.unwrap() else { panic!("it opens") };
+    let Opened::Open { ended, .. } = store.open_session(&third, 2, by(NOW)).await.unwrap() else { panic!("it opens") };
     assert_eq!(ended, [first.id]);
     assert_eq!(revoked(store).await, [RevocationTarget::Session(first.id)]);
     for kept in [second, third, other] {
@@ -288,7 +314,7 @@ async fn sessions_are_listed_newest_first_in_pages(store: &dyn Store) {
 
 async fn case_94_a_session_ends_for_its_owner_only(store: &dyn Store) {
     let (session, _) = opened(store, somebody(), NOW).await;
-    assert!(!store.end_session(somebody(), session.id, NOW).await.unwrap());
+    assert!(!store.end_session(somebody(), session.id, Why::Revoked, by(NOW)).await.unwrap());
     assert!(current(store, session.id).await.is_some());
     assert!(revoked(store).await.is_empty());
 }
@@ -297,45 +323,45 @@ async fn case_40_a_disabled_person_gets_no_session(store: &dyn Store) {
     let user = somebody();
     let (session, token) = opened(store, user, NOW).await;
     let disabled = SubjectState { enabled: false, admin: false };
-    assert_eq!(store.set_subject(user, disabled, NOW).await.unwrap(), 1);
-    assert_eq!(store.set_subject(user, disabled, NOW).await.unwrap(), 0);
+    assert_eq!(store.set_subject(user, disabled, by(NOW)).await.unwrap(), 1);
+    assert_eq!(store.set_subject(user, disabled, by(NOW)).await.unwrap(), 0);
     assert_eq!(present(store, &[presented(&token)], NOW).await, [Verdict::Ended]);
     assert_eq!(revoked(store).await, [RevocationTarget::Session(session.id)]);
-    assert_eq!(store.open_session(&sign_in(user, NOW).0, MAX).await.unwrap(), Opened::SubjectDisabled);
-    store.set_subject(user, SubjectState { enabled: true, admin: false }, NOW).await.unwrap();
+    assert_eq!(store.open_session(&sign_in(user, NOW).0, MAX, by(NOW)).await.unwrap(), Opened::SubjectDisabled);
+    store.set_subject(user, SubjectState { enabled: true, admin: false }, by(NOW)).await.unwrap();
     let scopes = Scopes::ALL - Scopes::ADMIN;
-    let opened = store.open_session(&sign_in(user, NOW).0, MAX).await.unwrap();
+    let opened = store.open_session(&sign_in(user, NOW).0, MAX, by(NOW)).await.unwrap();
     assert_eq!(opened, Opened::Open { scopes, ended: Vec::new() });
 }
 
 async fn a_person_who_is_no_admin_any_more_loses_their_sessions(store: &dyn Store) {
     let (admin, person) = (SubjectState { enabled: true, admin: true }, SubjectState { enabled: true, admin: false });
     let user = somebody();
-    store.set_subject(user, admin, NOW).await.unwrap();
+    store.set_subject(user, admin, by(NOW)).await.unwrap();
     opened(store, user, NOW).await;
-    assert_eq!(store.set_subject(user, admin, NOW).await.unwrap(), 0);
-    assert_eq!(store.set_subject(user, person, NOW).await.unwrap(), 1);
+    assert_eq!(store.set_subject(user, admin, by(NOW)).await.unwrap(), 0);
+    assert_eq!(store.set_subject(user, person, by(NOW)).await.unwrap(), 1);
     opened(store, user, NOW).await;
-    assert_eq!(store.set_subject(user, person, NOW).await.unwrap(), 0);
+    assert_eq!(store.set_subject(user, person, by(NOW)).await.unwrap(), 0);
     // Nothing was said of this one, who holds the scope.
     let unknown = somebody();
     opened(store, unknown, NOW).await;
-    assert_eq!(store.set_subject(unknown, person, NOW).await.unwrap(), 1);
+    assert_eq!(store.set_subject(unknown, person, by(NOW)).await.unwrap(), 1);
 }
 
 async fn an_erased_person_stays_refused_for_a_while(store: &dyn Store) {
     let user = somebody();
     let (session, _) = opened(store, user, NOW).await;
-    store.set_subject(user, SubjectState { enabled: true, admin: true }, NOW).await.unwrap();
-    assert_eq!(store.erase_subject(user, NOW).await.unwrap(), 2);
-    assert_eq!(store.erase_subject(user, NOW).await.unwrap(), 0);
+    store.set_subject(user, SubjectState { enabled: true, admin: true }, by(NOW)).await.unwrap();
+    assert_eq!(store.erase_subject(user, by(NOW)).await.unwrap(), 2);
+    assert_eq!(store.erase_subject(user, by(NOW)).await.unwrap(), 0);
     assert_eq!(revoked(store).await, [RevocationTarget::Session(session.id)]);
-    store.set_subject(user, SubjectState { enabled: true, admin: true }, NOW).await.unwrap();
-    assert_eq!(store.open_session(&sign_in(user, NOW).0, MAX).await.unwrap(), Opened::SubjectDisabled);
+    store.set_subject(user, SubjectState { enabled: true, admin: true }, by(NOW)).await.unwrap();
+    assert_eq!(store.open_session(&sign_in(user, NOW).0, MAX, by(NOW)).await.unwrap(), Opened::SubjectDisabled);
     let late = Moment(NOW.0 + 1);
     let what = purge(NOW, late);
     assert!(!store.purge(&what, 10, late).await.unwrap());
-    assert!(matches!(store.open_session(&sign_in(user, NOW).0, MAX).await.unwrap(), Opened::Open { .. }));
+    assert!(matches!(store.open_session(&sign_in(user, NOW).0, MAX, by(NOW)).await.unwrap(), Opened::Open { .. }));
 }
 
 async fn revocations_are_read_in_order_and_in_pages(store: &dyn Store) {
@@ -343,7 +369,7 @@ async fn revocations_are_read_in_order_and_in_pages(store: &dyn Store) {
     let targets =
         [RevocationTarget::Token(token), RevocationTarget::Subject("bot".into()), RevocationTarget::Session(session)];
     for (index, target) in targets.iter().enumerate() {
-        store.revoke(target, NOW.plus(Duration::from_secs(index as u64))).await.unwrap();
+        store.revoke(target, None, NOW.plus(Duration::from_secs(index as u64))).await.unwrap();
     }
     assert_eq!(revoked(store).await, targets);
     let page = store.revocations(Moment(0), 0, 2).await.unwrap();
@@ -356,11 +382,11 @@ async fn revocations_are_read_in_order_and_in_pages(store: &dyn Store) {
 async fn a_client_is_added_once_and_up_to_the_limit(store: &dyn Store) {
     let secret = Some(Digest::of(b"secret"));
     let bot = Client { id: "bot".into(), secret, ..Client::built_in(NOW) };
-    assert_eq!(store.add_client(&bot, 2).await.unwrap(), Addition::Done);
-    assert_eq!(store.add_client(&bot, 2).await.unwrap(), Addition::Exists);
-    assert_eq!(store.add_client(&Client::built_in(NOW), 2).await.unwrap(), Addition::Done);
+    assert_eq!(store.add_client(&bot, 2, by(NOW)).await.unwrap(), Addition::Done);
+    assert_eq!(store.add_client(&bot, 2, by(NOW)).await.unwrap(), Addition::Exists);
+    assert_eq!(store.add_client(&Client::built_in(NOW), 2, by(NOW)).await.unwrap(), Addition::Done);
     let third = Client { id: "third".into(), ..bot.clone() };
-    assert_eq!(store.add_client(&third, 2).await.unwrap(), Addition::Full);
+    assert_eq!(store.add_client(&third, 2, by(NOW)).await.unwrap(), Addition::Full);
     let (_, mut clients) = store.clients(None).await.unwrap().unwrap();
     clients.sort_by_key(|client| client.id.clone());
     assert_eq!(clients, [bot, Client::built_in(NOW)]);
@@ -374,7 +400,7 @@ async fn the_list_of_clients_is_read_when_it_has_changed(store: &dyn Store) {
     let (one, clients) = store.clients(Some(empty)).await.unwrap().unwrap();
     assert_eq!(Some(&clients[0]), store.client("web").await.unwrap().as_ref());
     assert!(store.clients(Some(one)).await.unwrap().is_none());
-    store.retire_client("web", NOW).await.unwrap();
+    store.retire_client("web", by(NOW)).await.unwrap();
     assert!(store.clients(Some(one)).await.unwrap().unwrap().1.is_empty());
     assert_eq!(store.client("web").await.unwrap(), None);
 }
@@ -383,15 +409,15 @@ async fn a_removed_client_takes_its_sessions_with_it(store: &dyn Store) {
     for _ in 0..3 {
         opened(store, somebody(), NOW).await;
     }
-    assert!(store.retire_client("web", NOW).await.unwrap());
-    assert!(!store.retire_client("web", NOW).await.unwrap());
+    assert!(store.retire_client("web", by(NOW)).await.unwrap());
+    assert!(!store.retire_client("web", by(NOW)).await.unwrap());
     assert!(store.clients(None).await.unwrap().unwrap().1.is_empty());
-    assert_eq!(store.open_session(&sign_in(somebody(), NOW).0, MAX).await.unwrap(), Opened::ClientUnknown);
+    assert_eq!(store.open_session(&sign_in(somebody(), NOW).0, MAX, by(NOW)).await.unwrap(), Opened::ClientUnknown);
     assert!(store.sweep_retired_clients(2, NOW).await.unwrap());
     let again = Client { id: "web".into(), ..Client::built_in(NOW) };
-    assert_eq!(store.add_client(&again, MAX).await.unwrap(), Addition::Exists);
+    assert_eq!(store.add_client(&again, MAX, by(NOW)).await.unwrap(), Addition::Exists);
     assert!(!store.sweep_retired_clients(2, NOW).await.unwrap());
-    assert_eq!(store.add_client(&again, MAX).await.unwrap(), Addition::Done);
+    assert_eq!(store.add_client(&again, MAX, by(NOW)).await.unwrap(), Addition::Done);
     assert!(!store.sweep_retired_clients(2, NOW).await.unwrap());
     let revoked = revoked(store).await;
     assert_eq!((revoked.len(), &revoked[0]), (4, &RevocationTarget::Subject("web".into())));
@@ -399,10 +425,10 @@ async fn a_removed_client_takes_its_sessions_with_it(store: &dyn Store) {
 
 async fn what_is_old_is_purged_and_nothing_else(store: &dyn Store) {
     let (unused, _) = opened(store, somebody(), NOW).await;
-    store.revoke(&RevocationTarget::Subject("old".into()), NOW).await.unwrap();
+    store.revoke(&RevocationTarget::Subject("old".into()), None, NOW).await.unwrap();
     let later = NOW.plus(LIFETIMES.idle).plus(Duration::from_secs(120));
     let (fresh, _) = opened(store, somebody(), later).await;
-    store.revoke(&RevocationTarget::Subject("new".into()), later).await.unwrap();
+    store.revoke(&RevocationTarget::Subject("new".into()), None, later).await.unwrap();
     let what = purge(later, later);
     while store.purge(&what, 1, later).await.unwrap() {}
     assert_eq!(current(store, unused.id).await, None);

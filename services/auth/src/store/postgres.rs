@@ -1,8 +1,8 @@
 //! The store that several pods share: tables in one PostgreSQL database.
 //!
 //! Transactions are READ COMMITTED, and what has to hold across pods holds by locks, always taken in this order so that no two
-//! pods wait for each other: the person (an advisory lock), the counter of clients, the client, the sessions by their ids, the
-//! counter of revocations. The last one is held from the numbering of a revocation to its commit, which makes the numbers follow
+//! pods wait for each other: the signing keys (the table), the person (an advisory lock), the counter of clients, the client, the sessions
+//! by their ids, the horizon of the audit log, the counter of revocations. The last one is held from the numbering of a revocation to its commit, which makes the numbers follow
 //! the order of the commits.
 
 use std::time::Duration;
@@ -16,13 +16,15 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{Error, Postgres};
 
-use super::{Addition, Numbered, Opened, Purge, Store, SubjectState};
+use super::{Addition, Numbered, Opened, Purge, Resealed, Store, SubjectState};
+use crate::audit::{Event, Filter, Origin, Why};
 use crate::client::Client;
 use crate::error::StoreError;
-use crate::key::{KeyTimes, SigningKey};
+use crate::key::{KeyChange, KeyRefusal, KeyTimes, SigningKey};
 use crate::moment::Moment;
 use crate::session::{Lifetimes, Presentation, Session, Verdict};
 
+mod audit;
 mod client;
 mod key;
 mod revocation;
@@ -161,8 +163,8 @@ impl Store for PostgresStore {
         read("refresh sessions", || session::present(self, presentations, lifetimes, now)).await
     }
 
-    async fn open_session(&self, session: &Session, sessions_max: u32) -> Result<Opened, StoreError> {
-        write("open a session", || session::open(self, session, sessions_max)).await
+    async fn open_session(&self, session: &Session, sessions_max: u32, by: &Origin) -> Result<Opened, StoreError> {
+        write("open a session", || session::open(self, session, sessions_max, by)).await
     }
 
     async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError> {
@@ -180,24 +182,24 @@ impl Store for PostgresStore {
         read("list sessions", || session::list(&self.pool, user, before, limit, lifetimes, now)).await
     }
 
-    async fn end_session(&self, user: UserId, session: SessionId, now: Moment) -> Result<bool, StoreError> {
-        write("end a session", || session::end_one(self, user, session, now)).await
+    async fn end_session(&self, user: UserId, session: SessionId, why: Why, by: &Origin) -> Result<bool, StoreError> {
+        write("end a session", || session::end_one(self, user, session, why, by)).await
     }
 
-    async fn end_sessions_of(&self, user: UserId, except: Option<SessionId>, now: Moment) -> Result<u64, StoreError> {
-        write("end the sessions of a person", || session::end_all(self, user, except, now)).await
+    async fn end_sessions_of(&self, user: UserId, except: Option<SessionId>, by: &Origin) -> Result<u64, StoreError> {
+        write("end the sessions of a person", || session::end_all(self, user, except, by)).await
     }
 
-    async fn set_subject(&self, user: UserId, state: SubjectState, now: Moment) -> Result<u64, StoreError> {
-        write("set the state of a person", || subject::set(self, user, state, now)).await
+    async fn set_subject(&self, user: UserId, state: SubjectState, by: &Origin) -> Result<u64, StoreError> {
+        write("set the state of a person", || subject::set(self, user, state, by)).await
     }
 
-    async fn erase_subject(&self, user: UserId, now: Moment) -> Result<u64, StoreError> {
-        write("erase a person", || subject::erase(self, user, now)).await
+    async fn erase_subject(&self, user: UserId, by: &Origin) -> Result<u64, StoreError> {
+        write("erase a person", || subject::erase(self, user, by)).await
     }
 
-    async fn revoke(&self, target: &RevocationTarget, now: Moment) -> Result<(), StoreError> {
-        write("record a revocation", || revocation::add(self, target, now)).await
+    async fn revoke(&self, target: &RevocationTarget, event: Option<&Event>, now: Moment) -> Result<(), StoreError> {
+        write("record a revocation", || revocation::add(self, target, event, now)).await
     }
 
     async fn revocations(&self, since: Moment, after: i64, limit: u32) -> Result<Vec<Numbered>, StoreError> {
@@ -212,12 +214,16 @@ impl Store for PostgresStore {
         read("read a client", || client::get(&self.pool, client_id)).await
     }
 
-    async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Addition, StoreError> {
-        write("add a client", || client::add(self, client, clients_max)).await
+    async fn add_client(&self, client: &Client, clients_max: u32, by: &Origin) -> Result<Addition, StoreError> {
+        write("add a client", || client::add(self, client, clients_max, by)).await
     }
 
-    async fn retire_client(&self, client_id: &str, now: Moment) -> Result<bool, StoreError> {
-        write("remove a client", || client::retire(self, client_id, now)).await
+    async fn replace_client(&self, before: &Client, client: &Client, event: &Event) -> Result<bool, StoreError> {
+        write("change a client", || client::replace(self, before, client, event)).await
+    }
+
+    async fn retire_client(&self, client_id: &str, by: &Origin) -> Result<bool, StoreError> {
+        write("remove a client", || client::retire(self, client_id, by)).await
     }
 
     async fn sweep_retired_clients(&self, sessions_max: u32, now: Moment) -> Result<bool, StoreError> {
@@ -233,6 +239,32 @@ impl Store for PostgresStore {
         write("advance the signing keys", || key::advance(self, &spare, times, now)).await
     }
 
+    async fn change_keys(
+        &self,
+        change: &KeyChange,
+        spare: Vec<SigningKey>,
+        times: &KeyTimes,
+        by: &Origin,
+    ) -> Result<Result<Vec<SigningKey>, KeyRefusal>, StoreError> {
+        write("change the signing keys", || key::change(self, change, &spare, times, by)).await
+    }
+
+    async fn keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        read("read the signing keys", || key::all(&self.pool)).await
+    }
+
+    async fn reseal_keys(&self, resealed: &[Resealed], by: &Origin) -> Result<u64, StoreError> {
+        write("reseal the signing keys", || key::reseal(self, resealed, by)).await
+    }
+
+    async fn audit(&self, events: &[Event]) -> Result<(), StoreError> {
+        write("write audit events", || audit::add(self, events)).await
+    }
+
+    async fn audit_events(&self, filter: &Filter, limit: u32) -> Result<Vec<Event>, StoreError> {
+        read("read audit events", || audit::list(&self.pool, filter, limit)).await
+    }
+
     async fn purge(&self, what: &Purge, rows_max: u32, now: Moment) -> Result<bool, StoreError> {
         let sessions = write("purge sessions", || session::purge(self, &what.lifetimes, rows_max, now)).await?;
         let revocations =
@@ -242,6 +274,7 @@ impl Store for PostgresStore {
             sign_in::purge(self, what.browsers, what.codes_before, rows_max, now)
         });
         let sign_ins = sign_ins.await?;
-        Ok(sessions || revocations || subjects || sign_ins)
+        let audited = write("purge audit events", || audit::purge(self, what.audited_before, rows_max)).await?;
+        Ok(sessions || revocations || subjects || sign_ins || audited)
     }
 }

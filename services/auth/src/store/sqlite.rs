@@ -10,13 +10,15 @@ use flaghoist_runtime::token::RevocationTarget;
 use sqlx::Sqlite;
 use sqlx::migrate::Migrator;
 
-use super::{Addition, Numbered, Opened, Purge, Store, SubjectState};
+use super::{Addition, Numbered, Opened, Purge, Resealed, Store, SubjectState};
+use crate::audit::{Event, Filter, Origin, Why};
 use crate::client::Client;
 use crate::error::StoreError;
-use crate::key::{KeyTimes, SigningKey};
+use crate::key::{KeyChange, KeyRefusal, KeyTimes, SigningKey};
 use crate::moment::Moment;
 use crate::session::{Lifetimes, Presentation, Session, Verdict};
 
+mod audit;
 mod client;
 mod key;
 mod revocation;
@@ -83,8 +85,8 @@ impl Store for SqliteStore {
         session::present(self, presentations, lifetimes, now).await.map_err(failed("refresh sessions"))
     }
 
-    async fn open_session(&self, session: &Session, sessions_max: u32) -> Result<Opened, StoreError> {
-        session::open(self, session, sessions_max).await.map_err(failed("open a session"))
+    async fn open_session(&self, session: &Session, sessions_max: u32, by: &Origin) -> Result<Opened, StoreError> {
+        session::open(self, session, sessions_max, by).await.map_err(failed("open a session"))
     }
 
     async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError> {
@@ -104,24 +106,24 @@ impl Store for SqliteStore {
             .map_err(failed("list sessions"))
     }
 
-    async fn end_session(&self, user: UserId, session: SessionId, now: Moment) -> Result<bool, StoreError> {
-        session::end_one(self, user, session, now).await.map_err(failed("end a session"))
+    async fn end_session(&self, user: UserId, session: SessionId, why: Why, by: &Origin) -> Result<bool, StoreError> {
+        session::end_one(self, user, session, why, by).await.map_err(failed("end a session"))
     }
 
-    async fn end_sessions_of(&self, user: UserId, except: Option<SessionId>, now: Moment) -> Result<u64, StoreError> {
-        session::end_all(self, user, except, now).await.map_err(failed("end the sessions of a person"))
+    async fn end_sessions_of(&self, user: UserId, except: Option<SessionId>, by: &Origin) -> Result<u64, StoreError> {
+        session::end_all(self, user, except, by).await.map_err(failed("end the sessions of a person"))
     }
 
-    async fn set_subject(&self, user: UserId, state: SubjectState, now: Moment) -> Result<u64, StoreError> {
-        subject::set(self, user, state, now).await.map_err(failed("set the state of a person"))
+    async fn set_subject(&self, user: UserId, state: SubjectState, by: &Origin) -> Result<u64, StoreError> {
+        subject::set(self, user, state, by).await.map_err(failed("set the state of a person"))
     }
 
-    async fn erase_subject(&self, user: UserId, now: Moment) -> Result<u64, StoreError> {
-        subject::erase(self, user, now).await.map_err(failed("erase a person"))
+    async fn erase_subject(&self, user: UserId, by: &Origin) -> Result<u64, StoreError> {
+        subject::erase(self, user, by).await.map_err(failed("erase a person"))
     }
 
-    async fn revoke(&self, target: &RevocationTarget, now: Moment) -> Result<(), StoreError> {
-        revocation::add(self, target, now).await.map_err(failed("record a revocation"))
+    async fn revoke(&self, target: &RevocationTarget, event: Option<&Event>, now: Moment) -> Result<(), StoreError> {
+        revocation::add(self, target, event, now).await.map_err(failed("record a revocation"))
     }
 
     async fn revocations(&self, since: Moment, after: i64, limit: u32) -> Result<Vec<Numbered>, StoreError> {
@@ -142,14 +144,20 @@ impl Store for SqliteStore {
         client::get(&self.database.readers, client_id).await.map_err(failed("read a client"))
     }
 
-    async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Addition, StoreError> {
-        let added = client::add(self, client, clients_max).await.map_err(failed("add a client"));
+    async fn add_client(&self, client: &Client, clients_max: u32, by: &Origin) -> Result<Addition, StoreError> {
+        let added = client::add(self, client, clients_max, by).await.map_err(failed("add a client"));
         self.client_changes.fetch_add(1, Ordering::AcqRel);
         added
     }
 
-    async fn retire_client(&self, client_id: &str, now: Moment) -> Result<bool, StoreError> {
-        let retired = client::retire(self, client_id, now).await.map_err(failed("remove a client"));
+    async fn replace_client(&self, before: &Client, client: &Client, event: &Event) -> Result<bool, StoreError> {
+        let replaced = client::replace(self, before, client, event).await.map_err(failed("change a client"));
+        self.client_changes.fetch_add(1, Ordering::AcqRel);
+        replaced
+    }
+
+    async fn retire_client(&self, client_id: &str, by: &Origin) -> Result<bool, StoreError> {
+        let retired = client::retire(self, client_id, by).await.map_err(failed("remove a client"));
         self.client_changes.fetch_add(1, Ordering::AcqRel);
         retired
     }
@@ -167,6 +175,32 @@ impl Store for SqliteStore {
         key::advance(self, spare, times, now).await.map_err(failed("advance the signing keys"))
     }
 
+    async fn change_keys(
+        &self,
+        change: &KeyChange,
+        spare: Vec<SigningKey>,
+        times: &KeyTimes,
+        by: &Origin,
+    ) -> Result<Result<Vec<SigningKey>, KeyRefusal>, StoreError> {
+        key::change(self, change, spare, times, by).await.map_err(failed("change the signing keys"))
+    }
+
+    async fn keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        key::all(&self.database.readers).await.map_err(failed("read the signing keys"))
+    }
+
+    async fn reseal_keys(&self, resealed: &[Resealed], by: &Origin) -> Result<u64, StoreError> {
+        key::reseal(self, resealed, by).await.map_err(failed("reseal the signing keys"))
+    }
+
+    async fn audit(&self, events: &[Event]) -> Result<(), StoreError> {
+        audit::add(self, events).await.map_err(failed("write audit events"))
+    }
+
+    async fn audit_events(&self, filter: &Filter, limit: u32) -> Result<Vec<Event>, StoreError> {
+        audit::list(&self.database.readers, filter, limit).await.map_err(failed("read audit events"))
+    }
+
     async fn purge(&self, what: &Purge, rows_max: u32, now: Moment) -> Result<bool, StoreError> {
         let sessions = session::purge(self, &what.lifetimes, rows_max, now).await.map_err(failed("purge sessions"))?;
         let revocations =
@@ -175,6 +209,7 @@ impl Store for SqliteStore {
             subject::purge(self, what.erased_before, rows_max).await.map_err(failed("purge erased people"))?;
         let sign_ins = sign_in::purge(self, what.browsers, what.codes_before, rows_max, now);
         let sign_ins = sign_ins.await.map_err(failed("purge what was left of sign-ins"))?;
-        Ok(sessions || revocations || subjects || sign_ins)
+        let audited = audit::purge(self, what.audited_before, rows_max).await.map_err(failed("purge audit events"))?;
+        Ok(sessions || revocations || subjects || sign_ins || audited)
     }
 }

@@ -22,6 +22,8 @@ const TABLES: &[Table] = &[
             Column::same("created_at", Kind::Big),
             Column::same("deleted_at", Kind::Big),
             Column::same("registration", Kind::Text),
+            Column::same("previous_sha256", Kind::Bytes),
+            Column::same("previous_until", Kind::Big),
         ],
         from: "clients",
         order: "client_id",
@@ -80,6 +82,7 @@ const TABLES: &[Table] = &[
             Column::same("activate_at", Kind::Big),
             Column::same("retire_at", Kind::Big),
             Column::same("remove_at", Kind::Big),
+            Column::same("due_at", Kind::Big),
         ],
         from: "signing_keys",
         order: "kid",
@@ -96,6 +99,7 @@ const TABLES: &[Table] = &[
             Column::same("activate_at", Kind::Big),
             Column::same("retire_at", Kind::Big),
             Column::same("remove_at", Kind::Big),
+            Column::same("due_at", Kind::Big),
         ],
         from: "id_token_keys",
         order: "kid",
@@ -146,6 +150,24 @@ const TABLES: &[Table] = &[
         ],
         from: "profiles",
         order: "user_id",
+    },
+    Table {
+        name: "audit_events",
+        columns: &[
+            Column::same("event_id", Kind::Bytes),
+            Column::same("at", Kind::Big),
+            Column::same("actor", Kind::Text),
+            Column::same("subject", Kind::Text),
+            Column::same("session_id", Kind::Bytes),
+            Column::same("client_id", Kind::Text),
+            Column::same("address", Kind::Text),
+            Column::same("action", Kind::Text),
+            Column::same("refused", Kind::Flag),
+            Column::same("event_count", Kind::Big),
+            Column::same("detail", Kind::Text),
+        ],
+        from: "audit_events",
+        order: "event_id",
     },
 ];
 
@@ -206,7 +228,7 @@ mod tests {
             .sql(
                 &url,
                 "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'auth' \
-                 AND table_name NOT IN ('_sqlx_migrations', 'counters', 'login_requests', 'pushed_requests')",
+                 AND table_name NOT IN ('_sqlx_migrations', 'counters', 'audit_horizon', 'login_requests', 'pushed_requests')",
             )
             .await;
         let sorted = |mut names: Vec<String>| {
@@ -237,7 +259,7 @@ mod tests {
         let times = KeyTimes { period: 1000 * second, lead: 1000 * second, keep: 1000 * second };
         old.advance_keys(vec![own.generate(now).unwrap(), own.generate(now).unwrap()], &times, now).await.unwrap();
         for number in 0..3 {
-            old.revoke(&RevocationTarget::Subject(number.to_string()), now).await.unwrap();
+            old.revoke(&RevocationTarget::Subject(number.to_string()), None, now).await.unwrap();
         }
         drop(old);
         let file = flaghoist_runtime::sqlite::open(&path, &sqlite::MIGRATOR).await.unwrap();
@@ -250,7 +272,7 @@ mod tests {
         assert_eq!(server.sql(&url, "SELECT to_regclass('auth.clients') IS NULL").await, "t");
         migrate(&path, &target, [1; 32], &own, &mut |_| ()).await.unwrap();
         let new = postgres::PostgresStore::open(&target, 2).await.unwrap();
-        new.revoke(&RevocationTarget::Subject("new".into()), now).await.unwrap();
+        new.revoke(&RevocationTarget::Subject("new".into()), None, now).await.unwrap();
         let numbers: Vec<i64> =
             new.revocations(Moment(0), 0, 10).await.unwrap().iter().map(|revocation| revocation.no).collect();
         assert_eq!(numbers, [1, 2, 4]);

@@ -90,3 +90,78 @@ async fn there_is_a_bound_on_clients() {
     let full = clients.create_client(registration("two")).await;
     refused(full, Code::ResourceExhausted, Reason::LimitReached);
 }
+
+#[tokio::test]
+async fn a_client_is_changed_by_admins_and_loses_what_is_taken_away() {
+    let world = World::new().await;
+    let secret = world.confidential("bot", &["chat.read", "chat.send"]).await;
+    let bot = || credentials("bot", &secret);
+    let (_, session) = world.try_sign_in(somebody(), "bot", &["chat.read", "chat.send"]).await.unwrap();
+    let update = |name: &str| UpdateClientRequest { name: name.into(), display_name: None, scopes: None };
+    let (_, person) = world.sign_in(somebody()).await;
+    let answer = world.clients(&person.access_token).update_client(update("clients/bot")).await;
+    refused(answer, Code::PermissionDenied, Reason::ScopeMissing);
+    let mut clients = world.clients(&world.admin().await);
+    let renamed = UpdateClientRequest { display_name: Some("Another".into()), ..update("clients/bot") };
+    let client = clients.update_client(renamed.clone()).await.unwrap().into_inner().client.unwrap();
+    assert_eq!((client.display_name.as_str(), client.scopes.len()), ("Another", 2));
+    clients.update_client(renamed).await.unwrap();
+    assert_eq!(world.audited(AuditAction::ClientUpdated).await.len(), 1, "what changes nothing is not told of");
+
+    let narrowed = ClientScopes { scopes: vec!["chat.read".into()] };
+    let narrowed = UpdateClientRequest { scopes: Some(narrowed), ..update("clients/bot") };
+    let client = clients.update_client(narrowed).await.unwrap().into_inner().client.unwrap();
+    assert_eq!((client.display_name.as_str(), client.scopes), ("Another", vec!["chat.read".to_owned()]));
+    assert_eq!(world.refresh_as(bot(), &session.refresh_token, "").await.unwrap().scope, "chat.read");
+    refused(world.client_token(bot(), "chat.send").await, Code::InvalidArgument, Reason::ScopeInvalid);
+    let told = world.audited(AuditAction::ClientUpdated).await;
+    assert_eq!((told[0].detail.as_str(), told[0].subject.as_str()), ("scopes", "clients/bot"));
+
+    let unknown = ClientScopes { scopes: vec!["chat.fly".into()] };
+    let unknown = UpdateClientRequest { scopes: Some(unknown), ..update("clients/bot") };
+    refused(clients.update_client(unknown).await, Code::InvalidArgument, Reason::ScopeInvalid);
+    refused(clients.update_client(update("clients/none")).await, Code::NotFound, Reason::NotFound);
+    let built_in = clients.update_client(update("clients/flaghoist-cli")).await;
+    assert_eq!(built_in.unwrap_err().code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn a_secret_is_replaced_and_both_are_good_for_a_while() {
+    let mut world = World::new().await;
+    let old = world.confidential("bot", &["chat.read"]).await;
+    world.public_client("web").await;
+    let rotate = |name: &str, grace: Option<i64>| RotateClientSecretRequest {
+        name: name.into(),
+        grace: grace.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+    };
+    let admin = world.admin().await;
+    let mut clients = world.clients(&admin);
+    let rotated = clients.rotate_client_secret(rotate("clients/bot", Some(3600))).await.unwrap().into_inner();
+    let (new, client) = (rotated.client_secret, rotated.client.unwrap());
+    let until = client.previous_secret_expire_time.unwrap().seconds - world.clock.now().seconds();
+    assert!(new.len() == 43 && new != old && (3590..=3600).contains(&until));
+    world.client_token(credentials("bot", &old), "").await.unwrap();
+    world.client_token(credentials("bot", &new), "").await.unwrap();
+    world = world.restarted().await;
+    world.client_token(credentials("bot", &old), "").await.unwrap();
+    world.wait(Duration::from_secs(3600));
+    refused(world.client_token(credentials("bot", &old), "").await, Code::Unauthenticated, Reason::ClientInvalid);
+    world.client_token(credentials("bot", &new), "").await.unwrap();
+    let mut clients = world.clients(&admin);
+    let name = GetClientRequest { name: "clients/bot".into() };
+    let client = clients.get_client(name).await.unwrap().into_inner().client.unwrap();
+    assert_eq!(client.previous_secret_expire_time, None);
+
+    // One that has leaked ends at once.
+    let at_once = clients.rotate_client_secret(rotate("clients/bot", Some(0))).await.unwrap().into_inner();
+    refused(world.client_token(credentials("bot", &new), "").await, Code::Unauthenticated, Reason::ClientInvalid);
+    world.client_token(credentials("bot", &at_once.client_secret), "").await.unwrap();
+    let public = clients.rotate_client_secret(rotate("clients/web", None)).await;
+    refused(public, Code::FailedPrecondition, Reason::ClientUnauthorized);
+    for grace in [-1, 31 * 24 * 3600] {
+        let answer = clients.rotate_client_secret(rotate("clients/bot", Some(grace))).await;
+        refused(answer, Code::InvalidArgument, Reason::FieldViolation);
+    }
+    let told = world.audited_by(&admin, AuditAction::ClientSecretRotated).await;
+    assert_eq!((told.len(), told[0].subject.as_str()), (2, "clients/bot"));
+}

@@ -139,3 +139,110 @@ async fn case_98_nothing_that_is_secret_is_shown() {
         }
     }
 }
+
+async fn key_in(world: &World, admin: &str, state: KeyState) -> SigningKey {
+    let keys = world.keys(admin).list_keys(ListKeysRequest {}).await.unwrap().into_inner().keys;
+    keys.into_iter().find(|key| key.state() == state).expect("there is one")
+}
+
+#[tokio::test]
+async fn an_admin_sees_the_keys_and_asks_for_another_one() {
+    let world = World::new().await;
+    let (_, person) = world.sign_in(somebody()).await;
+    let answer = world.keys(&person.access_token).rotate_keys(RotateKeysRequest {}).await;
+    refused(answer, Code::PermissionDenied, Reason::ScopeMissing);
+    let admin = world.admin().await;
+    let (active, pending) =
+        (key_in(&world, &admin, KeyState::Active).await, key_in(&world, &admin, KeyState::Pending).await);
+    assert!(!pending.reserve && !active.reserve, "the reserve of a new installation is not known long enough");
+    assert!(
+        active.retire_time.is_some() && pending.activate_time.unwrap().seconds > active.activate_time.unwrap().seconds
+    );
+    let first = world.keys(&admin).rotate_keys(RotateKeysRequest {}).await.unwrap().into_inner();
+    let again = world.keys(&admin).rotate_keys(RotateKeysRequest {}).await.unwrap().into_inner();
+    assert_eq!(again, first);
+    assert_eq!(first.next.unwrap().name, pending.name, "the one that is known longest");
+    let due = first.take_over_time.unwrap().seconds - world.clock.now().seconds();
+    assert!((86_000..86_500).contains(&due), "{due}");
+    assert_eq!(
+        jwks(&world).await["keys"].as_array().unwrap().len(),
+        9,
+        "another one of each algorithm is published at once"
+    );
+    world.wait(world.issuer.keyring.times().ready_after());
+    world.issuer.keyring.advance().await.unwrap();
+    assert_eq!(key_in(&world, &admin, KeyState::Active).await.name, pending.name);
+    assert_eq!(key_in(&world, &admin, KeyState::Retiring).await.name, active.name);
+    assert!(key_in(&world, &admin, KeyState::Pending).await.reserve, "and the newer one is the reserve");
+    let asked = world.audited_by(&admin, AuditAction::KeyRotationRequested).await;
+    assert_eq!(asked.len(), 3, "one for each algorithm");
+    let asked = asked.iter().find(|event| event.subject == active.name).expect("this key too");
+    assert!(asked.actor.starts_with("users/"));
+    assert_eq!(world.audited_by(&admin, AuditAction::KeyRetired).await[0].actor, "system");
+}
+
+#[tokio::test]
+async fn a_revoked_key_takes_its_tokens_with_it_and_sessions_go_on() {
+    let world = World::with(Settings { key_lead: Duration::from_secs(2), ..Settings::default() }).await;
+    let admin = world.admin().await;
+    let active = key_in(&world, &admin, KeyState::Active).await;
+    let revoke = |name: &str, force| RevokeKeyRequest { name: name.into(), force };
+    let early = world.keys(&admin).revoke_key(revoke(&active.name, false)).await;
+    refused(early, Code::FailedPrecondition, Reason::KeyReserveMissing);
+    let unknown = world.keys(&admin).revoke_key(revoke("keys/unknown", false)).await;
+    refused(unknown, Code::NotFound, Reason::NotFound);
+    let other = world.keys(&admin).revoke_key(revoke("clients/x", false)).await;
+    refused(other, Code::InvalidArgument, Reason::FieldViolation);
+    eventually("there is a reserve", Duration::from_secs(20), async || {
+        key_in(&world, &admin, KeyState::Pending).await.reserve
+    })
+    .await;
+    let (_, tokens) = world.sign_in(somebody()).await;
+    let caller = world.context.verifier.verify(&tokens.access_token).unwrap();
+    let mut feed = world.context.verifier.revocations();
+    let reserve = key_in(&world, &admin, KeyState::Pending).await;
+    let answer = world.keys(&admin).revoke_key(revoke(&active.name, false)).await.unwrap().into_inner();
+    assert_eq!(answer.active.unwrap().name, reserve.name);
+    // Whoever holds a stream learns of it, and the token is refused from here on.
+    assert_eq!(
+        feed.recv().await.unwrap().target,
+        flaghoist_runtime::token::RevocationTarget::Key(caller.key_id.clone())
+    );
+    assert!(world.context.verifier.revoked(&caller));
+    assert!(world.context.verifier.verify(&tokens.access_token).is_err());
+    assert!(!jwks(&world).await.to_string().contains(&caller.key_id), "nobody fetches it any more");
+    let new = world.refresh(&tokens.refresh_token).await.unwrap();
+    assert_eq!(format!("keys/{}", header(&new.access_token)["kid"].as_str().unwrap()), reserve.name);
+    world.context.verifier.verify(&new.access_token).unwrap();
+    refused(world.keys(&admin).list_keys(ListKeysRequest {}).await, Code::Unauthenticated, Reason::TokenInvalid);
+    let told = world.audited(AuditAction::KeyRevoked).await;
+    assert_eq!((told.len(), &told[0].subject), (1, &active.name));
+}
+
+#[tokio::test]
+async fn the_sealing_key_is_replaced_while_the_old_one_still_opens() {
+    let world = World::new().await;
+    let before = jwks(&world).await;
+    let World { place, folder: _kept, trigger, .. } = world;
+    trigger.end();
+    let newer = place.data.join("newer.key");
+    std::fs::write(&newer, [5; 32]).unwrap();
+    let files = vec![newer.clone()];
+    let reseal = reseal_keys(&StoreAddress::Folder, &place, &files).await.unwrap();
+    assert_eq!((reseal.resealed, reseal.keys), (6, 6));
+    let again = reseal_keys(&StoreAddress::Folder, &place, &files).await.unwrap();
+    assert_eq!((again.resealed, &again.sealed_with), (0, &reseal.sealed_with));
+    let settings = Settings { seal_files: files, ..Settings::default() };
+    let world = World::at(place.clone(), None, settings, Clock::default()).await;
+    assert_eq!(jwks(&world).await, before, "the same keys");
+    world.sign_in(somebody()).await;
+    let admin = world.admin().await;
+    assert_eq!(key_in(&world, &admin, KeyState::Active).await.sealed_with, reseal.sealed_with);
+    assert_eq!(world.audited(AuditAction::KeyResealed).await[0].actor, "operator");
+    world.trigger.end();
+    let error = open(Settings::default(), &place, &world.context, Clock::default()).await.unwrap_err();
+    assert!(flaghoist_runtime::fault::chain(&error).contains("FLAGHOIST_AUTH_SEAL_FILES"));
+    let missing = Settings { seal_files: vec![place.data.join("none.key")], ..Settings::default() };
+    let error = open(missing, &place, &world.context, Clock::default()).await.unwrap_err();
+    assert!(flaghoist_runtime::fault::chain(&error).contains("none.key"));
+}

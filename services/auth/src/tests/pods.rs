@@ -192,7 +192,7 @@ async fn promise_10_what_one_pod_revokes_every_pods_watchers_hear_in_time_in_one
     // Both pods revoke, one beside the other.
     let revoking = futures_util::future::join_all((0..200).map(async |index: usize| {
         let (issuer, token) = (&pods[index % 2].issuer, Uuid::now_v7());
-        issuer.store.revoke(&RevocationTarget::Token(token), issuer.clock.now()).await.unwrap();
+        issuer.store.revoke(&RevocationTarget::Token(token), None, issuer.clock.now()).await.unwrap();
         token.to_string()
     }));
     let made: BTreeSet<_> = revoking.await.into_iter().collect();
@@ -389,7 +389,7 @@ async fn pods_that_work_on_the_same_sessions_never_block_each_other() {
     }));
     let ending = async {
         for pod in pods.iter().cycle().take(6) {
-            pod.issuer.end_sessions_of(user, None).await.unwrap();
+            pod.issuer.end_sessions_of(user, None, &crate::audit::Origin::system(pod.clock.now())).await.unwrap();
             tokio::task::yield_now().await;
         }
     };
@@ -425,4 +425,56 @@ async fn case_32_and_33_a_code_is_redeemed_once_on_all_pods_together() {
     // Who is signed in on one pod is so on the other.
     let again = browser.authorize(&pods[0], &super::flow::request("wiki")).await;
     assert!(again.parameter("code").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_revoked_on_one_pod_signs_nowhere_and_its_tokens_are_refused_everywhere() {
+    let Some(site) = Site::new().await else { return };
+    let second = Duration::from_secs(1);
+    // Looked at every 7.5 seconds: what happens sooner is by the feed.
+    let settings = Settings { key_lead: 30 * second, key_keep: 300 * second, ..site.settings() };
+    let (one, other) = tokio::join!(site.pod_with(settings.clone()), site.pod_with(settings));
+    let pods = [one, other];
+    for pod in &pods {
+        pod.wait(pod.issuer.keyring.times().ready_after());
+        pod.issuer.keyring.advance().await.unwrap();
+    }
+    let (first, published) = (signer(&pods[0]), kids(&pods[1]));
+    let (_, tokens) = pods[1].sign_in(somebody()).await;
+    let admin = pods[0].admin().await;
+    let name = format!("keys/{first}");
+    pods[0].keys(&admin).revoke_key(RevokeKeyRequest { name, force: false }).await.unwrap();
+    for pod in &pods {
+        eventually("the token is refused", NOTICED, async || {
+            pod.context.verifier.verify(&tokens.access_token).is_err()
+        })
+        .await;
+        eventually("another key signs", NOTICED, async || signer(pod) != first && !kids(pod).contains(&first)).await;
+        assert!(published.contains(&signer(pod)), "one that every pod had published before");
+    }
+    assert_eq!(signer(&pods[0]), signer(&pods[1]));
+    let new = pods[1].refresh(&tokens.refresh_token).await.unwrap();
+    for pod in &pods {
+        pod.context.verifier.verify(&new.access_token).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_done_on_one_pod_is_in_the_audit_log_of_every_pod() {
+    let Some(site) = Site::new().await else { return };
+    let [one, other] = site.pods().await;
+    let secret = one.confidential("bot", &["chat.read"]).await;
+    let user = somebody();
+    one.sign_in(user).await;
+    let opened = other.audited(AuditAction::SessionOpened).await;
+    assert!(opened.iter().any(|event| event.subject == user.name()));
+    // A secret that is replaced on one pod proves the client on the other at once, and the old one for its grace.
+    other.client_token(credentials("bot", &secret), "").await.unwrap();
+    let mut clients = one.clients(&one.admin().await);
+    let request = RotateClientSecretRequest { name: "clients/bot".into(), grace: None };
+    let rotated = clients.rotate_client_secret(request).await.unwrap().into_inner();
+    for secret in [&secret, &rotated.client_secret] {
+        other.client_token(credentials("bot", secret), "").await.unwrap();
+    }
+    assert_eq!(other.audited(AuditAction::ClientSecretRotated).await.len(), 1);
 }

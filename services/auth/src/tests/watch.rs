@@ -56,7 +56,7 @@ async fn a_revocation_nobody_told_the_feed_about_is_sent_all_the_same() {
     let world = World::new().await;
     let mut live = watch(&world, None).await;
     let target = flaghoist_runtime::token::RevocationTarget::Subject("bot".into());
-    world.issuer.store.revoke(&target, world.clock.now()).await.unwrap();
+    world.issuer.store.revoke(&target, None, world.clock.now()).await.unwrap();
     assert_eq!(next(&mut live).await.target, Some(Target::Subject("bot".into())));
 }
 

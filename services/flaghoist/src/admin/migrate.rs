@@ -9,7 +9,7 @@ use flaghoist_runtime::transfer::{Moved, Progress};
 use flaghoist_runtime::{Place, StoreAddress, fault, postgres};
 
 use crate::exit::{Exit, Failure};
-use crate::serve::{DataLock, Process, Service, data_folder, require, secret_file, store_in, store_of};
+use crate::serve::{DataLock, Process, Service, data_folder, require, seal_files, secret_file, store_in, store_of};
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -150,7 +150,7 @@ async fn move_one(
     hear: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Moved, Failure> {
     match service {
-        Service::Auth => flaghoist_auth::migrate_store(place, to, hear).await.map_err(failure),
+        Service::Auth => flaghoist_auth::migrate_store(place, &seal_files(), to, hear).await.map_err(failure),
         Service::Login => flaghoist_login::migrate_store(place, to, hear).await.map_err(failure),
         Service::Send => flaghoist_send::migrate_store(place, to, hear).await.map_err(failure),
         Service::Receiver => flaghoist_receiver::migrate_store(place, to, hear).await.map_err(failure),

@@ -215,6 +215,23 @@ impl Signed {
         answer.map_err(|status| self.failure(&status))
     }
 
+    /// Makes a call that may not be repeated, since a second one would do something more. It is made again only with a fresh token when
+    /// the token was not accepted, for then nothing was done.
+    pub(crate) async fn once<R, C>(&self, call: impl Fn(Authorized) -> C) -> Result<R, Failure>
+    where
+        C: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut token = self.token().await?;
+        let mut answer = in_time(call(self.channel(&token)?)).await;
+        if let Err(status) = &answer
+            && refusal::unauthenticated(status)
+        {
+            token = self.token_instead_of(&token).await?;
+            answer = in_time(call(self.channel(&token)?)).await;
+        }
+        answer.map_err(|status| self.failure(&status))
+    }
+
     async fn with<R, C>(
         &self,
         token: &str,
@@ -227,7 +244,7 @@ impl Signed {
         Ok(self.connection.repeated(|channel| call(InterceptedService::new(channel, bearer.clone()))).await)
     }
 
-    /// A channel for a stream that carries `token`.
+    /// A channel for calls that carry `token`.
     pub(crate) fn channel(&self, token: &str) -> Result<Authorized, Failure> {
         Ok(InterceptedService::new(self.connection.channel.clone(), Bearer::new(token)?))
     }

@@ -203,6 +203,8 @@ struct CallerWire {
     issued_at_ms: i64,
     #[prost(int64, tag = "7")]
     expires_at_ms: i64,
+    #[prost(string, tag = "8")]
+    key_id: String,
 }
 
 fn read(what: What) -> Option<Word> {
@@ -239,6 +241,7 @@ fn caller_wire(caller: &Caller) -> CallerWire {
         session: caller.session.map(|session| id(session.0)).unwrap_or_default(),
         scopes: caller.scopes.clone(),
         token_id: id(caller.token_id),
+        key_id: caller.key_id.clone(),
         issued_at_ms: millis(caller.issued_at),
         expires_at_ms: millis(caller.expires_at),
     }
@@ -253,6 +256,7 @@ fn caller(wire: CallerWire) -> Option<Caller> {
         session: Some(SessionId(uuid(&wire.session)?)),
         scopes: wire.scopes,
         token_id: uuid(&wire.token_id)?,
+        key_id: wire.key_id,
         issued_at: from_millis(wire.issued_at_ms),
         expires_at: from_millis(wire.expires_at_ms),
     })
@@ -287,6 +291,7 @@ mod tests {
             session: Some(SessionId(Uuid::now_v7())),
             scopes: vec!["chat".into()],
             token_id: Uuid::now_v7(),
+            key_id: "key".into(),
             issued_at: from_millis(1_000),
             expires_at: from_millis(2_000),
         };

@@ -29,7 +29,7 @@ macro_rules! suite {
             epochs_use_all_their_bits,
             people_do_not_see_one_another,
             the_streams_of_devices_are_told,
-            lanes_are_bounds_of_a_batch,
+            a_batch_may_be_of_nobody_and_of_many_people,
             random_batches_do_what_the_book_says,
         );
     };
@@ -76,7 +76,7 @@ async fn one(store: &impl Store, write: Write) -> Written {
     answers[0]
 }
 
-/// Makes changes of several lanes, each in a batch of its lane.
+/// Makes changes one after the other.
 async fn all(store: &impl Store, writes: &[Write], now: SystemTime) {
     for write in writes {
         store.write(std::slice::from_ref(write), now).await.unwrap();
@@ -247,14 +247,16 @@ pub(crate) async fn the_streams_of_devices_are_told(store: &impl Store) {
     assert_eq!(store.streams(&[]).await.unwrap(), []);
 }
 
-pub(crate) async fn lanes_are_bounds_of_a_batch(store: &impl Store) {
+pub(crate) async fn a_batch_may_be_of_nobody_and_of_many_people(store: &impl Store) {
     assert_eq!(store.write(&[], NOW).await.unwrap(), []);
-    let mut people = (0..200).map(|_| phone()).collect::<Vec<_>>();
-    people.sort_by_key(|key| store.lane(key.user));
-    for keys in people.chunk_by(|left, right| store.lane(left.user) == store.lane(right.user)) {
-        assert!(store.lane(keys[0].user) < store.lanes());
-        let batch = keys.iter().map(|key| open(key, Uuid::now_v7())).collect::<Vec<_>>();
-        assert_eq!(store.write(&batch, NOW).await.unwrap(), vec![Written::Opened(None); keys.len()]);
+    let keys = (0..200).map(|_| phone()).collect::<Vec<_>>();
+    let (stream, hall) = (Uuid::now_v7(), conversation());
+    let opens = keys.iter().map(|key| open(key, stream)).collect::<Vec<_>>();
+    assert_eq!(store.write(&opens, NOW).await.unwrap(), vec![Written::Opened(None); keys.len()]);
+    let acks = (1..).zip(&keys).map(|(seq, key)| ack(key, Some(stream), &[(hall, 1, seq)])).collect::<Vec<_>>();
+    assert_eq!(store.write(&acks, NOW).await.unwrap(), vec![Written::Done; keys.len()]);
+    for (seq, key) in (1..).zip(&keys) {
+        assert_eq!(positions(store, key).await, [(hall, 1, seq)]);
     }
 }
 

@@ -1,15 +1,18 @@
 //! Devices and positions in a PostgreSQL database that several pods share.
 //!
-//! People are divided over a few lanes, the same on every pod. A batch belongs to one lane and holds its lock, an advisory one, from
-//! before it looks until it is committed: so two pods never wait for each other, what was decided by looking still holds when it is
-//! written, and a stream that opens sees every acknowledgement that was answered before. A batch is four round trips and one commit,
-//! whatever its size.
+//! People are divided over a few lanes, the same on every pod, whose locks are advisory ones. The acknowledgements of a batch are one
+//! statement, which holds its lanes together with other such statements (`acknowledge.rs`). What else there is is a transaction that
+//! has its lanes alone, from before it looks until it is committed: so what was decided by looking still holds when it is written,
+//! and a stream that opens sees every acknowledgement that was answered before. All take lanes in the same order: no two pods
+//! ever wait for each other.
 
+mod acknowledge;
 mod plan;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -24,12 +27,13 @@ use uuid::Uuid;
 
 use super::{Device, DeviceKey, Store, StoreError, Write, Written};
 use crate::stream::Position;
+use acknowledge::Acknowledgements;
 use plan::{Fate, Plan, Row};
 
 pub(super) static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How many lanes there are. Pods of every version must agree.
-pub(super) const LANES: usize = 8;
+const LANES: u8 = 8;
 
 /// The first half of the advisory locks of this service, `recv` in ASCII. Those of other services in the same database differ.
 const LOCKS: i32 = 0x7265_6376;
@@ -68,10 +72,14 @@ impl PostgresStore {
         postgres::watch(&self.pool, dependency);
     }
 
-    /// Begins a transaction that holds a lane.
-    async fn begin(&self, lane: usize) -> sqlx::Result<Transaction> {
-        // One round trip. Each statement after it sees what was committed before the lock was had.
-        let statement = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCKS}, {lane})");
+    /// Begins a transaction that has some lanes alone.
+    async fn begin(&self, lanes: &[i32]) -> sqlx::Result<Transaction> {
+        // One round trip. Each statement after it sees what was committed before the locks were had.
+        let mut statement = String::from("BEGIN");
+        for lane in lanes {
+            // Writing to a string does not fail.
+            let _ok = write!(statement, "; SELECT pg_advisory_xact_lock({LOCKS}, {lane})");
+        }
         self.unbroken(|| self.pool.begin_with(AssertSqlSafe(statement.clone()))).await
     }
 
@@ -87,12 +95,28 @@ impl PostgresStore {
         work().await
     }
 
+    /// Stores what can be stored by one statement, then the rest.
     async fn write_once(&self, writes: &[Write], now_ms: i64) -> sqlx::Result<Vec<Written>> {
+        let acknowledgements = Acknowledgements::of(writes);
+        // Done again it stores the same.
+        let stored = self.unbroken(|| acknowledgements.store(&self.pool)).await?;
+        let mut answers = vec![None; writes.len()];
+        stored.into_iter().for_each(|place| answers[place] = Some(Written::Done));
+        let places: Vec<usize> = (0..writes.len()).filter(|place| answers[*place].is_none()).collect();
+        if !places.is_empty() {
+            let rest: Vec<Write> = places.iter().map(|place| writes[*place].clone()).collect();
+            let written = self.transact(&rest, now_ms).await?;
+            places.into_iter().zip(written).for_each(|(place, written)| answers[place] = Some(written));
+        }
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Written::Done)).collect())
+    }
+
+    async fn transact(&self, writes: &[Write], now_ms: i64) -> sqlx::Result<Vec<Written>> {
         let people = writes.iter().flat_map(people).collect::<BTreeSet<_>>();
-        let Some(first) = people.first() else { return Ok(vec![Written::Done; writes.len()]) };
-        let lane = lane(*first);
-        debug_assert!(people.iter().all(|user| super::postgres::lane(*user) == lane), "a batch is of one lane");
-        let mut transaction = self.begin(lane).await?;
+        if people.is_empty() {
+            return Ok(vec![Written::Done; writes.len()]);
+        }
+        let mut transaction = self.begin(&lanes_of(people.iter().copied())).await?;
         let found = devices_of(&mut transaction, &people).await?;
         let mut plan = Plan::new(found, self.devices_max, now_ms);
         let answers = writes.iter().map(|write| plan.make(write)).collect();
@@ -101,9 +125,9 @@ impl PostgresStore {
         Ok(answers)
     }
 
-    async fn expire_lane(&self, lane: usize, keys: &[&DeviceKey], before_ms: i64) -> sqlx::Result<Vec<DeviceKey>> {
-        let mut transaction = self.begin(lane).await?;
-        let (users, devices) = columns(keys.iter().copied());
+    async fn expire_found(&self, keys: &[DeviceKey], before_ms: i64) -> sqlx::Result<Vec<DeviceKey>> {
+        let mut transaction = self.begin(&lanes_of(keys.iter().map(|key| key.user))).await?;
+        let (users, devices) = columns(keys.iter());
         // Looked at again: it may have been used since it was found.
         let rows = sqlx::query(
             "DELETE FROM devices AS d USING unnest($1::bytea[], $2::text[]) AS k (user_id, device_id) \
@@ -126,14 +150,6 @@ impl PostgresStore {
 impl Store for PostgresStore {
     fn shared(&self) -> bool {
         true
-    }
-
-    fn lanes(&self) -> usize {
-        LANES
-    }
-
-    fn lane(&self, user: UserId) -> usize {
-        lane(user)
     }
 
     async fn write(&self, writes: &[Write], now: SystemTime) -> Result<Vec<Written>, StoreError> {
@@ -217,22 +233,19 @@ impl Store for PostgresStore {
                 .fetch_all(&self.pool)
         });
         let keys = rows.await?.iter().map(key).collect::<sqlx::Result<Vec<_>>>()?;
-        let mut expired = Vec::with_capacity(keys.len());
-        for number in 0..LANES {
-            let of_lane = keys.iter().filter(|key| lane(key.user) == number).collect::<Vec<_>>();
-            if !of_lane.is_empty() {
-                let done = tokio::time::timeout(ANSWER_MAX, self.expire_lane(number, &of_lane, before_ms)).await;
-                expired.extend(done.unwrap_or_else(|_| Err(postgres::silent()))?);
-            }
+        if keys.is_empty() {
+            return Ok(keys);
         }
-        Ok(expired)
+        let expired = tokio::time::timeout(ANSWER_MAX, self.expire_found(&keys, before_ms)).await;
+        Ok(expired.unwrap_or_else(|_| Err(postgres::silent()))?)
     }
 }
 
-/// The lane of a person.
-fn lane(user: UserId) -> usize {
+/// The lanes of people in the order in which they are locked.
+fn lanes_of(people: impl Iterator<Item = UserId>) -> Vec<i32> {
     // The last byte of our ids is random.
-    usize::from(user.0.as_bytes()[15]) % LANES
+    let lanes: BTreeSet<u8> = people.map(|user| user.0.as_bytes()[15] % LANES).collect();
+    lanes.into_iter().map(i32::from).collect()
 }
 
 /// Whom a change is about.

@@ -72,15 +72,6 @@ impl Store for SqliteStore {
         false
     }
 
-    // The file has one writer.
-    fn lanes(&self) -> usize {
-        1
-    }
-
-    fn lane(&self, _user: UserId) -> usize {
-        0
-    }
-
     async fn write(&self, writes: &[Write], now: SystemTime) -> Result<Vec<Written>, StoreError> {
         let now_ms = millis(now);
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;

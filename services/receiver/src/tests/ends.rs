@@ -77,6 +77,18 @@ async fn promise_10_a_revoked_session_or_person_loses_its_streams() {
 }
 
 #[tokio::test]
+async fn promise_10_streams_whose_token_a_revoked_key_has_signed_end() {
+    let world = World::new().await;
+    let mut his = world.listens(&world.person()).await;
+    his.catches_up().await;
+    let revoke = |kid: &str| Revocation { target: RevocationTarget::Key(kid.into()), revoked_at: SystemTime::now() };
+    world.verifier.revoke(revoke("another"));
+    his.hears_nothing().await;
+    world.verifier.revoke(revoke("key"));
+    assert_eq!(his.ends().await, (Code::Unauthenticated, Some(Reason::TokenRevoked)));
+}
+
+#[tokio::test]
 async fn promise_13_and_fault_17_a_stop_is_said_inside_the_stream() {
     let world = World::new().await;
     let (alice, bob) = (world.person(), world.person());

@@ -220,6 +220,7 @@ fn signed_in(peer: Peer) -> Peer {
                 session: Some(SessionId(session.parse().unwrap())),
                 scopes: Vec::new(),
                 token_id: Uuid::now_v7(),
+                key_id: "key".into(),
                 issued_at: SystemTime::now(),
                 expires_at: SystemTime::now() + Duration::from_millis(lives.parse().unwrap()),
             };

@@ -202,3 +202,17 @@ fn promise_9_no_tls_retry_balancing_or_circuit_breaking_between_services_is_in_t
         assert!(!manifest.contains("tls-") || path.ends_with("/flaghoist/Cargo.toml"), "{path}");
     }
 }
+
+#[test]
+fn a_peer_that_nobody_has_called_is_neither_reachable_nor_away() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let page = recorder.handle();
+    metrics::with_local_recorder(&recorder, || {
+        let reach = Reach::new("auth", "http://auth:9001".parse().unwrap());
+        assert!(!page.render().contains("flaghoist_peer_reachable"), "{}", page.render());
+        reach.fails("connection refused");
+        assert!(page.render().contains("flaghoist_peer_reachable{peer=\"auth\"} 0"), "{}", page.render());
+        reach.answers();
+        assert!(page.render().contains("flaghoist_peer_reachable{peer=\"auth\"} 1"), "{}", page.render());
+    });
+}

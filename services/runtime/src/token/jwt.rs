@@ -108,10 +108,10 @@ pub(super) fn read(token: &str, keys: &Keys, issuer: &str, now: i64) -> Result<C
     if !header.typ.is_some_and(|typ| typ.eq_ignore_ascii_case("at+jwt")) {
         return Err(TokenError::Invalid("is not an access token"));
     }
-    let key = header.kid.and_then(|kid| keys.get(&kid)).ok_or(UNKNOWN_KEY)?;
+    let (kid, key) = header.kid.and_then(|kid| keys.get_key_value(&kid)).ok_or(UNKNOWN_KEY)?;
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| MALFORMED)?;
     key.verify_sig(signed.as_bytes(), &signature).map_err(|_| TokenError::Invalid("has a bad signature"))?;
-    caller(part(claims)?, issuer, now)
+    caller(part(claims)?, kid, issuer, now)
 }
 
 /// A token that is not three base64url parts of JSON.
@@ -125,7 +125,7 @@ fn part<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, TokenError> {
     serde_json::from_slice(&bytes).map_err(|_| MALFORMED)
 }
 
-fn caller(claims: Claims, issuer: &str, now: i64) -> Result<Caller, TokenError> {
+fn caller(claims: Claims, kid: &str, issuer: &str, now: i64) -> Result<Caller, TokenError> {
     if claims.iss != issuer {
         return Err(TokenError::Invalid("is from another issuer"));
     }
@@ -151,6 +151,7 @@ fn caller(claims: Claims, issuer: &str, now: i64) -> Result<Caller, TokenError> 
         session,
         scopes: claims.scope.split_ascii_whitespace().map(str::to_owned).collect(),
         token_id: Uuid::try_parse(&claims.jti).map_err(|_| MALFORMED)?,
+        key_id: kid.to_owned(),
         issued_at: time(claims.iat),
         expires_at: time(claims.exp),
         subject: claims.sub,

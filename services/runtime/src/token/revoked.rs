@@ -12,12 +12,17 @@ use crate::names::SessionId;
 /// After how many new revocations the old ones are looked through.
 const PRUNE_EVERY: usize = 256;
 
+/// How many revoked keys are remembered. They are never forgotten by their age, for an issuer that was cut off may publish one much
+/// later; each was an emergency, so there are few.
+const KEYS_MAX: usize = 256;
+
 /// The revocations that still concern a token.
 #[derive(Debug, Default)]
 pub(super) struct Revoked {
     sessions: HashMap<SessionId, SystemTime>,
     subjects: HashMap<String, SystemTime>,
     tokens: HashMap<Uuid, SystemTime>,
+    keys: HashMap<String, SystemTime>,
     since_prune: usize,
 }
 
@@ -39,21 +44,31 @@ impl Revoked {
             RevocationTarget::Session(session) => later(&mut self.sessions, *session, at),
             RevocationTarget::Subject(subject) => later(&mut self.subjects, subject.clone(), at),
             RevocationTarget::Token(token) => later(&mut self.tokens, *token, at),
+            RevocationTarget::Key(kid) => self.add_key(kid, at),
         }
     }
 
-    /// Whether the caller's token, session or subject was revoked.
+    fn add_key(&mut self, kid: &str, at: SystemTime) -> bool {
+        if self.keys.len() >= KEYS_MAX && !self.keys.contains_key(kid) {
+            let oldest = self.keys.iter().min_by_key(|(_, at)| **at).map(|(kid, _)| kid.clone());
+            oldest.and_then(|kid| self.keys.remove(&kid));
+        }
+        later(&mut self.keys, kid.to_owned(), at)
+    }
+
+    /// Whether the caller's token, session or subject was revoked, or the key that signed the token.
     pub(super) fn concerns(&self, caller: &Caller) -> bool {
         caller.session.is_some_and(|session| self.sessions.contains_key(&session))
             // A token says only the second in which it was issued, so one of the same second counts as issued before.
             || self.subjects.get(&caller.subject).is_some_and(|at| caller.issued_at <= *at)
             || self.tokens.contains_key(&caller.token_id)
+            || self.keys.contains_key(&caller.key_id)
     }
 
     /// How many revocations are kept.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.sessions.len() + self.subjects.len() + self.tokens.len()
+        self.sessions.len() + self.subjects.len() + self.tokens.len() + self.keys.len()
     }
 }
 

@@ -250,6 +250,34 @@ fn old_revocations_are_forgotten() {
 }
 
 #[test]
+fn tokens_of_a_revoked_key_are_refused_whatever_keys_are_fetched_later() {
+    let issuer = Issuer::new("k1");
+    let verifier = issuer.verifier();
+    let (known, fresh) = (issuer.token(claims(json!({}))), issuer.token(claims(json!({"iat": now() + 30}))));
+    let caller = verifier.verify(&known).unwrap();
+    assert_eq!(caller.key_id, "k1");
+    let target = RevocationTarget::Key("k1".into());
+    verifier.revoke(Revocation { target: target.clone(), revoked_at: SystemTime::now() });
+    assert!(verifier.revoked(&caller));
+    // A pod of the issuer that has not heard of it publishes the key still.
+    verifier.set_keys(&issuer.jwks()).unwrap();
+    for token in [&known, &fresh] {
+        assert_eq!(verifier.verify(token), Err(TokenError::Revoked));
+    }
+    // It is remembered for longer than any token lives, and of many the newest.
+    let mut revoked = revoked::Revoked::default();
+    let (keep, start) = (Duration::from_secs(400), SystemTime::now());
+    for no in 0..1000u32 {
+        let target = RevocationTarget::Key(format!("k{no}"));
+        let at = start + Duration::from_secs(no.into());
+        assert!(revoked.add(&Revocation { target, revoked_at: at }, keep, at));
+    }
+    assert_eq!(revoked.len(), 256);
+    let signed_by = |kid: &str| Caller { key_id: kid.into(), ..(*caller).clone() };
+    assert!(revoked.concerns(&signed_by("k999")) && !revoked.concerns(&signed_by("k1")));
+}
+
+#[test]
 fn tokens_of_a_key_that_is_gone_are_refused() {
     let (old, new) = (Issuer::new("k1"), Issuer::new("k2"));
     let verifier = old.verifier();

@@ -159,6 +159,7 @@ fn take(verifier: &Verifier, message: &WatchRevocationsResponse, since: &mut Opt
         Target::Session(session) => strict_uuid(session).map(|id| RevocationTarget::Session(SessionId(id))),
         Target::Subject(subject) => Some(RevocationTarget::Subject(subject.clone())),
         Target::Token(token) => uuid::Uuid::try_parse(token).ok().map(RevocationTarget::Token),
+        Target::Key(kid) => Some(RevocationTarget::Key(kid.clone())),
     };
     let Some(target) = target else {
         tracing::warn!("revocation with an id that cannot be read");

@@ -76,7 +76,7 @@ impl World {
     }
 
     pub(crate) async fn commit(&self, ops: Vec<Op>) -> Vec<Result<Written, Error>> {
-        let answers = self.store.commit(0, ops).await;
+        let answers = self.store.commit(ops).await;
         let written = |answer| if let Answer::Written(written) = answer { written } else { panic!("not written") };
         answers.into_iter().map(written).collect()
     }
@@ -117,7 +117,7 @@ impl World {
     ) -> Vec<Watermark> {
         let epoch = self.store.epoch();
         let watermark = Watermark { conversation: id, member: who, epoch, delivered_seq, read_seq };
-        let answer = self.store.commit(0, vec![Op::Raise(vec![watermark])]).await.remove(0);
+        let answer = self.store.commit(vec![Op::Raise(vec![watermark])]).await.remove(0);
         if let Answer::Raised(raised) = answer { raised.unwrap() } else { panic!("not raised") }
     }
 

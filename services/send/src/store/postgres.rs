@@ -1,12 +1,13 @@
 //! The store for any number of pods: one PostgreSQL database that they share.
 //!
-//! Every batch is one transaction under its lanes' locks (`commit.rs`), so of all pods one at a time writes to a conversation.
-//! What a batch is decided from is read under these locks (`load.rs`), decided in memory by the same rules as everywhere
-//! (`plan.rs`) and written by a statement for each kind of change (`write.rs`). Nothing that decides is kept between batches.
+//! Messages and watermarks, which are nearly all that is written, are a statement each (`quick.rs`). Every other batch is one
+//! transaction that has its lanes alone (`commit.rs`), so of all pods one at a time writes to a conversation. What it is decided
+//! from is read under these locks (`load.rs`), decided in memory by the same rules as everywhere (`plan.rs`) and written by a
+//! statement for each kind of change (`write.rs`). Nothing that decides is kept between batches.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use flaghoist_runtime::fault::{chain, log_chain};
@@ -25,25 +26,23 @@ use crate::event::{Answer, Message, Op};
 use crate::plan::Limits;
 
 mod commit;
-mod gate;
+mod kept;
 mod life;
 mod lists;
 mod load;
+mod quick;
 mod read;
 mod rows;
 mod sql;
 mod write;
 
-use gate::Gate;
+use kept::Kept;
 use lists::Sweep;
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How many lanes there are. Pods of all versions must agree: a lane's lock is what keeps them apart.
 const LANES: usize = 64;
-
-/// Of so many connections one is for transactions that write; the others are for readers.
-const CONNECTIONS_PER_WRITER: u32 = 4;
 
 /// How the statements are planned. They are written for one plan each, by index, that suits any size of the tables, and it is kept
 /// as long as the connection: one that was made while the tables were small must not be another. So only the rows that a plan
@@ -66,10 +65,12 @@ const PLANNING: [(&str, &str); 10] = [
 #[derive(Debug)]
 pub(crate) struct PostgresStore {
     pool: PgPool,
-    gate: Gate,
+    kept: Kept,
     epoch: Arc<AtomicU64>,
     limits: Limits,
     sweeps: Mutex<VecDeque<Sweep>>,
+    /// Whether the database takes the statements of `quick.rs`.
+    quick: AtomicBool,
 }
 
 /// Why the store does not open.
@@ -93,9 +94,8 @@ impl PostgresStore {
         let pool = open(options, connections_max).await?;
         let epoch = Arc::new(AtomicU64::new(life::begin(&pool).await?));
         life::keep(&pool, &epoch);
-        let width = usize::try_from(connections_max / CONNECTIONS_PER_WRITER).unwrap_or(1).max(1);
-        let gate = Gate::new(pool.clone(), width);
-        Ok(Self { pool, gate, epoch, limits, sweeps: Mutex::default() })
+        let kept = Kept::new(pool.clone());
+        Ok(Self { pool, kept, epoch, limits, sweeps: Mutex::default(), quick: AtomicBool::new(true) })
     }
 
     /// Tells `dependency` whether the database is there, from now on.
@@ -171,15 +171,11 @@ impl Store for PostgresStore {
         self.epoch_now()
     }
 
-    fn lanes(&self) -> usize {
-        LANES
-    }
-
     async fn now(&self) -> Result<i64, Error> {
         reading!(self, "reading the time", self.read_clock())
     }
 
-    async fn commit(&self, _lane: usize, ops: Vec<Op>) -> Vec<Answer> {
+    async fn commit(&self, ops: Vec<Op>) -> Vec<Answer> {
         self.commit_batch(ops).await
     }
 

@@ -172,11 +172,7 @@ impl Store for SqliteStore {
         self.epoch
     }
 
-    fn lanes(&self) -> usize {
-        1
-    }
-
-    async fn commit(&self, _lane: usize, ops: Vec<Op>) -> Vec<Answer> {
+    async fn commit(&self, ops: Vec<Op>) -> Vec<Answer> {
         self.commit_batch(&ops).await
     }
 

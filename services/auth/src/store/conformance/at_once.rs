@@ -15,9 +15,10 @@ pub(super) async fn batches_that_meet_in_any_order_do_not_hinder_each_other(stor
         (0..16).map(|seed| shuffled(seed).map(|index| presented(&tokens[index])).collect()).collect();
     let refreshing = join_all(batches.iter().map(|batch| present(store, batch, NOW)));
     // Another three of the person's sessions end beside it, the oldest first.
-    let ending = join_all(tokens[..3].iter().map(|token| store.end_session(user, token.session(), NOW)));
+    let ending =
+        join_all(tokens[..3].iter().map(|token| store.end_session(user, token.session(), Why::Revoked, by(NOW))));
     let another = sign_in(user, NOW).0;
-    let opening = store.open_session(&another, 15);
+    let opening = store.open_session(&another, 15, by(NOW));
     let (verdicts, ended, opening) = tokio::join!(refreshing, ending, opening);
     assert!(matches!(opening.unwrap(), Opened::Open { .. }));
     let ended = ended.into_iter().map(Result::unwrap).filter(|ended| *ended).count();
@@ -34,7 +35,7 @@ pub(super) async fn case_40_a_session_ends_once_however_many_end_it(store: &dyn 
     present(store, &[presented(&token)], NOW).await;
     let reuse = [presented(&token)];
     let (ends, reuses) = tokio::join!(
-        join_all((0..10).map(|_| store.end_session(user, session.id, late))),
+        join_all((0..10).map(|_| store.end_session(user, session.id, Why::Revoked, by(late)))),
         join_all((0..10).map(|_| present(store, &reuse, late))),
     );
     let ends = ends.into_iter().filter(|ended| *ended.as_ref().unwrap()).count();
@@ -47,7 +48,7 @@ pub(super) async fn the_limit_of_sessions_holds_when_many_are_opened_at_once(sto
     client(store, "web").await;
     let user = somebody();
     let sessions: Vec<_> = (0..20).map(|_| sign_in(user, NOW).0).collect();
-    for opened in join_all(sessions.iter().map(|session| store.open_session(session, 3))).await {
+    for opened in join_all(sessions.iter().map(|session| store.open_session(session, 3, by(NOW)))).await {
         assert!(matches!(opened.unwrap(), Opened::Open { .. }));
     }
     assert_eq!(store.sessions_of(user, None, MAX, &LIFETIMES, NOW).await.unwrap().len(), 3);
@@ -60,8 +61,8 @@ pub(super) async fn case_40_no_session_slips_past_a_disabling(store: &dyn Store)
     for _ in 0..10 {
         let user = somebody();
         let sessions: Vec<_> = (0..6).map(|_| sign_in(user, NOW).0).collect();
-        let opening = join_all(sessions.iter().map(|session| store.open_session(session, MAX)));
-        let (opened, set) = tokio::join!(opening, store.set_subject(user, disabled, NOW));
+        let opening = join_all(sessions.iter().map(|session| store.open_session(session, MAX, by(NOW))));
+        let (opened, set) = tokio::join!(opening, store.set_subject(user, disabled, by(NOW)));
         let open = opened.into_iter().filter(|opened| *opened.as_ref().unwrap() != Opened::SubjectDisabled).count();
         assert_eq!(set.unwrap(), u64::try_from(open).unwrap(), "those that opened before have ended");
         assert!(store.sessions_of(user, None, MAX, &LIFETIMES, NOW).await.unwrap().is_empty());
@@ -71,7 +72,7 @@ pub(super) async fn case_40_no_session_slips_past_a_disabling(store: &dyn Store)
 pub(super) async fn fault_03_no_revocation_is_missed_while_others_are_recorded(store: &dyn Store) {
     let writing = join_all((0..8).map(|_| async {
         for _ in 0..25 {
-            store.revoke(&RevocationTarget::Token(Uuid::now_v7()), NOW).await.unwrap();
+            store.revoke(&RevocationTarget::Token(Uuid::now_v7()), None, NOW).await.unwrap();
         }
     }));
     let reading = async {
@@ -92,7 +93,7 @@ pub(super) async fn fault_03_no_revocation_is_missed_while_others_are_recorded(s
 pub(super) async fn the_limit_of_clients_holds_when_many_are_added_at_once(store: &dyn Store) {
     let clients: Vec<_> =
         (0..10).map(|number| Client { id: format!("bot-{}", number / 2).into(), ..Client::built_in(NOW) }).collect();
-    let added = join_all(clients.iter().map(|client| store.add_client(client, 3))).await;
+    let added = join_all(clients.iter().map(|client| store.add_client(client, 3, by(NOW)))).await;
     assert_eq!(added.into_iter().filter(|added| *added.as_ref().unwrap() == Addition::Done).count(), 3);
     assert_eq!(store.clients(None).await.unwrap().unwrap().1.len(), 3);
 }
@@ -101,9 +102,9 @@ pub(super) async fn no_session_slips_past_the_removal_of_its_client(store: &dyn 
     for _ in 0..10 {
         client(store, "web").await;
         let sessions: Vec<_> = (0..6).map(|_| sign_in(somebody(), NOW).0).collect();
-        let opening = join_all(sessions.iter().map(|session| store.open_session(session, MAX)));
+        let opening = join_all(sessions.iter().map(|session| store.open_session(session, MAX, by(NOW))));
         let removing = async {
-            assert!(store.retire_client("web", NOW).await.unwrap());
+            assert!(store.retire_client("web", by(NOW)).await.unwrap());
             while store.sweep_retired_clients(2, NOW).await.unwrap() {}
         };
         let (opened, ()) = tokio::join!(opening, removing);

@@ -53,8 +53,8 @@ impl Store for InTurn {
         self.next().present(presentations, lifetimes, now).await
     }
 
-    async fn open_session(&self, session: &Session, sessions_max: u32) -> Result<Opened, StoreError> {
-        self.next().open_session(session, sessions_max).await
+    async fn open_session(&self, session: &Session, sessions_max: u32, by: &Origin) -> Result<Opened, StoreError> {
+        self.next().open_session(session, sessions_max, by).await
     }
 
     async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError> {
@@ -72,24 +72,24 @@ impl Store for InTurn {
         self.next().sessions_of(user, before, limit, lifetimes, now).await
     }
 
-    async fn end_session(&self, user: UserId, session: SessionId, now: Moment) -> Result<bool, StoreError> {
-        self.next().end_session(user, session, now).await
+    async fn end_session(&self, user: UserId, session: SessionId, why: Why, by: &Origin) -> Result<bool, StoreError> {
+        self.next().end_session(user, session, why, by).await
     }
 
-    async fn end_sessions_of(&self, user: UserId, except: Option<SessionId>, now: Moment) -> Result<u64, StoreError> {
-        self.next().end_sessions_of(user, except, now).await
+    async fn end_sessions_of(&self, user: UserId, except: Option<SessionId>, by: &Origin) -> Result<u64, StoreError> {
+        self.next().end_sessions_of(user, except, by).await
     }
 
-    async fn set_subject(&self, user: UserId, state: SubjectState, now: Moment) -> Result<u64, StoreError> {
-        self.next().set_subject(user, state, now).await
+    async fn set_subject(&self, user: UserId, state: SubjectState, by: &Origin) -> Result<u64, StoreError> {
+        self.next().set_subject(user, state, by).await
     }
 
-    async fn erase_subject(&self, user: UserId, now: Moment) -> Result<u64, StoreError> {
-        self.next().erase_subject(user, now).await
+    async fn erase_subject(&self, user: UserId, by: &Origin) -> Result<u64, StoreError> {
+        self.next().erase_subject(user, by).await
     }
 
-    async fn revoke(&self, target: &RevocationTarget, now: Moment) -> Result<(), StoreError> {
-        self.next().revoke(target, now).await
+    async fn revoke(&self, target: &RevocationTarget, event: Option<&Event>, now: Moment) -> Result<(), StoreError> {
+        self.next().revoke(target, event, now).await
     }
 
     async fn revocations(&self, since: Moment, after: i64, limit: u32) -> Result<Vec<Numbered>, StoreError> {
@@ -104,12 +104,16 @@ impl Store for InTurn {
         self.next().client(client_id).await
     }
 
-    async fn add_client(&self, client: &Client, clients_max: u32) -> Result<Addition, StoreError> {
-        self.next().add_client(client, clients_max).await
+    async fn add_client(&self, client: &Client, clients_max: u32, by: &Origin) -> Result<Addition, StoreError> {
+        self.next().add_client(client, clients_max, by).await
     }
 
-    async fn retire_client(&self, client_id: &str, now: Moment) -> Result<bool, StoreError> {
-        self.next().retire_client(client_id, now).await
+    async fn replace_client(&self, before: &Client, client: &Client, event: &Event) -> Result<bool, StoreError> {
+        self.next().replace_client(before, client, event).await
+    }
+
+    async fn retire_client(&self, client_id: &str, by: &Origin) -> Result<bool, StoreError> {
+        self.next().retire_client(client_id, by).await
     }
 
     async fn sweep_retired_clients(&self, sessions_max: u32, now: Moment) -> Result<bool, StoreError> {
@@ -123,6 +127,32 @@ impl Store for InTurn {
         now: Moment,
     ) -> Result<Vec<SigningKey>, StoreError> {
         self.next().advance_keys(spare, times, now).await
+    }
+
+    async fn change_keys(
+        &self,
+        change: &KeyChange,
+        spare: Vec<SigningKey>,
+        times: &KeyTimes,
+        by: &Origin,
+    ) -> Result<Result<Vec<SigningKey>, KeyRefusal>, StoreError> {
+        self.next().change_keys(change, spare, times, by).await
+    }
+
+    async fn keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        self.next().keys().await
+    }
+
+    async fn reseal_keys(&self, resealed: &[Resealed], by: &Origin) -> Result<u64, StoreError> {
+        self.next().reseal_keys(resealed, by).await
+    }
+
+    async fn audit(&self, events: &[Event]) -> Result<(), StoreError> {
+        self.next().audit(events).await
+    }
+
+    async fn audit_events(&self, filter: &Filter, limit: u32) -> Result<Vec<Event>, StoreError> {
+        self.next().audit_events(filter, limit).await
     }
 
     async fn purge(&self, what: &Purge, rows_max: u32, now: Moment) -> Result<bool, StoreError> {

@@ -134,14 +134,14 @@ pub(super) async fn case_40_who_may_not_hold_sessions_is_not_accepted_and_loses_
     let user = somebody();
     code_of(store, user, "code").await;
     open(store, &login_request("later")).await;
-    store.set_subject(user, SubjectState { enabled: false, admin: false }, NOW).await.unwrap();
+    store.set_subject(user, SubjectState { enabled: false, admin: false }, by(NOW)).await.unwrap();
     assert_eq!(redeem(store, "code", NOW).await, Redeemed::Unknown);
     assert_eq!(store.browser_session(secret("cookie for code"), BROWSERS, NOW).await.unwrap(), None);
     assert!(!store.add_code(secret("another"), &kept(user)).await.unwrap());
     assert_eq!(accept(store, "later", user).await, Acceptance::SubjectDisabled);
     let other = somebody();
     code_of(store, other, "code of another").await;
-    store.end_sessions_of(other, None, NOW).await.unwrap();
+    store.end_sessions_of(other, None, by(NOW)).await.unwrap();
     assert_eq!(redeem(store, "code of another", NOW).await, Redeemed::Unknown);
 }
 
@@ -223,10 +223,10 @@ pub(super) async fn consents_add_up_are_listed_and_end_with_their_sessions(store
     assert_eq!(revoked(store).await, [RevocationTarget::Session(session.id)]);
     // Nothing of a client or a person is left when they are gone.
     store.add_consent(user, "web", Scopes::OPENID, NOW).await.unwrap();
-    store.retire_client("web", NOW).await.unwrap();
+    store.retire_client("web", by(NOW)).await.unwrap();
     while store.sweep_retired_clients(1, NOW).await.unwrap() {}
     assert_eq!(store.consent(user, "web").await.unwrap(), None);
-    store.erase_subject(user, NOW).await.unwrap();
+    store.erase_subject(user, by(NOW)).await.unwrap();
     assert!(store.consents_of(user, "", 9).await.unwrap().is_empty());
 }
 

@@ -5,8 +5,10 @@ use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Error, Row as _};
 
 use super::session::{end, ids_in};
-use super::{PostgresStore, Transaction, revocation, unreadable};
+use super::{PostgresStore, Transaction, audit, revocation, unreadable};
+use crate::audit::{Action, Event, Origin, Why};
 use crate::client::Client;
+use crate::issuer::client_name;
 use crate::moment::Moment;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
@@ -19,7 +21,8 @@ pub(super) async fn all(pool: &PgPool, known: Option<i64>) -> Result<Option<(i64
         return Ok(None);
     }
     let rows = sqlx::query(
-        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration FROM clients WHERE deleted_at IS NULL",
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration, previous_sha256, previous_until FROM clients \
+         WHERE deleted_at IS NULL",
     )
     .fetch_all(pool)
     .await?;
@@ -28,7 +31,7 @@ pub(super) async fn all(pool: &PgPool, known: Option<i64>) -> Result<Option<(i64
 
 pub(super) async fn get(pool: &PgPool, client_id: &str) -> Result<Option<Client>, Error> {
     let row = sqlx::query(
-        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration FROM clients \
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration, previous_sha256, previous_until FROM clients \
          WHERE client_id = $1 AND deleted_at IS NULL",
     )
     .bind(client_id)
@@ -46,6 +49,10 @@ fn read(row: &PgRow) -> Result<Client, Error> {
         scopes: Scopes::known_of(row.try_get(3)?),
         created_at: Moment(row.try_get(4)?),
         registration: serde_json::from_str(row.try_get(5)?).map_err(|_| unreadable("a registration"))?,
+        previous_secret: match (row.try_get::<Option<&[u8]>, _>(6)?, row.try_get(7)?) {
+            (Some(previous), Some(until)) => Some((digest(previous)?, Moment(until))),
+            _ => None,
+        },
     })
 }
 
@@ -55,7 +62,12 @@ async fn count_change(transaction: &mut Transaction) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) async fn add(store: &PostgresStore, client: &Client, clients_max: u32) -> Result<Addition, Error> {
+pub(super) async fn add(
+    store: &PostgresStore,
+    client: &Client,
+    clients_max: u32,
+    by: &Origin,
+) -> Result<Addition, Error> {
     let mut transaction = store.begin().await?;
     count_change(&mut transaction).await?;
     let taken = sqlx::query("SELECT 1 FROM clients WHERE client_id = $1")
@@ -81,23 +93,61 @@ pub(super) async fn add(store: &PostgresStore, client: &Client, clients_max: u32
     .bind(serde_json::to_string(&client.registration).map_err(|error| Error::Encode(error.into()))?)
     .execute(&mut *transaction)
     .await?;
+    let event = Event::new(by, Action::ClientCreated, client_name(&client.id)).detail(client.scopes.to_string());
+    audit::insert(&mut transaction, &[event]).await?;
     transaction.commit().await?;
     Ok(Addition::Done)
 }
 
-pub(super) async fn retire(store: &PostgresStore, client_id: &str, now: Moment) -> Result<bool, Error> {
+pub(super) async fn replace(
+    store: &PostgresStore,
+    before: &Client,
+    client: &Client,
+    event: &Event,
+) -> Result<bool, Error> {
+    let mut transaction = store.begin().await?;
+    count_change(&mut transaction).await?;
+    let row = sqlx::query(
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration, previous_sha256, previous_until FROM clients \
+         WHERE client_id = $1 AND deleted_at IS NULL FOR UPDATE",
+    )
+    .bind(&*before.id)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if row.as_ref().map(read).transpose()?.as_ref() != Some(before) {
+        return Ok(false);
+    }
+    sqlx::query(
+        "UPDATE clients SET display_name = $2, secret_sha256 = $3, scopes = $4, previous_sha256 = $5, previous_until = $6 \
+         WHERE client_id = $1",
+    )
+    .bind(&*before.id)
+    .bind(&client.display_name)
+    .bind(client.secret.as_ref().map(|digest| digest.0.as_slice()))
+    .bind(client.scopes.to_string())
+    .bind(client.previous_secret.as_ref().map(|(digest, _)| digest.0.as_slice()))
+    .bind(client.previous_secret.map(|(_, until)| until.0))
+    .execute(&mut *transaction)
+    .await?;
+    audit::insert(&mut transaction, std::slice::from_ref(event)).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+pub(super) async fn retire(store: &PostgresStore, client_id: &str, by: &Origin) -> Result<bool, Error> {
     let mut transaction = store.begin().await?;
     count_change(&mut transaction).await?;
     let retired = sqlx::query("UPDATE clients SET deleted_at = $2 WHERE client_id = $1 AND deleted_at IS NULL")
         .bind(client_id)
-        .bind(now.0)
+        .bind(by.at.0)
         .execute(&mut *transaction)
         .await?
         .rows_affected();
     if retired == 0 {
         return Ok(false);
     }
-    revocation::record(&mut transaction, &RevocationTarget::Subject(client_id.to_owned()), now).await?;
+    audit::insert(&mut transaction, &[Event::new(by, Action::ClientDeleted, client_name(client_id))]).await?;
+    revocation::record(&mut transaction, &RevocationTarget::Subject(client_id.to_owned()), by.at).await?;
     transaction.commit().await?;
     Ok(true)
 }
@@ -112,7 +162,7 @@ pub(super) async fn sweep(store: &PostgresStore, sessions_max: u32, now: Moment)
     .fetch_all(&mut *transaction)
     .await?;
     // Another pod may do the same: each ends, and records, those that the other has not.
-    end(&mut transaction, &ids_in(&found)?, now).await?;
+    end(&mut transaction, &[(&ids_in(&found)?, Why::ClientDeleted)], &Origin::system(now)).await?;
     transaction.commit().await?;
     let consents = sqlx::query(
         "DELETE FROM consents WHERE (user_id, client_id) IN (SELECT n.user_id, n.client_id FROM clients AS c \

@@ -1,12 +1,15 @@
 //! Signing keys in PostgreSQL. Every pod looks at them often; only one that finds something to do keeps the others waiting.
 
+use flaghoist_runtime::token::RevocationTarget;
 use sqlx::postgres::PgRow;
 use sqlx::{Error, PgExecutor, Row as _};
 
-use super::{PostgresStore, Transaction, unreadable};
+use super::{PostgresStore, Transaction, audit, count, revocation, unreadable};
 use crate::algorithm::Algorithm;
-use crate::key::{self, KeyTimes, Sealed, SigningKey};
+use crate::audit::{Action, Event, Origin};
+use crate::key::{self, KeyChange, KeyRefusal, KeyTimes, Sealed, SigningKey};
 use crate::moment::Moment;
+use crate::store::Resealed;
 
 pub(super) async fn advance(
     store: &PostgresStore,
@@ -24,25 +27,82 @@ pub(super) async fn advance(
     let before = all(&mut *transaction).await?;
     let mut keys = before.clone();
     if key::advance(&mut keys, spare.iter().cloned(), times, now) {
-        let gone = before.iter().filter(|key| keys.iter().all(|kept| kept.kid != key.kid));
-        let gone: Vec<_> = gone.map(|key| key.kid.as_str()).collect();
-        for delete in ["DELETE FROM signing_keys WHERE kid = ANY($1)", "DELETE FROM id_token_keys WHERE kid = ANY($1)"]
-        {
-            sqlx::query(delete).bind(&gone).execute(&mut *transaction).await?;
-        }
-        for changed in keys.iter().filter(|key| !before.contains(key)) {
-            write(&mut transaction, changed).await?;
-        }
+        keep(&mut transaction, &before, &keys, None, &Origin::system(now)).await?;
         transaction.commit().await?;
     }
     Ok(keys)
 }
 
-async fn all(executor: impl PgExecutor<'_>) -> Result<Vec<SigningKey>, Error> {
+pub(super) async fn change(
+    store: &PostgresStore,
+    change: &KeyChange,
+    spare: &[SigningKey],
+    times: &KeyTimes,
+    by: &Origin,
+) -> Result<Result<Vec<SigningKey>, KeyRefusal>, Error> {
+    let mut transaction = store.begin().await?;
+    sqlx::query("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE").execute(&mut *transaction).await?;
+    let before = all(&mut *transaction).await?;
+    let mut keys = before.clone();
+    match key::change(&mut keys, change, spare.iter().cloned(), times, by.at) {
+        Err(refusal) => return Ok(Err(refusal)),
+        Ok(false) => {}
+        Ok(true) => {
+            keep(&mut transaction, &before, &keys, Some(change), by).await?;
+            if let KeyChange::Revoke { kid, .. } = change {
+                revocation::record(&mut transaction, &RevocationTarget::Key(kid.clone()), by.at).await?;
+            }
+            transaction.commit().await?;
+        }
+    }
+    Ok(Ok(keys))
+}
+
+/// Writes what is different, and the events that tell of it.
+async fn keep(
+    transaction: &mut Transaction,
+    before: &[SigningKey],
+    keys: &[SigningKey],
+    change: Option<&KeyChange>,
+    by: &Origin,
+) -> Result<(), Error> {
+    let gone: Vec<_> = before.iter().filter(|key| keys.iter().all(|kept| kept.kid != key.kid)).collect();
+    let gone: Vec<_> = gone.iter().map(|key| key.kid.as_str()).collect();
+    for delete in ["DELETE FROM signing_keys WHERE kid = ANY($1)", "DELETE FROM id_token_keys WHERE kid = ANY($1)"] {
+        sqlx::query(delete).bind(&gone).execute(&mut **transaction).await?;
+    }
+    for changed in keys.iter().filter(|key| !before.contains(key)) {
+        write(transaction, changed).await?;
+    }
+    audit::insert(transaction, &key::events(before, keys, change, by)).await
+}
+
+pub(super) async fn reseal(store: &PostgresStore, resealed: &[Resealed], by: &Origin) -> Result<u64, Error> {
+    let mut transaction = store.begin().await?;
+    let mut events = Vec::new();
+    for Resealed { kid, before, sealed } in resealed {
+        let mut changed = 0;
+        for update in [
+            "UPDATE signing_keys SET sealed_private = $3, sealed_with = $4 WHERE kid = $1 AND sealed_with = $2",
+            "UPDATE id_token_keys SET sealed_private = $3, sealed_with = $4 WHERE kid = $1 AND sealed_with = $2",
+        ] {
+            let query = sqlx::query(update).bind(kid).bind(before).bind(&sealed.bytes).bind(&sealed.with);
+            changed += query.execute(&mut *transaction).await?.rows_affected();
+        }
+        if changed > 0 {
+            events.push(Event::new(by, Action::KeyResealed, key::key_name(kid)).detail(&sealed.with));
+        }
+    }
+    audit::insert(&mut transaction, &events).await?;
+    transaction.commit().await?;
+    Ok(count(events.len()))
+}
+
+pub(super) async fn all(executor: impl PgExecutor<'_>) -> Result<Vec<SigningKey>, Error> {
     let rows = sqlx::query(
-        "SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at, 'EdDSA' \
+        "SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at, due_at, 'EdDSA' \
          FROM signing_keys UNION ALL \
-         SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at, algorithm \
+         SELECT kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, remove_at, due_at, algorithm \
          FROM id_token_keys",
     )
     .fetch_all(executor)
@@ -59,7 +119,8 @@ fn read(row: &PgRow) -> Result<SigningKey, Error> {
         activate_at: row.try_get::<Option<i64>, _>(5)?.map(Moment),
         retire_at: row.try_get::<Option<i64>, _>(6)?.map(Moment),
         remove_at: row.try_get::<Option<i64>, _>(7)?.map(Moment),
-        algorithm: Algorithm::named(row.try_get(8)?).ok_or_else(|| unreadable("an algorithm"))?,
+        due_at: row.try_get::<Option<i64>, _>(8)?.map(Moment),
+        algorithm: Algorithm::named(row.try_get(9)?).ok_or_else(|| unreadable("an algorithm"))?,
     })
 }
 
@@ -68,15 +129,15 @@ async fn write(transaction: &mut Transaction, key: &SigningKey) -> Result<(), Er
     let statement = match key.algorithm {
         Algorithm::EdDsa => {
             "INSERT INTO signing_keys (kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, \
-                    remove_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                    remove_at, due_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
              ON CONFLICT (kid) DO UPDATE SET activate_at = excluded.activate_at, retire_at = excluded.retire_at, \
-                    remove_at = excluded.remove_at"
+                    remove_at = excluded.remove_at, due_at = excluded.due_at"
         }
         Algorithm::Rs256 | Algorithm::Es256 => {
             "INSERT INTO id_token_keys (kid, public_key, sealed_private, sealed_with, published_at, activate_at, retire_at, \
-                    remove_at, algorithm) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                    remove_at, due_at, algorithm) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
              ON CONFLICT (kid) DO UPDATE SET activate_at = excluded.activate_at, retire_at = excluded.retire_at, \
-                    remove_at = excluded.remove_at"
+                    remove_at = excluded.remove_at, due_at = excluded.due_at"
         }
     };
     let query = sqlx::query(statement)
@@ -87,7 +148,8 @@ async fn write(transaction: &mut Transaction, key: &SigningKey) -> Result<(), Er
         .bind(key.published_at.0)
         .bind(key.activate_at.map(|time| time.0))
         .bind(key.retire_at.map(|time| time.0))
-        .bind(key.remove_at.map(|time| time.0));
+        .bind(key.remove_at.map(|time| time.0))
+        .bind(key.due_at.map(|time| time.0));
     let query = if key.algorithm == Algorithm::EdDsa { query } else { query.bind(key.algorithm.name()) };
     query.execute(&mut **transaction).await?;
     Ok(())

@@ -6,12 +6,21 @@ use sqlx::Error;
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
-use super::{PostgresStore, Transaction, unreadable};
+use super::{PostgresStore, Transaction, audit, unreadable};
+use crate::audit::Event;
+use crate::key::key_name;
 use crate::moment::Moment;
 use crate::store::Numbered;
+use crate::store::judge::subject;
 
-pub(super) async fn add(store: &PostgresStore, target: &RevocationTarget, now: Moment) -> Result<(), Error> {
+pub(super) async fn add(
+    store: &PostgresStore,
+    target: &RevocationTarget,
+    event: Option<&Event>,
+    now: Moment,
+) -> Result<(), Error> {
     let mut transaction = store.begin().await?;
+    audit::insert(&mut transaction, event.map_or(&[], std::slice::from_ref)).await?;
     record(&mut transaction, target, now).await?;
     transaction.commit().await
 }
@@ -22,6 +31,7 @@ pub(super) async fn record(transaction: &mut Transaction, target: &RevocationTar
         RevocationTarget::Session(session) => insert(transaction, "session", &[session.to_string()], now).await,
         RevocationTarget::Subject(subject) => insert(transaction, "subject", std::slice::from_ref(subject), now).await,
         RevocationTarget::Token(token) => insert(transaction, "token", &[token.to_string()], now).await,
+        RevocationTarget::Key(kid) => insert(transaction, "subject", &[key_name(kid)], now).await,
     }
 }
 
@@ -67,7 +77,7 @@ pub(super) async fn list(pool: &PgPool, since: Moment, after: i64, limit: u32) -
             let target = match kind.as_str() {
                 "session" => RevocationTarget::Session(SessionId(uuid(&target)?)),
                 "token" => RevocationTarget::Token(uuid(&target)?),
-                "subject" => RevocationTarget::Subject(target),
+                "subject" => subject(target),
                 _ => return Err(unreadable("a revocation")),
             };
             Ok(Numbered { no, revocation: Revocation { target, revoked_at: Moment(revoked_at).into() } })

@@ -9,13 +9,14 @@ use sqlx::{Error, Row as _};
 use uuid::Uuid;
 
 use super::sign_in::forget;
-use super::{LOCKS, PostgresStore, Transaction, count, revocation, unreadable};
+use super::{LOCKS, PostgresStore, Transaction, audit, count, revocation, unreadable};
+use crate::audit::{Event, Origin, Why};
 use crate::moment::Moment;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::{Family, Lifetimes, Presentation, Session, Verdict};
 use crate::store::Opened;
-use crate::store::judge::{Judgement, Moved, asked, judge};
+use crate::store::judge::{Judgement, Moved, asked, judge, opened};
 
 /// `SELECT` with the columns that [`read`] takes, and the rest of the query.
 macro_rules! select {
@@ -64,12 +65,15 @@ pub(super) async fn present(
         .fetch_all(&mut *transaction)
         .await?;
     let found = rows.iter().map(read).collect::<Result<_, _>>()?;
-    let Judgement { verdicts, moved, ended } = judge(found, presentations, lifetimes, now);
-    if moved.is_empty() && ended.is_empty() {
-        return Ok(verdicts);
+    let judgement = judge(found, presentations, lifetimes, now);
+    if judgement.idle() {
+        return Ok(judgement.verdicts);
     }
+    let Judgement { verdicts, moved, reused, reuses, expired } = judgement;
     rotate(&mut transaction, &moved, now).await?;
-    end(&mut transaction, &ended, now).await?;
+    audit::insert(&mut transaction, &reuses).await?;
+    let by = Origin::system(now);
+    end(&mut transaction, &[(&reused, Why::Reused), (&expired, Why::Expired)], &by).await?;
     transaction.commit().await?;
     Ok(verdicts)
 }
@@ -99,27 +103,36 @@ async fn rotate(transaction: &mut Transaction, moved: &[Moved], now: Moment) -> 
     if rotated == count(moved.len()) { Ok(()) } else { Err(unreadable("the state of a session")) }
 }
 
-/// Ends those of the sessions that are still there, as the last part of `transaction`. Answers which.
+/// Ends those of the sessions that are still there, each for its reason, as the last part of `transaction`. Answers which.
 pub(super) async fn end(
     transaction: &mut Transaction,
-    ids: &[SessionId],
-    now: Moment,
+    doomed: &[(&Vec<SessionId>, Why)],
+    by: &Origin,
 ) -> Result<Vec<SessionId>, Error> {
+    let ids: Vec<SessionId> = doomed.iter().flat_map(|(ids, _)| ids.iter().copied()).collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
+    let why = |id: &SessionId| doomed.iter().find(|(ids, _)| ids.contains(id)).map_or(Why::Revoked, |(_, why)| *why);
     let rows = sqlx::query(
         "WITH doomed AS MATERIALIZED \
              (SELECT session_id FROM sessions WHERE session_id = ANY($1) ORDER BY session_id FOR UPDATE) \
-         DELETE FROM sessions USING doomed WHERE sessions.session_id = doomed.session_id RETURNING sessions.session_id",
+         DELETE FROM sessions USING doomed WHERE sessions.session_id = doomed.session_id \
+         RETURNING sessions.session_id, sessions.user_id, sessions.client_id",
     )
-    .bind(bytes(ids))
+    .bind(bytes(&ids))
     .fetch_all(&mut **transaction)
     .await?;
     let mut ended = ids_in(&rows)?;
+    let event = |(row, session): (&PgRow, &SessionId)| -> Result<Event, Error> {
+        let user = Uuid::from_slice(row.try_get(1)?).map_err(|_| unreadable("an id"))?;
+        Ok(Event::session_ended(by, why(session), UserId(user), *session, row.try_get(2)?))
+    };
+    let events = rows.iter().zip(&ended).map(event).collect::<Result<Vec<_>, _>>()?;
+    audit::insert(transaction, &events).await?;
     ended.sort_unstable();
     if !ended.is_empty() {
-        revocation::record_ends(transaction, &ended, now).await?;
+        revocation::record_ends(transaction, &ended, by.at).await?;
     }
     Ok(ended)
 }
@@ -138,9 +151,14 @@ pub(super) async fn alone_with(transaction: &mut Transaction, user: UserId) -> R
     Ok(())
 }
 
-pub(super) async fn open(store: &PostgresStore, session: &Session, sessions_max: u32) -> Result<Opened, Error> {
+pub(super) async fn open(
+    store: &PostgresStore,
+    session: &Session,
+    sessions_max: u32,
+    by: &Origin,
+) -> Result<Opened, Error> {
     let mut transaction = store.begin().await?;
-    let opened = open_within(&mut transaction, session, sessions_max).await?;
+    let opened = open_within(&mut transaction, session, sessions_max, by).await?;
     transaction.commit().await?;
     Ok(opened)
 }
@@ -150,6 +168,7 @@ pub(super) async fn open_within(
     transaction: &mut Transaction,
     session: &Session,
     sessions_max: u32,
+    by: &Origin,
 ) -> Result<Opened, Error> {
     let user = session.user.0.as_bytes().as_slice();
     alone_with(transaction, session.user).await?;
@@ -196,7 +215,8 @@ pub(super) async fn open_within(
     .bind(session.claims.join(" "))
     .execute(&mut **transaction)
     .await?;
-    let ended = end(transaction, &ids_in(&oldest)?, session.created_at).await?;
+    audit::insert(transaction, &[opened(session, scopes, by)]).await?;
+    let ended = end(transaction, &[(&ids_in(&oldest)?, Why::TooMany)], by).await?;
     Ok(Opened::Open { scopes, ended })
 }
 
@@ -235,7 +255,8 @@ pub(super) async fn end_one(
     store: &PostgresStore,
     user: UserId,
     session: SessionId,
-    now: Moment,
+    why: Why,
+    by: &Origin,
 ) -> Result<bool, Error> {
     let mut transaction = store.begin().await?;
     let found = sqlx::query("SELECT session_id FROM sessions WHERE session_id = $1 AND user_id = $2")
@@ -243,7 +264,7 @@ pub(super) async fn end_one(
         .bind(user.0.as_bytes().as_slice())
         .fetch_all(&mut *transaction)
         .await?;
-    let ended = end(&mut transaction, &ids_in(&found)?, now).await?;
+    let ended = end(&mut transaction, &[(&ids_in(&found)?, why)], by).await?;
     transaction.commit().await?;
     Ok(!ended.is_empty())
 }
@@ -252,14 +273,14 @@ pub(super) async fn end_all(
     store: &PostgresStore,
     user: UserId,
     except: Option<SessionId>,
-    now: Moment,
+    by: &Origin,
 ) -> Result<u64, Error> {
     let mut transaction = store.begin().await?;
     alone_with(&mut transaction, user).await?;
     let mut found = of_user(&mut transaction, user).await?;
     found.retain(|session| Some(*session) != except);
     forget(&mut transaction, user).await?;
-    let ended = end(&mut transaction, &found, now).await?;
+    let ended = end(&mut transaction, &[(&found, Why::Revoked)], by).await?;
     transaction.commit().await?;
     Ok(count(ended.len()))
 }
@@ -284,7 +305,8 @@ pub(super) async fn purge(
     let unused_before = now.minus(lifetimes.idle).minus(Duration::from_secs(60));
     let unused = old(&mut transaction, UNUSED, unused_before, rows_max).await?;
     let aged = old(&mut transaction, AGED, now.minus(lifetimes.absolute), rows_max).await?;
-    end(&mut transaction, &[unused.as_slice(), &aged].concat(), now).await?;
+    let old = [unused.as_slice(), &aged].concat();
+    end(&mut transaction, &[(&old, Why::Expired)], &Origin::system(now)).await?;
     transaction.commit().await?;
     Ok(unused.len() >= rows_max as usize || aged.len() >= rows_max as usize)
 }

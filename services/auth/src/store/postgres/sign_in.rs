@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::session::{alone_with, end, ids_in, open_within};
 use super::{PostgresStore, Transaction, read, unreadable, write};
+use crate::audit::{Actor, Origin, Why};
 use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
 use crate::error::StoreError;

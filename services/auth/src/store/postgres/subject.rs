@@ -5,18 +5,22 @@ use sqlx::Error;
 
 use super::session::{alone_with, end, of_user};
 use super::sign_in::{self, forget};
-use super::{PostgresStore, count};
+use super::{PostgresStore, audit, count};
+use crate::audit::{Action, Event, Origin, Why};
 use crate::moment::Moment;
 use crate::store::SubjectState;
+use crate::store::judge::subject_events;
 
-pub(super) async fn set(store: &PostgresStore, user: UserId, state: SubjectState, now: Moment) -> Result<u64, Error> {
+pub(super) async fn set(store: &PostgresStore, user: UserId, state: SubjectState, by: &Origin) -> Result<u64, Error> {
     let bytes = user.0.as_bytes().as_slice();
     let mut transaction = store.begin().await?;
     alone_with(&mut transaction, user).await?;
-    let was_admin: Option<bool> = sqlx::query_scalar("SELECT admin FROM subjects WHERE user_id = $1")
-        .bind(bytes)
-        .fetch_optional(&mut *transaction)
-        .await?;
+    let before: Option<(bool, bool, bool)> =
+        sqlx::query_as("SELECT enabled, admin, erased_at IS NOT NULL FROM subjects WHERE user_id = $1")
+            .bind(bytes)
+            .fetch_optional(&mut *transaction)
+            .await?;
+    let was_admin = before.map(|(_, admin, _)| admin);
     sqlx::query(
         "INSERT INTO subjects (user_id, enabled, admin) VALUES ($1, $2, $3) \
          ON CONFLICT (user_id) DO UPDATE SET enabled = excluded.enabled, admin = excluded.admin \
@@ -39,12 +43,13 @@ pub(super) async fn set(store: &PostgresStore, user: UserId, state: SubjectState
     if !state.enabled || demoted {
         forget(&mut transaction, user).await?;
     }
-    let ended = end(&mut transaction, &found, now).await?;
+    audit::insert(&mut transaction, &subject_events(before, state, user, by)).await?;
+    let ended = end(&mut transaction, &[(&found, Why::SubjectChanged)], by).await?;
     transaction.commit().await?;
     Ok(count(ended.len()))
 }
 
-pub(super) async fn erase(store: &PostgresStore, user: UserId, now: Moment) -> Result<u64, Error> {
+pub(super) async fn erase(store: &PostgresStore, user: UserId, by: &Origin) -> Result<u64, Error> {
     let bytes = user.0.as_bytes().as_slice();
     let mut transaction = store.begin().await?;
     alone_with(&mut transaction, user).await?;
@@ -58,12 +63,15 @@ pub(super) async fn erase(store: &PostgresStore, user: UserId, now: Moment) -> R
                 erased_at = coalesce(subjects.erased_at, excluded.erased_at)",
     )
     .bind(bytes)
-    .bind(now.0)
+    .bind(by.at.0)
     .execute(&mut *transaction)
     .await?;
     let found = of_user(&mut transaction, user).await?;
     let of_sign_ins = sign_in::erase(&mut transaction, user).await?;
-    let ended = end(&mut transaction, &found, now).await?;
+    if !known.is_empty() || !found.is_empty() || of_sign_ins > 0 {
+        audit::insert(&mut transaction, &[Event::new(by, Action::SubjectErased, user.name())]).await?;
+    }
+    let ended = end(&mut transaction, &[(&found, Why::SubjectErased)], by).await?;
     transaction.commit().await?;
     Ok(count(ended.len() + known.len()) + of_sign_ins)
 }

@@ -5,8 +5,10 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::session::{end, ids};
-use super::{SqliteStore, revocation, unreadable};
+use super::{SqliteStore, audit, revocation, unreadable};
+use crate::audit::{Action, Event, Origin, Why};
 use crate::client::Client;
+use crate::issuer::client_name;
 use crate::moment::Moment;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
@@ -14,7 +16,8 @@ use crate::store::Addition;
 
 pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<Client>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration FROM clients WHERE deleted_at IS NULL",
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration, previous_sha256, previous_until FROM clients \
+         WHERE deleted_at IS NULL",
     )
     .fetch_all(readers)
     .await?;
@@ -23,7 +26,7 @@ pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<Client>, sqlx::Error
 
 pub(super) async fn get(readers: &SqlitePool, client_id: &str) -> Result<Option<Client>, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration FROM clients \
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration, previous_sha256, previous_until FROM clients \
          WHERE client_id = ?1 AND deleted_at IS NULL",
     )
     .bind(client_id)
@@ -41,10 +44,19 @@ fn read(row: &SqliteRow) -> Result<Client, sqlx::Error> {
         scopes: Scopes::known_of(row.try_get(3)?),
         created_at: Moment(row.try_get(4)?),
         registration: serde_json::from_str(row.try_get(5)?).map_err(|_| unreadable("a registration"))?,
+        previous_secret: match (row.try_get::<Option<&[u8]>, _>(6)?, row.try_get(7)?) {
+            (Some(previous), Some(until)) => Some((digest(previous)?, Moment(until))),
+            _ => None,
+        },
     })
 }
 
-pub(super) async fn add(store: &SqliteStore, client: &Client, clients_max: u32) -> Result<Addition, sqlx::Error> {
+pub(super) async fn add(
+    store: &SqliteStore,
+    client: &Client,
+    clients_max: u32,
+    by: &Origin,
+) -> Result<Addition, sqlx::Error> {
     let mut transaction = store.begin().await?;
     let taken = sqlx::query("SELECT 1 FROM clients WHERE client_id = ?1")
         .bind(&*client.id)
@@ -69,20 +81,57 @@ pub(super) async fn add(store: &SqliteStore, client: &Client, clients_max: u32) 
     .bind(serde_json::to_string(&client.registration).map_err(|error| sqlx::Error::Encode(error.into()))?)
     .execute(&mut *transaction)
     .await?;
+    let event = Event::new(by, Action::ClientCreated, client_name(&client.id)).detail(client.scopes.to_string());
+    audit::insert(&mut transaction, &[event]).await?;
     transaction.commit().await?;
     Ok(Addition::Done)
 }
 
-pub(super) async fn retire(store: &SqliteStore, client_id: &str, now: Moment) -> Result<bool, sqlx::Error> {
+pub(super) async fn replace(
+    store: &SqliteStore,
+    before: &Client,
+    client: &Client,
+    event: &Event,
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = store.begin().await?;
+    let row = sqlx::query(
+        "SELECT client_id, display_name, secret_sha256, scopes, created_at, registration, previous_sha256, previous_until FROM clients \
+         WHERE client_id = ?1 AND deleted_at IS NULL",
+    )
+    .bind(&*before.id)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if row.as_ref().map(read).transpose()?.as_ref() != Some(before) {
+        return Ok(false);
+    }
+    sqlx::query(
+        "UPDATE clients SET display_name = ?2, secret_sha256 = ?3, scopes = ?4, previous_sha256 = ?5, previous_until = ?6 \
+         WHERE client_id = ?1",
+    )
+    .bind(&*before.id)
+    .bind(&client.display_name)
+    .bind(client.secret.as_ref().map(|digest| digest.0.as_slice()))
+    .bind(client.scopes.to_string())
+    .bind(client.previous_secret.as_ref().map(|(digest, _)| digest.0.as_slice()))
+    .bind(client.previous_secret.map(|(_, until)| until.0))
+    .execute(&mut *transaction)
+    .await?;
+    audit::insert(&mut transaction, std::slice::from_ref(event)).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+pub(super) async fn retire(store: &SqliteStore, client_id: &str, by: &Origin) -> Result<bool, sqlx::Error> {
     let mut transaction = store.begin().await?;
     let retired = sqlx::query("UPDATE clients SET deleted_at = ?2 WHERE client_id = ?1 AND deleted_at IS NULL")
         .bind(client_id)
-        .bind(now.0)
+        .bind(by.at.0)
         .execute(&mut *transaction)
         .await?
         .rows_affected();
     if retired > 0 {
-        revocation::insert(&mut transaction, &RevocationTarget::Subject(client_id.to_owned()), now).await?;
+        audit::insert(&mut transaction, &[Event::new(by, Action::ClientDeleted, client_name(client_id))]).await?;
+        revocation::insert(&mut transaction, &RevocationTarget::Subject(client_id.to_owned()), by.at).await?;
     }
     transaction.commit().await?;
     Ok(retired > 0)
@@ -97,7 +146,7 @@ pub(super) async fn sweep(store: &SqliteStore, sessions_max: u32, now: Moment) -
     .bind(sessions_max)
     .fetch_all(&mut *transaction)
     .await?;
-    end(&mut transaction, &ids(&found)?, now).await?;
+    end(&mut transaction, &[(&ids(&found)?, Why::ClientDeleted)], &Origin::system(now)).await?;
     let consents = sqlx::query(
         "DELETE FROM consents WHERE (user_id, client_id) IN (SELECT n.user_id, n.client_id FROM clients AS c \
          CROSS JOIN consents AS n ON n.client_id = c.client_id WHERE c.deleted_at IS NOT NULL LIMIT ?1)",

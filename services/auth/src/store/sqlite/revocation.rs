@@ -5,12 +5,21 @@ use flaghoist_runtime::token::{Revocation, RevocationTarget};
 use sqlx::sqlite::SqlitePool;
 use uuid::Uuid;
 
-use super::{SqliteStore, Transaction, unreadable};
+use super::{SqliteStore, Transaction, audit, unreadable};
+use crate::audit::Event;
+use crate::key::key_name;
 use crate::moment::Moment;
 use crate::store::Numbered;
+use crate::store::judge::subject;
 
-pub(super) async fn add(store: &SqliteStore, target: &RevocationTarget, now: Moment) -> Result<(), sqlx::Error> {
+pub(super) async fn add(
+    store: &SqliteStore,
+    target: &RevocationTarget,
+    event: Option<&Event>,
+    now: Moment,
+) -> Result<(), sqlx::Error> {
     let mut transaction = store.begin().await?;
+    audit::insert(&mut transaction, event.map_or(&[], std::slice::from_ref)).await?;
     insert(&mut transaction, target, now).await?;
     transaction.commit().await
 }
@@ -25,6 +34,7 @@ pub(super) async fn insert(
         RevocationTarget::Session(session) => ("session", session.to_string()),
         RevocationTarget::Subject(subject) => ("subject", subject.clone()),
         RevocationTarget::Token(token) => ("token", token.to_string()),
+        RevocationTarget::Key(kid) => ("subject", key_name(kid)),
     };
     sqlx::query("INSERT INTO revocations (kind, target, revoked_at) VALUES (?1, ?2, ?3)")
         .bind(kind)
@@ -56,7 +66,7 @@ pub(super) async fn list(
             let target = match kind.as_str() {
                 "session" => RevocationTarget::Session(SessionId(uuid(&target)?)),
                 "token" => RevocationTarget::Token(uuid(&target)?),
-                "subject" => RevocationTarget::Subject(target),
+                "subject" => subject(target),
                 _ => return Err(unreadable("a revocation")),
             };
             Ok(Numbered { no, revocation: Revocation { target, revoked_at: Moment(revoked_at).into() } })

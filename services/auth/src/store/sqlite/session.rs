@@ -8,13 +8,14 @@ use sqlx::{Row as _, Sqlite};
 use uuid::Uuid;
 
 use super::sign_in::forget;
-use super::{SqliteStore, Transaction, count, json, unreadable};
+use super::{SqliteStore, Transaction, audit, count, json, unreadable};
+use crate::audit::{Event, Origin, Why};
 use crate::moment::Moment;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::{Family, Lifetimes, Presentation, Session, Verdict};
 use crate::store::Opened;
-use crate::store::judge::{Judgement, Moved, asked, judge};
+use crate::store::judge::{Judgement, Moved, asked, judge, opened};
 
 /// `SELECT` with the columns that [`read`] takes, and the rest of the query.
 macro_rules! select {
@@ -58,13 +59,16 @@ pub(super) async fn present(
 ) -> Result<Vec<Verdict>, sqlx::Error> {
     let mut transaction = store.begin().await?;
     let found = load(&mut transaction, &asked(presentations)).await?;
-    let Judgement { verdicts, moved, ended } = judge(found, presentations, lifetimes, now);
-    if moved.is_empty() && ended.is_empty() {
-        return Ok(verdicts);
+    let judgement = judge(found, presentations, lifetimes, now);
+    if judgement.idle() {
+        return Ok(judgement.verdicts);
     }
+    let Judgement { verdicts, moved, reused, reuses, expired } = judgement;
     rotate(&mut transaction, &moved, now).await?;
     note_use(&mut transaction, &moved).await?;
-    end(&mut transaction, &ended, now).await?;
+    audit::insert(&mut transaction, &reuses).await?;
+    let by = Origin::system(now);
+    end(&mut transaction, &[(&reused, Why::Reused), (&expired, Why::Expired)], &by).await?;
     transaction.commit().await?;
     Ok(verdicts)
 }
@@ -124,16 +128,33 @@ async fn note_use(transaction: &mut Transaction, moved: &[Moved]) -> Result<(), 
     Ok(())
 }
 
-/// Ends sessions.
-pub(super) async fn end(transaction: &mut Transaction, ids: &[SessionId], now: Moment) -> Result<(), sqlx::Error> {
-    if ids.is_empty() {
-        return Ok(());
+/// Ends sessions, each for its reason.
+pub(super) async fn end(
+    transaction: &mut Transaction,
+    doomed: &[(&Vec<SessionId>, Why)],
+    by: &Origin,
+) -> Result<(), sqlx::Error> {
+    for (ids, why) in doomed.iter().filter(|(ids, _)| !ids.is_empty()) {
+        end_for(transaction, ids, *why, by).await?;
     }
+    Ok(())
+}
+
+async fn end_for(transaction: &mut Transaction, ids: &[SessionId], why: Why, by: &Origin) -> Result<(), sqlx::Error> {
+    let now = by.at;
     let ids = json(&texts(ids))?;
-    sqlx::query("DELETE FROM sessions WHERE session_id IN (SELECT unhex(value, '-') FROM json_each(?1))")
-        .bind(&ids)
-        .execute(&mut **transaction)
-        .await?;
+    let ended = sqlx::query(
+        "DELETE FROM sessions WHERE session_id IN (SELECT unhex(value, '-') FROM json_each(?1)) \
+         RETURNING session_id, user_id, client_id",
+    )
+    .bind(&ids)
+    .fetch_all(&mut **transaction)
+    .await?;
+    let event = |row: &SqliteRow| -> Result<Event, sqlx::Error> {
+        let uuid = |index: usize| Uuid::from_slice(row.try_get(index)?).map_err(|_| unreadable("an id"));
+        Ok(Event::session_ended(by, why, UserId(uuid(1)?), SessionId(uuid(0)?), row.try_get(2)?))
+    };
+    audit::insert(transaction, &ended.iter().map(event).collect::<Result<Vec<_>, _>>()?).await?;
     sqlx::query("INSERT INTO revocations (kind, target, revoked_at) SELECT 'session', value, ?2 FROM json_each(?1)")
         .bind(&ids)
         .bind(now.0)
@@ -142,9 +163,14 @@ pub(super) async fn end(transaction: &mut Transaction, ids: &[SessionId], now: M
     Ok(())
 }
 
-pub(super) async fn open(store: &SqliteStore, session: &Session, sessions_max: u32) -> Result<Opened, sqlx::Error> {
+pub(super) async fn open(
+    store: &SqliteStore,
+    session: &Session,
+    sessions_max: u32,
+    by: &Origin,
+) -> Result<Opened, sqlx::Error> {
     let mut transaction = store.begin().await?;
-    let opened = open_within(&mut transaction, session, sessions_max).await?;
+    let opened = open_within(&mut transaction, session, sessions_max, by).await?;
     transaction.commit().await?;
     Ok(opened)
 }
@@ -154,6 +180,7 @@ pub(super) async fn open_within(
     transaction: &mut Transaction,
     session: &Session,
     sessions_max: u32,
+    by: &Origin,
 ) -> Result<Opened, sqlx::Error> {
     let registered = sqlx::query("SELECT 1 FROM clients WHERE client_id = ?1 AND deleted_at IS NULL")
         .bind(&*session.client_id)
@@ -179,7 +206,7 @@ pub(super) async fn open_within(
             .fetch_all(&mut **transaction)
             .await?;
     let ended = ids(&oldest)?;
-    end(transaction, &ended, session.created_at).await?;
+    end(transaction, &[(&ended, Why::TooMany)], by).await?;
     sqlx::query(
         "INSERT INTO sessions (session_id, user_id, client_id, scopes, amr, label, authenticated_at, created_at, \
                 last_use_at, last_address, current_sha256, previous_sha256, rotated_at, claims) \
@@ -201,6 +228,7 @@ pub(super) async fn open_within(
     .bind(session.claims.join(" "))
     .execute(&mut **transaction)
     .await?;
+    audit::insert(transaction, &[opened(session, scopes, by)]).await?;
     Ok(Opened::Open { scopes, ended })
 }
 
@@ -239,7 +267,8 @@ pub(super) async fn end_one(
     store: &SqliteStore,
     user: UserId,
     session: SessionId,
-    now: Moment,
+    why: Why,
+    by: &Origin,
 ) -> Result<bool, sqlx::Error> {
     let mut transaction = store.begin().await?;
     let found = sqlx::query("SELECT session_id FROM sessions WHERE session_id = ?1 AND user_id = ?2")
@@ -247,7 +276,7 @@ pub(super) async fn end_one(
         .bind(user.0.as_bytes().as_slice())
         .fetch_all(&mut *transaction)
         .await?;
-    end(&mut transaction, &ids(&found)?, now).await?;
+    end(&mut transaction, &[(&ids(&found)?, why)], by).await?;
     transaction.commit().await?;
     Ok(!found.is_empty())
 }
@@ -256,12 +285,12 @@ pub(super) async fn end_all(
     store: &SqliteStore,
     user: UserId,
     except: Option<SessionId>,
-    now: Moment,
+    by: &Origin,
 ) -> Result<u64, sqlx::Error> {
     let mut transaction = store.begin().await?;
     let mut found = of_user(&mut transaction, user).await?;
     found.retain(|session| Some(*session) != except);
-    end(&mut transaction, &found, now).await?;
+    end(&mut transaction, &[(&found, Why::Revoked)], by).await?;
     forget(&mut transaction, user).await?;
     transaction.commit().await?;
     Ok(count(found.len()))
@@ -293,12 +322,13 @@ pub(super) async fn purge(
     let unused = old("SELECT session_id FROM sessions WHERE last_use_at < ?1 LIMIT ?2", unused_before, rows_max)
         .fetch_all(&mut *transaction)
         .await?;
-    end(&mut transaction, &ids(&unused)?, now).await?;
+    let by = Origin::system(now);
+    end(&mut transaction, &[(&ids(&unused)?, Why::Expired)], &by).await?;
     let created_before = now.minus(lifetimes.absolute);
     let aged = old("SELECT session_id FROM sessions WHERE created_at < ?1 LIMIT ?2", created_before, rows_max)
         .fetch_all(&mut *transaction)
         .await?;
-    end(&mut transaction, &ids(&aged)?, now).await?;
+    end(&mut transaction, &[(&ids(&aged)?, Why::Expired)], &by).await?;
     transaction.commit().await?;
     Ok(unused.len() >= rows_max as usize || aged.len() >= rows_max as usize)
 }
@@ -316,7 +346,7 @@ fn texts(ids: &[SessionId]) -> Vec<String> {
     ids.iter().map(SessionId::to_string).collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::session::{end, ids, open_within};
 use super::{SqliteStore, Transaction, failed, unreadable};
+use crate::audit::{Actor, Origin, Why};
 use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
 use crate::error::StoreError;

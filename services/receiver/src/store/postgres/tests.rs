@@ -37,9 +37,7 @@ async fn one(store: &PostgresStore, write: Write) -> Written {
 async fn two_pods_that_write_the_same_devices_never_deadlock_and_lose_nothing() {
     let Some((_, _, pods)) = pods(2).await else { return };
     let hall = ConversationId(Uuid::now_v7());
-    let mut keys = (0..400).map(|_| phone()).collect::<Vec<_>>();
-    let lane = pods[0].lane(keys[0].user);
-    keys.retain(|key| pods[0].lane(key.user) == lane);
+    let keys = (0..60).map(|_| phone()).collect::<Vec<_>>();
     let stream = Uuid::now_v7();
     let opens = keys.iter().map(|key| Write::Open { key: key.clone(), stream }).collect::<Vec<_>>();
     pods[0].write(&opens, SystemTime::now()).await.unwrap();
@@ -163,4 +161,78 @@ async fn promise_1_a_crash_of_the_server_loses_nothing_answered_and_is_survived(
     server.stop(Stop::Fast).await;
     server.start_again().await;
     assert_eq!(store.positions(&key).await.unwrap(), [Position { conversation: hall, epoch: 1, seq: answered }]);
+}
+
+/// The places in a batch that one statement stores.
+async fn at_once(pod: &PostgresStore, writes: &[Write]) -> Vec<usize> {
+    let mut stored = Acknowledgements::of(writes).store(&pod.pool).await.unwrap();
+    stored.sort_unstable();
+    stored
+}
+
+#[tokio::test]
+async fn acknowledgements_are_one_statement_and_what_does_not_fit_is_left() {
+    let Some((_, _, pods)) = pods(1).await else { return };
+    let pod = &pods[0];
+    let (here, there) = (ConversationId(Uuid::now_v7()), ConversationId(Uuid::now_v7()));
+    let (phone, stream, older) = (phone(), Uuid::now_v7(), Uuid::now_v7());
+    let tablet = DeviceKey { device: DeviceId::from_id("tablet").unwrap(), ..phone.clone() };
+    let gone = DeviceKey { device: DeviceId::from_id("gone").unwrap(), ..phone.clone() };
+    for key in [&phone, &tablet] {
+        assert_eq!(one(pod, Write::Open { key: key.clone(), stream }).await, Written::Opened(None));
+    }
+    let by_call = Write::Acknowledge {
+        key: tablet.clone(),
+        stream: None,
+        positions: vec![Position { conversation: here, epoch: 1, seq: 4 }],
+    };
+    let batch = [
+        ack(&phone, stream, here, 2),
+        Write::Touch { keys: vec![phone.clone()] },
+        ack(&phone, stream, there, 9),
+        ack(&gone, stream, here, 1),
+        ack(&phone, stream, here, 3),
+        by_call,
+    ];
+    assert_eq!(at_once(pod, &batch).await, [0, 2, 4, 5], "not the touch, nor the device that is not there");
+    let at = |conversation, seq| Position { conversation, epoch: 1, seq };
+    let mut positions = pod.positions(&phone).await.unwrap();
+    positions.sort_by_key(|position| position.seq);
+    assert_eq!(positions, [at(here, 3), at(there, 9)]);
+    assert_eq!(pod.positions(&tablet).await.unwrap(), [at(here, 4)]);
+    // A lower one changes nothing; one of another stream, of two streams, of two epochs, and beside another wish is left.
+    assert_eq!(at_once(pod, &[ack(&phone, stream, here, 1)]).await, [0]);
+    assert_eq!(at_once(pod, &[ack(&phone, older, here, 20)]).await, [0; 0]);
+    assert_eq!(at_once(pod, &[ack(&phone, stream, here, 20), ack(&phone, older, here, 21)]).await, [0; 0]);
+    let next = vec![Position { conversation: here, epoch: 2, seq: 1 }];
+    let next = Write::Acknowledge { key: phone.clone(), stream: Some(stream), positions: next };
+    assert_eq!(at_once(pod, &[ack(&phone, stream, here, 20), next]).await, [0; 0]);
+    let forget = Write::Forget { key: phone.clone(), stream, conversations: None };
+    assert_eq!(at_once(pod, &[ack(&phone, stream, here, 20), forget]).await, [0; 0]);
+    assert_eq!(pod.positions(&phone).await.unwrap().len(), 2);
+    assert!(pod.positions(&phone).await.unwrap().contains(&at(here, 3)));
+}
+
+#[tokio::test]
+async fn promise_5_an_acknowledgement_that_waited_while_its_device_was_taken_over_or_removed_is_not_stored() {
+    let Some((server, url, pods)) = pods(1).await else { return };
+    let pod = &pods[0];
+    let (phone, stream, hall) = (phone(), Uuid::now_v7(), ConversationId(Uuid::now_v7()));
+    let newer = format!("UPDATE devices SET stream_id = '\\x{}'", Uuid::now_v7().simple());
+    for change in [newer.as_str(), "DELETE FROM positions; DELETE FROM devices"] {
+        one(pod, Write::Open { key: phone.clone(), stream }).await;
+        let mut other = pod.begin(&lanes_of(std::iter::once(phone.user))).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(change.to_owned())).execute(&mut *other).await.unwrap();
+        let (store, writes) = (pod.clone(), [ack(&phone, stream, hall, 7)]);
+        let waiting = tokio::spawn(async move { at_once(&store, &writes).await });
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        while server.sql(&url, waits).await != "1" {
+            assert!(!waiting.is_finished(), "it waits for the lane");
+            tokio::task::yield_now().await;
+        }
+        other.commit().await.unwrap();
+        assert_eq!(waiting.await.unwrap(), [0; 0], "{change}");
+        assert_eq!(pod.positions(&phone).await.unwrap(), [], "{change}");
+    }
 }

@@ -110,7 +110,7 @@ pub(crate) async fn promise_6_watermarks_only_rise_and_not_beyond_the_end(mut wo
     assert_eq!(world.raise(bob, id, 7, 99).await, [], "beyond the end");
     let other =
         Watermark { conversation: id, member: bob, epoch: world.store.epoch() ^ 1, delivered_seq: 6, read_seq: 6 };
-    let answers = world.store.commit(0, vec![Op::Raise(vec![other])]).await;
+    let answers = world.store.commit(vec![Op::Raise(vec![other])]).await;
     assert!(matches!(&answers[..], [Answer::Raised(Ok(raised))] if raised.is_empty()), "another epoch");
     assert_eq!(world.raise(person(9), id, 5, 5).await, [], "not a member");
     world.reopen().await;
@@ -118,7 +118,7 @@ pub(crate) async fn promise_6_watermarks_only_rise_and_not_beyond_the_end(mut wo
     // Two devices at once, in one batch.
     let epoch = world.store.epoch();
     let watermark = |seq| Watermark { conversation: id, member: bob, epoch, delivered_seq: 0, read_seq: seq };
-    world.store.commit(0, vec![Op::Raise(vec![watermark(6)]), Op::Raise(vec![watermark(4)])]).await;
+    world.store.commit(vec![Op::Raise(vec![watermark(6)]), Op::Raise(vec![watermark(4)])]).await;
     assert_eq!(world.counts(bob, id).await, (0, 6, 6, 6));
 }
 

@@ -88,7 +88,7 @@ async fn check(world: &World, round: u128, batches: &[Vec<Call>]) {
                 }]),
             }
         });
-        let answers = world.store.commit(0, ops.collect()).await;
+        let answers = world.store.commit(ops.collect()).await;
         let end_before = model.events.len() as u64;
         for (call, answer) in batch.iter().zip(answers) {
             let written = match answer {

@@ -7,14 +7,15 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flaghoist_runtime::fault::log_chain;
+use flaghoist_runtime::names::ConversationId;
 use flaghoist_runtime::postgres::{conflicted, silent, transient};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use super::gate::Waiting;
 use super::{LANES, PostgresStore, failed, load, write};
 use crate::conversation::lane;
 use crate::error::Error;
@@ -22,7 +23,7 @@ use crate::event::{Answer, Op};
 use crate::plan;
 
 /// The kind of the lanes' locks, among all locks of the database: "send" in bytes.
-const LANE_LOCKS: i32 = 0x7365_6e64;
+pub(super) const LANE_LOCKS: i32 = 0x7365_6e64;
 
 /// How old the time of a batch may be when it is committed. With the 5 s that a server lets a silent transaction live, what is
 /// committed is younger than the 15 s that receivers look back.
@@ -30,7 +31,7 @@ const AGE_MAX: Duration = Duration::from_secs(5);
 
 /// How long a transaction may take in all. The server ends a statement sooner; this is for a server that is not heard of, which
 /// would otherwise hold up its lanes for as long as the system hopes.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// How often parts of one batch may fail until what is left of it is refused.
 const FAILURES_MAX: u32 = 64;
@@ -65,43 +66,28 @@ impl From<sqlx::Error> for Failure {
 }
 
 impl PostgresStore {
-    pub(super) async fn commit_batch(&self, ops: Vec<Op>) -> Vec<Answer> {
-        let kinds: Vec<bool> = ops.iter().map(|op| matches!(op, Op::Write(_))).collect();
-        let lost = |_| {
-            let error = || Error::Unavailable("the store did not answer");
-            let answer =
-                |write: &bool| if *write { Answer::Written(Err(error())) } else { Answer::Raised(Err(error())) };
-            kinds.iter().map(answer).collect()
+    /// Commits what can be done at once, then the rest.
+    pub(super) async fn commit_batch(&self, mut ops: Vec<Op>) -> Vec<Answer> {
+        if !self.quick.load(Ordering::Relaxed) {
+            return self.commit_pieces(&ops).await;
+        }
+        let mut answers = self.commit_quickly(&mut ops).await;
+        let left = |(place, op): &(usize, Op)| match op {
+            Op::Write(_) => answers[*place].is_none(),
+            // A call without any watermark is answered as well.
+            Op::Raise(watermarks) => answers[*place].is_none() || !watermarks.is_empty(),
         };
-        let mut answered = self.gate.wait(ops);
-        loop {
-            tokio::select! {
-                biased;
-                answers = &mut answered => return answers.unwrap_or_else(lost),
-                Some(_permit) = self.gate.enter() => {
-                    let together = self.gate.take();
-                    if !together.is_empty() {
-                        self.commit_together(together).await;
-                        continue;
-                    }
+        let (places, left): (Vec<usize>, Vec<Op>) = ops.into_iter().enumerate().filter(left).unzip();
+        if !left.is_empty() {
+            for (place, answer) in places.into_iter().zip(self.commit_pieces(&left).await) {
+                let before = answers[place].replace(answer);
+                if let (Some(Answer::Raised(Ok(told))), Some(Answer::Raised(Ok(risen)))) = (&mut answers[place], before)
+                {
+                    told.extend(risen);
                 }
             }
-            // Another one has taken it along.
-            return answered.await.unwrap_or_else(lost);
         }
-    }
-
-    async fn commit_together(&self, together: Vec<Waiting>) {
-        let (mut ops, mut answers) = (Vec::new(), Vec::with_capacity(together.len()));
-        for waiting in together {
-            answers.push((waiting.ops.len(), waiting.answers));
-            ops.extend(waiting.ops);
-        }
-        let mut done = self.commit_pieces(&ops).await.into_iter();
-        for (count, answers) in answers {
-            // A batch whose caller is gone has no use for its answers.
-            let _gone = answers.send(done.by_ref().take(count).collect());
-        }
+        answers.into_iter().map(|answer| answer.unwrap_or(Answer::Written(Err(Error::Internal)))).collect()
     }
 
     async fn commit_pieces(&self, ops: &[Op]) -> Vec<Answer> {
@@ -173,11 +159,11 @@ impl PostgresStore {
     }
 
     async fn commit_piece(&self, ops: &[Op]) -> Result<Vec<Answer>, Failure> {
-        let mut connection = self.gate.connection().await.map_err(Failure::Before)?;
+        let mut connection = self.kept.connection().await.map_err(Failure::Before)?;
         let transacted = tokio::time::timeout(ANSWER_MAX, self.transact(&mut connection, ops)).await;
         let answers = transacted.unwrap_or_else(|_late| Err(Failure::During(silent())))?;
         // Only now: after a failure it is closed instead.
-        self.gate.keep(connection);
+        self.kept.keep(connection);
         Ok(answers)
     }
 
@@ -203,21 +189,22 @@ impl PostgresStore {
 /// Begins a transaction and locks the lanes of a batch, the lower ones first: of two who want the same lanes one waits for all of
 /// them. Both in one message; the statements that follow see what was committed before the lock was had.
 pub(super) fn begin_text(ops: &[Op]) -> String {
-    let mut lanes = BTreeSet::new();
-    for op in ops {
-        match op {
-            Op::Write(write) => {
-                lanes.insert(lane(write.conversation, LANES));
-            }
-            Op::Raise(watermarks) => lanes.extend(watermarks.iter().map(|raised| lane(raised.conversation, LANES))),
-        }
-    }
+    let conversations = ops.iter().flat_map(|op| match op {
+        Op::Write(write) => vec![write.conversation],
+        Op::Raise(watermarks) => watermarks.iter().map(|raised| raised.conversation).collect(),
+    });
     let mut text = String::from("BEGIN ISOLATION LEVEL READ COMMITTED");
-    for lane in lanes {
+    for lane in lanes_of(conversations) {
         // Writing to a string does not fail.
         let _ok = write!(text, "; SELECT pg_advisory_xact_lock({LANE_LOCKS}, {lane})");
     }
     text
+}
+
+/// The lanes of some conversations in the order in which they are locked.
+pub(super) fn lanes_of(conversations: impl Iterator<Item = ConversationId>) -> Vec<i32> {
+    let lanes: BTreeSet<usize> = conversations.map(|id| lane(id, LANES)).collect();
+    lanes.into_iter().map(|lane| i32::try_from(lane).unwrap_or(0)).collect()
 }
 
 /// The same error for every call.

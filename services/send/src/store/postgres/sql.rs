@@ -2,8 +2,9 @@
 //! it for each of their tables, `sweep` is the receivers' question about everything that changed lately, and `rare` ones serve
 //! starts and upkeep. A test goes through all of them (`tests/plans.rs`).
 //!
-//! A batch of messages of any size is `LOCK` with the beginning of the transaction, [`ACTORS`], [`REQUESTS`], [`RESERVE`],
-//! [`COUNT_SENT`], [`APPEND`] and the commit: seven round trips.
+//! Messages and watermarks are mostly [`SEND`] and [`RAISE`]: one round trip, whatever their number. Where these do not fit, a batch
+//! of messages is the lanes' locks with the beginning of the transaction, [`ACTORS`], [`REQUESTS`], [`RESERVE`], [`COUNT_SENT`],
+//! [`APPEND`] and the commit: seven round trips.
 
 /// By what a statement finds its rows.
 #[cfg(test)]
@@ -99,6 +100,51 @@ statements! {
 
     /// Locks of a kind, in the order given: one who holds the first never waits for one who holds the second.
     Rare LOCK_PEOPLE = "SELECT pg_advisory_xact_lock($1, lane) FROM unnest($2::integer[]) AS lane";
+
+    /// One message for each of some conversations: the lanes are locked, requests that are in the log are left out, members
+    /// count what they send, conversations give numbers and the time, and what got a number is appended. Someone who is no member
+    /// any more by the time that their row is had is left out too, before anything was numbered for them.
+    Conversation SEND = concat!(
+        "WITH lanes AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($1, lane) FROM unnest($2::integer[]) AS lane), \
+         calls AS MATERIALIZED (SELECT t.* FROM (SELECT count(*) AS lanes FROM lanes) AS held, \
+         unnest($3::uuid[], $4::uuid[], $5::bytea[], $6::bytea[], $7::bytea[]) \
+         AS t (conversation_id, sender_id, request_id, request_digest, body) WHERE held.lanes > 0 AND NOT EXISTS \
+         (SELECT FROM events e WHERE e.conversation_id = t.conversation_id AND e.sender_id = t.sender_id \
+         AND e.request_id = t.request_id) ORDER BY t.conversation_id), \
+         senders AS (UPDATE members m SET sent_no = m.sent_no + 1 FROM calls t \
+         WHERE m.conversation_id = t.conversation_id AND m.user_id = t.sender_id AND m.role > 0 RETURNING t.*, m.sent_no), \
+         numbered AS (UPDATE conversations c SET last_seq = c.last_seq + 1, last_public_seq = c.last_seq + 1, \
+         last_message_no = c.last_message_no + 1 FROM senders t WHERE c.conversation_id = t.conversation_id \
+         RETURNING t.*, c.last_seq AS seq, c.last_message_no AS message_no, ", clock!(), " AS created_at) \
+         INSERT INTO events (conversation_id, sender_id, seq, message_no, sent_no, created_at, kind, request_id, \
+         request_digest, body) SELECT t.conversation_id, t.sender_id, t.seq, t.message_no, t.sent_no, t.created_at, 1, \
+         t.request_id, t.request_digest, t.body FROM numbered t RETURNING conversation_id, seq, message_no, created_at"
+    );
+
+    /// Watermarks of members, where they rise, not beyond the end of the log; one of what was read only to its end, where all
+    /// messages lie before it, own ones too. The row is had in its newest form, the conversation as it was when the
+    /// statement began: who has sent something since then is left out.
+    Conversation RAISE = concat!(
+        "WITH lanes AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($1, lane) FROM unnest($2::integer[]) AS lane), \
+         marks AS MATERIALIZED (SELECT t.* FROM (SELECT count(*) AS lanes FROM lanes) AS held, \
+         unnest($3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[]) AS t (conversation_id, user_id, delivered_seq, read_seq) \
+         WHERE held.lanes > 0 ORDER BY t.conversation_id, t.user_id), \
+         risen AS (UPDATE members m SET delivered_seq = greatest(m.delivered_seq, t.delivered_seq, t.read_seq), \
+         read_seq = greatest(m.read_seq, t.read_seq), read_message_no = CASE WHEN t.read_seq > m.read_seq \
+         THEN greatest(m.read_message_no, c.last_message_no) ELSE m.read_message_no END, \
+         read_sent_no = CASE WHEN t.read_seq > m.read_seq THEN greatest(m.read_sent_no, m.sent_no) ELSE m.read_sent_no END, \
+         watermark_at = ", clock!(), " FROM marks t \
+         JOIN conversations c ON c.conversation_id = t.conversation_id \
+         JOIN members s ON s.conversation_id = t.conversation_id AND s.user_id = t.user_id \
+         WHERE m.conversation_id = t.conversation_id AND m.user_id = t.user_id AND m.role > 0 \
+         AND greatest(t.delivered_seq, t.read_seq) <= greatest(c.last_public_seq, m.hidden_seq) \
+         AND (t.delivered_seq > m.delivered_seq OR t.read_seq > m.read_seq) \
+         AND (t.read_seq <= m.read_seq OR (t.read_seq >= c.last_public_seq AND m.sent_no = s.sent_no)) \
+         RETURNING m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, c.member_count, m.watermark_at), \
+         noted AS (INSERT INTO receipts (conversation_id, raised_at) SELECT r.conversation_id, max(r.watermark_at) \
+         FROM risen r WHERE r.member_count <= $7 GROUP BY r.conversation_id) \
+         SELECT r.conversation_id, r.user_id, r.delivered_seq, r.read_seq, r.member_count FROM risen r"
+    );
 
     /// The conversations of a batch with those who act in them, and the time.
     Conversation ACTORS = concat!(

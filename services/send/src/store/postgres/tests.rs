@@ -13,6 +13,7 @@ use crate::store::conformance::{LIMITS, World, person, send, store_keeps_its_pro
 mod cut;
 mod plans;
 mod pods;
+mod quick;
 
 /// How many connections a pod of the suite has: two of them write.
 const CONNECTIONS: u32 = 8;
@@ -108,16 +109,12 @@ impl Store for TwoPods {
         self.next().epoch()
     }
 
-    fn lanes(&self) -> usize {
-        self.next().lanes()
-    }
-
     async fn now(&self) -> Result<i64, Error> {
         self.next().now().await
     }
 
-    async fn commit(&self, lane: usize, ops: Vec<Op>) -> Vec<Answer> {
-        self.next().commit(lane, ops).await
+    async fn commit(&self, ops: Vec<Op>) -> Vec<Answer> {
+        self.next().commit(ops).await
     }
 
     async fn conversation(&self, person: UserId, id: ConversationId) -> Result<Option<View>, Error> {

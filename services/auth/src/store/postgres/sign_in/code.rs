@@ -55,7 +55,7 @@ pub(super) async fn redeem(
             .fetch_all(&mut *transaction)
             .await?;
         let given = ids_in(&given)?;
-        end(&mut transaction, &given, now).await?;
+        end(&mut transaction, &[(&given, Why::CodeReplayed)], &Origin::system(now)).await?;
         transaction.commit().await?;
         return Ok(if given.is_empty() { Redeemed::Unknown } else { Redeemed::Replayed });
     };
@@ -68,7 +68,7 @@ pub(super) async fn redeem(
     let redeemed = match judge(&kept) {
         None => Redeemed::Refused,
         Some(session) => {
-            let opened = open_within(&mut transaction, &session, sessions_max).await?;
+            let opened = open_within(&mut transaction, &session, sessions_max, &Origin::sign_in(&session, now)).await?;
             Redeemed::Good(Box::new(kept), opened)
         }
     };

@@ -77,7 +77,8 @@ pub(super) async fn revoke(store: &PostgresStore, user: UserId, client_id: &str,
         .bind(client_id)
         .fetch_all(&mut *transaction)
         .await?;
-    end(&mut transaction, &ids_in(&found)?, now).await?;
+    let by = Origin::new(Actor::Person(user), now);
+    end(&mut transaction, &[(&ids_in(&found)?, Why::Revoked)], &by).await?;
     transaction.commit().await?;
     Ok(true)
 }

@@ -56,7 +56,7 @@ pub(super) async fn redeem(
     let redeemed = match judge(&kept) {
         None => Redeemed::Refused,
         Some(session) => {
-            let opened = open_within(&mut transaction, &session, sessions_max).await?;
+            let opened = open_within(&mut transaction, &session, sessions_max, &Origin::sign_in(&session, now)).await?;
             Redeemed::Good(Box::new(kept), opened)
         }
     };
@@ -71,7 +71,7 @@ async fn end_if_there(transaction: &mut Transaction, given: &[SessionId], now: M
             .bind(session.0.as_bytes().as_slice())
             .fetch_all(&mut **transaction)
             .await?;
-        end(transaction, &ids(&there)?, now).await?;
+        end(transaction, &[(&ids(&there)?, Why::CodeReplayed)], &Origin::system(now)).await?;
     }
     Ok(())
 }

@@ -85,7 +85,8 @@ pub(super) async fn revoke(
         .bind(client_id)
         .fetch_all(&mut *transaction)
         .await?;
-    end(&mut transaction, &ids(&found)?, now).await?;
+    let by = Origin::new(Actor::Person(user), now);
+    end(&mut transaction, &[(&ids(&found)?, Why::Revoked)], &by).await?;
     transaction.commit().await?;
     Ok(true)
 }

@@ -163,7 +163,7 @@ async fn a_pod_that_freezes_within_a_transaction_holds_up_others_for_five_second
     let (alice, bob) = (person(1), person(2));
     let id = world.direct(alice, bob).await;
     let frozen = place.pod().await;
-    let mut connection = frozen.gate.connection().await.unwrap();
+    let mut connection = frozen.kept.connection().await.unwrap();
     let begun = commit::begin_text(&[world.op(alice, id, "frozen", send("x"))]);
     sqlx::raw_sql(sqlx::AssertSqlSafe(begun)).execute(&mut *connection).await.unwrap();
     let waited = std::time::Instant::now();

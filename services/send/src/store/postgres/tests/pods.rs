@@ -146,7 +146,7 @@ async fn promise_6_watermarks_only_rise_whichever_pod_they_come_to() {
             let epoch = pod.store.epoch();
             let watermark =
                 |id| Watermark { conversation: id, member: bob, epoch, delivered_seq: seq, read_seq: seq / 2 };
-            let answers = pod.store.commit(0, vec![Op::Raise(ids.map(watermark).to_vec())]).await;
+            let answers = pod.store.commit(vec![Op::Raise(ids.map(watermark).to_vec())]).await;
             assert!(matches!(&answers[..], [Answer::Raised(Ok(_))]), "{answers:?}");
         })
     });
