@@ -22,7 +22,7 @@ BUF := $(or $(shell command -v buf),$(TOOLS)/node_modules/.bin/buf)
 RELEASE := $(shell git tag --list 'v*' --sort=-v:refname 2>/dev/null | head -n 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt proto bench sbom chart mesh crash-test test-clients fault-test fuzz citus-plan release-before
+.PHONY: help run test lint fmt proto bench image image-tar sbom chart cluster-test mesh crash-test test-clients fault-test fuzz citus-plan release-before
 
 help: # lists the verbs
 	@sed -n 's/^\([a-z-]*\):.* # /\1\t/p' $(MAKEFILE_LIST) | grep -v '^help' | expand -t 14
@@ -119,6 +119,21 @@ sbom: # what the program is made of, as CycloneDX: target/sbom/flaghoist.cdx.jso
 	sed 's#file://$(CURDIR)#file://#g' services/flaghoist/flaghoist_bin.cdx.json >target/sbom/flaghoist.cdx.json
 	@# It writes one for the programs of the tests too.
 	@find . -name '*_bin.cdx.json' -not -path './target/*' -delete
+
+# The release of a static program; PROFILE=dev is ready sooner.
+PROFILE ?= release
+TARGET := $(shell uname -m)-unknown-linux-gnu
+
+image-tar: # the same image without Docker: target/flaghoist.tar, of OCI and docker form; IMAGE=NAME:TAG names it
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --package flaghoist --profile $(PROFILE) --target $(TARGET)
+	services/flaghoist/image-tar target/flaghoist.tar $(or $(IMAGE),flaghoist:local) \
+		"$${CARGO_TARGET_DIR:-target}/$(TARGET)/$(PROFILE:dev=debug)/flaghoist" $(if $(filter aarch64-%,$(TARGET)),arm64,amd64)
+
+# FLAGHOIST_TEST_LOAD_IMAGE says how an image gets into the cluster that KUBECONFIG names; tests/README.md has the rest.
+cluster-test: # installs the chart into the cluster that KUBECONFIG names and asks it everything; ARGS="--only access"
+	@tests/backends/install
+	@tests/mesh/install
+	FLAGHOIST_TEST_CLUSTER=1 cargo test --package flaghoist-tests --test cluster $(if $(filter release,$(PROFILE)),--release) -- $(ARGS)
 
 chart: # checks the Helm chart: documents, lint, every set of values rendered, what must be refused, the alerts
 	charts/check

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub(crate) use flaghoist_mesh::{items, texts};
-use flaghoist_tests::skip;
+use flaghoist_tests::{skip, tool};
 use serde_json::Value;
 
 /// A release's name and namespace in every test that does not choose others.
@@ -125,16 +125,6 @@ pub(crate) fn of_kind<'a>(resources: &'a [Value], kind: &str) -> Vec<&'a Value> 
 /// A resource's name.
 pub(crate) fn name(resource: &Value) -> &str {
     resource["metadata"]["name"].as_str().unwrap_or_default()
-}
-
-/// Where a program is: on the `PATH`, where `tests/mesh/install` puts it, or among those that a cluster was built with.
-pub(crate) fn tool(program: &str) -> Option<PathBuf> {
-    let home = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
-    let cluster = home("CLUSTER_HOME")
-        .or_else(|| Some(home("XDG_CACHE_HOME").or_else(|| Some(home("HOME")?.join(".cache")))?.join("cluster")));
-    let built = [Some(repository().join("target/tools")), cluster.map(|cluster| cluster.join("bin"))];
-    let built = built.into_iter().flatten().map(|folder| folder.join(program)).find(|candidate| candidate.is_file());
-    flaghoist_backends::installed(program).or(built)
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
+use flaghoist_tests::tool;
 use serde_json::Value;
 
-use super::charts::{Chart, Helm, NAMESPACE, RELEASE, items, name, tool};
+use super::charts::{Chart, Helm, NAMESPACE, RELEASE, items, name};
 
 /// A gateway that is there already, which some rendering may name.
 const AROUND: &str = "

@@ -178,7 +178,7 @@ impl Calls {
 
 /// Takes messages as the bytes that they are.
 #[derive(Clone, Copy, Debug)]
-struct RawCodec;
+pub struct RawCodec;
 
 impl tonic::codec::Codec for RawCodec {
     type Encode = Vec<u8>;

@@ -21,8 +21,13 @@ use crate::world::World;
 use load::Cast;
 
 /// As much as the server takes, until it dies.
-const MANNER: load::Manner =
-    load::Manner { senders_each: 6, pause_max: Duration::from_millis(4), goes_on: false, faults: true };
+const MANNER: load::Manner = load::Manner {
+    senders_each: 6,
+    pause_max: Duration::from_millis(4),
+    goes_on: false,
+    faults: true,
+    pre_stop: false,
+};
 
 /// What a crash test does.
 #[derive(Clone, Copy, Debug)]

@@ -112,6 +112,7 @@ async fn one(
         pause_max: Duration::from_millis(200),
         goes_on: true,
         faults: fault.effect() == Effect::Fails,
+        pre_stop: false,
     };
     let load = load::start(cast, book, manner, random.random());
     tokio::time::sleep(BEFORE + random.random_range(Duration::ZERO..BEFORE)).await;

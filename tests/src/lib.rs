@@ -8,6 +8,7 @@ mod cluster;
 mod listening;
 mod person;
 mod server;
+mod tool;
 mod wait;
 mod world;
 
@@ -20,18 +21,20 @@ pub mod http1;
 pub mod mesh;
 pub mod release;
 pub mod syscalls;
+pub mod talk;
 pub mod upgrade;
 
 pub use flaghoist_backends::{Exit, left_out as skip};
 
 pub use backup::Backup;
 pub use binary::{Profile, server_binary};
-pub use calls::{Authorized, Bearer, Calls};
+pub use calls::{Authorized, Bearer, Calls, RawCodec};
 pub use check::{reason, refused, retry_after, violations};
 pub use cluster::{Cluster, Pod, Service, Stores};
 pub use listening::{Listening, Opening, TIME_TO_ARRIVE};
 pub use person::{Group, PASSWORD, Person, Recipient, Sending, cli_asks};
 pub use server::Server;
+pub use tool::tool;
 pub use wait::{eventually, eventually_within};
 pub use world::{World, WorldBuilder, only_embedded};
 

@@ -18,7 +18,8 @@ use crate::person::Person;
 use crate::world::World;
 
 /// People go on when something fails, as clients do. That nothing does in a rolling restart is the fault test's to show.
-const MANNER: Manner = Manner { senders_each: 1, pause_max: Duration::from_millis(200), goes_on: true, faults: true };
+const MANNER: Manner =
+    Manner { senders_each: 1, pause_max: Duration::from_millis(200), goes_on: true, faults: true, pre_stop: false };
 
 /// How long people talk when a step is made.
 const SETTLED: Duration = Duration::from_secs(3);

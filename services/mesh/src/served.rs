@@ -81,27 +81,35 @@ fn methods() -> impl Iterator<Item = Served> {
 fn others() -> impl Iterator<Item = Served> {
     const GET: &[&str] = &["GET", "HEAD"];
     const POST: &[&str] = &["POST"];
+    const FORM: &[&str] = &["GET", "HEAD", "POST"];
     let of_all = [
         ("/grpc.health.v1.Health/Check", Class::Retried),
         ("/grpc.health.v1.Health/Watch", Class::Stream),
         ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Class::Stream),
         ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Class::Stream),
     ];
-    let of_auth = [
-        (8080, "/.well-known/openid-configuration", GET, Class::Retried),
-        (8080, "/.well-known/oauth-authorization-server", GET, Class::Retried),
-        (8080, "/oauth2/jwks", GET, Class::Retried),
-        (8080, "/healthz", GET, Class::Retried),
-        (8080, "/oauth2/token", POST, Class::Once),
-        (8080, "/oauth2/revoke", POST, Class::Retried),
-        (8080, "/oauth2/introspect", POST, Class::Retried),
-        (8081, "/oauth2/jwks", GET, Class::Retried),
+    let of_one = [
+        ("auth", 8080, "/.well-known/openid-configuration", GET, Class::Retried),
+        ("auth", 8080, "/.well-known/oauth-authorization-server", GET, Class::Retried),
+        ("auth", 8080, "/oauth2/jwks", GET, Class::Retried),
+        ("auth", 8080, "/healthz", GET, Class::Retried),
+        ("auth", 8080, "/oauth2/token", POST, Class::Once),
+        ("auth", 8080, "/oauth2/revoke", POST, Class::Retried),
+        ("auth", 8080, "/oauth2/introspect", POST, Class::Retried),
+        ("auth", 8080, "/oauth2/authorize", FORM, Class::Once),
+        ("auth", 8080, "/oauth2/continue", GET, Class::Once),
+        ("auth", 8080, "/oauth2/consent", POST, Class::Once),
+        ("auth", 8080, "/oauth2/par", POST, Class::Once),
+        ("auth", 8080, "/oauth2/logout", FORM, Class::Once),
+        ("auth", 8080, "/userinfo", FORM, Class::Retried),
+        ("auth", 8081, "/oauth2/jwks", GET, Class::Retried),
+        ("login", 8080, "/login", FORM, Class::Once),
     ];
     let every = SERVICES.into_iter().flat_map(move |service| {
         of_all.map(|(path, class)| Served { service, port: 9000, path, methods: POST, access: Access::Anyone, class })
     });
-    every.chain(of_auth.map(|(port, path, methods, class)| Served {
-        service: "auth",
+    every.chain(of_one.map(|(service, port, path, methods, class)| Served {
+        service,
         port,
         path,
         methods,

@@ -1,7 +1,7 @@
 //! A network between a client and a server that a test can cut: a TCP proxy. While it is cut nothing moves and nothing is refused,
 //! as when a switch is gone; afterwards connections go on where they were, or are broken off.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread::JoinHandle;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -31,8 +31,13 @@ struct State {
 impl Link {
     /// A link to the server at `to`, on a thread of its own: a test's runtime may end before it.
     pub fn new(to: SocketAddr) -> Self {
+        Self::at(IpAddr::from([127, 0, 0, 1]), to)
+    }
+
+    /// The same for clients that reach this machine under the address `at`, such as the pods of a cluster.
+    pub fn at(at: IpAddr, to: SocketAddr) -> Self {
         let (state, seen) = watch::channel(State::default());
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("127.0.0.1 has a free port");
+        let listener = std::net::TcpListener::bind((at, 0)).expect("an address of this machine has a free port");
         listener.set_nonblocking(true).expect("a listener of ours");
         let address = listener.local_addr().expect("a listener has an address");
         let thread = std::thread::spawn(move || {

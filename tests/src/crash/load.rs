@@ -37,10 +37,14 @@ pub(crate) struct Manner {
     pub(crate) goes_on: bool,
     /// Whether a send may fail and a stream break off. During a rolling restart they may not: promise 13.
     pub(crate) faults: bool,
+    /// Whether a pod gets no more calls before it is told to stop, as `preStop` sees to it in Kubernetes. Otherwise a call may meet a
+    /// closed port, again and again; that is the proxy's to say and never a pod's.
+    pub(crate) pre_stop: bool,
 }
 
 /// Nobody sends and nothing fails: what is there is looked at.
-const CALM: Manner = Manner { senders_each: 0, pause_max: Duration::ZERO, goes_on: false, faults: false };
+const CALM: Manner =
+    Manner { senders_each: 0, pause_max: Duration::ZERO, goes_on: false, faults: false, pre_stop: false };
 
 /// Who takes part, and the conversations with the places of their members.
 #[derive(Debug)]
@@ -151,9 +155,7 @@ impl Sender {
                 self.book.lost(attempt);
             }
             if let Some(error) = lost {
-                // Here no pod is taken out of Envoy's list before it is told to stop, as `preStop` sees to it in Kubernetes: a
-                // call may meet a closed port, again and again. That is Envoy's to say and never a pod's.
-                let met_nobody = error.message().starts_with("upstream connect error");
+                let met_nobody = !self.manner.pre_stop && error.message().starts_with("upstream connect error");
                 if !self.manner.faults && !met_nobody {
                     let broken = "promise 13: a send failed, and nothing that it needs was away";
                     self.book.breaks(format!("{broken}: {error:?}"));
