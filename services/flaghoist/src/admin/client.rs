@@ -13,6 +13,10 @@ use serde_json::{Value, json};
 use crate::client::{Client, harmless, time, time_value};
 use crate::exit::{Exit, Failure};
 
+/// Every scope that a client may have.
+const SCOPE_HELP: &str = "A scope that it may ask for: chat.read, chat.send, admin, openid, profile, offline_access; may be given \
+                          several times";
+
 /// What is done with clients.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -35,9 +39,7 @@ Examples:
         /// What people are shown
         #[arg(long, value_name = "TEXT")]
         name: String,
-        /// A scope that it may ask for: chat.read, chat.send, admin, openid, profile, offline_access; may be given several
-        /// times
-        #[arg(long = "scope", value_name = "SCOPE")]
+        #[arg(long = "scope", value_name = "SCOPE", help = SCOPE_HELP)]
         scopes: Vec<String>,
         /// It cannot keep a secret, as an app in a browser or on a phone
         #[arg(long)]
