@@ -36,7 +36,7 @@ test: # every test, against real servers on free ports; end to end against one p
 	@if [ -n "$$CI" ]; then $(MAKE) --no-print-directory release-before; fi
 	cargo test --workspace
 	@if tests/backends/install --check; then \
-		set -x; FLAGHOIST_TEST_WORLD=cluster cargo test --package flaghoist-tests --test e2e; \
+		set -x; FLAGHOIST_TEST_WORLD=cluster cargo test --workspace --test e2e; \
 	elif [ -n "$$CI" ]; then \
 		echo "the cluster cannot be tested" >&2; exit 1; \
 	else \
