@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flaghoist_runtime::fault;
 use flaghoist_runtime::names::{SessionId, UserId};
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -347,6 +348,11 @@ impl Issuer {
         if !client.may_use(GrantType::AuthorizationCode) {
             return Err(Error::ClientUnauthorized);
         }
+        // Before the code is used up: right after the first start the key of the ID token may still be in the making.
+        self.keyring.signs_with(client.registration.id_token_algorithm).await.map_err(|error| {
+            fault::log_chain("making the key for an ID token", &error);
+            Error::Unavailable
+        })?;
         let now = self.clock.now();
         let first = Mutex::new(None);
         let judge = |kept: &KeptCode| {

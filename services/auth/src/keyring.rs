@@ -121,10 +121,27 @@ impl Keyring {
             .map(|known| known.published.clone())
     }
 
+    /// Puts a first key for access tokens into force, if there is none yet, and else what the store has. The keys of other algorithms,
+    /// which take longer to make, come with the first [`Self::advance`].
+    pub(crate) async fn begin(&self) -> Result<(), KeyringError> {
+        let (now, read_at) = (self.clock.now(), Instant::now());
+        let keys = self.complete(&[Algorithm::EdDsa], now).await?;
+        self.take_over(&keys, now, read_at)
+    }
+
+    /// Waits until a key of this algorithm signs.
+    pub(crate) async fn signs_with(&self, algorithm: Algorithm) -> Result<(), KeyringError> {
+        match self.published() {
+            Some(published) if published.signer_with(algorithm).is_none() => self.advance().await,
+            // Without any key that is in force nothing is signed, and who tries says so.
+            _ => Ok(()),
+        }
+    }
+
     /// Takes the steps that are due, and puts into force what the store says then.
     pub(crate) async fn advance(&self) -> Result<(), KeyringError> {
         let (now, read_at) = (self.clock.now(), Instant::now());
-        let keys = self.complete(now).await?;
+        let keys = self.complete(&Algorithm::ALL, now).await?;
         self.take_over(&keys, now, read_at)
     }
 
@@ -138,7 +155,7 @@ impl Keyring {
         if let Err(refused) = self.store.change_keys(change, Vec::new(), &self.times, by).await? {
             return Ok(Err(refused));
         }
-        let keys = self.complete(by.at).await?;
+        let keys = self.complete(&Algorithm::ALL, by.at).await?;
         self.take_over(&keys, by.at, read_at)?;
         Ok(Ok(keys))
     }
@@ -148,10 +165,11 @@ impl Keyring {
         self.store.keys().await
     }
 
-    /// Takes the steps that are due, with new keys where some are missing.
-    async fn complete(&self, now: Moment) -> Result<Vec<SigningKey>, KeyringError> {
+    /// Takes the steps that are due, with new keys where some of these algorithms are missing.
+    async fn complete(&self, algorithms: &[Algorithm], now: Moment) -> Result<Vec<SigningKey>, KeyringError> {
         let keys = self.store.advance_keys(Vec::new(), &self.times, now).await?;
-        let missing = key::missing(&keys, &self.times, now);
+        let mut missing = key::missing(&keys, &self.times, now);
+        missing.retain(|algorithm| algorithms.contains(algorithm));
         if missing.is_empty() {
             return Ok(keys);
         }

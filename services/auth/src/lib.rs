@@ -262,7 +262,7 @@ async fn open(settings: Settings, place: &Place, context: &Context, clock: Clock
     let sealer = sealer(place, &settings.seal_files)?;
     let verifier = context.verifier.clone();
     let keyring = Keyring::new(store.clone(), sealer, settings.key_times(), clock.clone(), verifier.clone());
-    keyring.advance().await?;
+    keyring.begin().await?;
     // The verifier of this process learns of every revocation that is kept; watchers ask for what they missed.
     let feed = Arc::new(Feed::new(store.clone(), verifier.clone(), 0));
     feed.publish().await?;

@@ -71,6 +71,7 @@ impl World {
             trusted_hops: 0,
         };
         let issuer = open(settings, &place, &context, clock.clone()).await.unwrap();
+        issuer.keyring.advance().await.unwrap();
         upkeep::start(&issuer, &drain);
         let parts = parts(&issuer, &Arc::new(PageKey::new(b"pages")), &context);
         Self { place, issuer, parts, clock, trigger, context, folder }

@@ -29,7 +29,22 @@ async fn start(settings: Settings, place: &Place) -> Result<Started, StartError>
     Ok(Started { parts, context, trigger })
 }
 
+/// The JWK set, as soon as the keys of all algorithms are in it: that of access tokens is there from the start.
 async fn jwks(parts: &Parts) -> serde_json::Value {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let keys = jwks_now(parts).await;
+        let published = keys["keys"].as_array().expect("keys").len();
+        assert!(published >= 2, "never without a key for access tokens and its reserve");
+        if published == 6 {
+            return keys;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{keys}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn jwks_now(parts: &Parts) -> serde_json::Value {
     let request = http::Request::get("/oauth2/jwks").body(Body::empty()).expect("a request");
     let response = parts.http.clone().expect("auth has pages").oneshot(request).await.expect("an answer");
     assert_eq!(response.status(), 200);
