@@ -1,7 +1,7 @@
 //! Devices and positions in a PostgreSQL database that several pods share.
 //!
 //! People are divided over a few lanes, the same on every pod, whose locks are advisory ones. The acknowledgements of a batch are one
-//! statement, which holds its lanes together with other such statements (`acknowledge.rs`). What else there is is a transaction that
+//! statement, which holds its lanes together with other such statements (`acknowledge.rs`). Everything else is a transaction that
 //! has its lanes alone, from before it looks until it is committed: so what was decided by looking still holds when it is written,
 //! and a stream that opens sees every acknowledgement that was answered before. All take lanes in the same order: no two pods
 //! ever wait for each other.
