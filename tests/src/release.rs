@@ -46,6 +46,13 @@ impl Release {
         Some(self.folder().join("flaghoist")).filter(|binary| binary.is_file())
     }
 
+    /// Whether the clone holds its commit; one without history does not.
+    pub fn is_in_clone(&self) -> bool {
+        let mut git = Command::new("git");
+        git.current_dir(root()).args(["cat-file", "-e"]).arg(format!("{}^{{commit}}", self.commit));
+        git.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
     /// Builds its binary, unless it is there: from its own sources, with its own lock file, beside nothing that is built now.
     ///
     /// # Errors

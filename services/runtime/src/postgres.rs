@@ -174,6 +174,9 @@ pub async fn open(
 /// Whether a connection that comes back to the pool answers. The pool asks it too, but waits without a limit: where a network went
 /// silent without a word, a connection whose caller had given up would hold its place until the system gives it up, a quarter of an
 /// hour later. An error makes the pool drop it without a farewell.
+///
+/// What is left is the pool's own question, which follows this one: a network that goes silent in that one round trip still costs a
+/// place until the system notices (<https://github.com/transact-rs/sqlx/issues/4349>, whose mending makes this function superfluous).
 async fn answers(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     match tokio::time::timeout(RETURN_WITHIN, connection.ping()).await {
         Ok(answered) => answered.map(|()| true),

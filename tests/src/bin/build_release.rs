@@ -9,6 +9,10 @@ fn main() -> ExitCode {
         println!("nothing was released yet: no heading of CHANGELOG.md names a commit");
         return ExitCode::SUCCESS;
     };
+    if !release.is_in_clone() {
+        println!("LEFT OUT: {release} is not in this clone, which was made without its history");
+        return ExitCode::SUCCESS;
+    }
     match release.build() {
         Ok(binary) => {
             println!("{release}: {}", binary.display());

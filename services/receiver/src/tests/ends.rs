@@ -46,7 +46,8 @@ async fn fault_10_a_newer_stream_of_a_device_wins_at_once() {
     let started = Instant::now();
     let mut new = world.listens(&bob).await;
     assert_eq!(old.ends().await, (Code::Aborted, Some(Reason::StreamReplaced)));
-    assert!(started.elapsed() < Duration::from_secs(1));
+    // Not by the sweep, which would notice after 5 seconds.
+    assert!(started.elapsed() < Duration::from_secs(4));
     new.catches_up().await;
     world.says(&alice, hall, "hi").await;
     assert_eq!((new.event().await.seq, tablet.event().await.seq), (2, 2));
