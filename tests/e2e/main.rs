@@ -21,6 +21,7 @@ mod others;
 mod repetition;
 mod restore;
 mod revocation;
+mod sidecar;
 mod sign_in;
 mod stopping;
 mod streams;

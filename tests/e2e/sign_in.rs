@@ -162,6 +162,13 @@ impl Browser {
     }
 }
 
+/// What the token endpoint gives an application that a person has signed in to.
+pub(crate) async fn tokens(world: &World, person: &Person) -> Value {
+    let app = App::registered(world, true).await;
+    let back = Browser::new(world).signs_in(&app, person).await;
+    app.redeems(world, &parameter(&back, "code").expect("a code")).await.json()
+}
+
 #[tokio::test]
 async fn a_person_signs_in_to_an_application_with_the_password_of_the_chat() {
     let world = World::shared().await;

@@ -66,8 +66,15 @@ impl Envoy {
         stream.set_read_timeout(Some(limit)).ok()?;
         // It speaks no HTTP/1.0.
         write!(stream, "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.admin).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
+        // Envoy closes the connection a second after the last chunk.
+        let (mut answer, mut piece) = (Vec::new(), [0; 16 * 1024]);
+        while !answer.ends_with(b"\r\n0\r\n\r\n") {
+            match stream.read(&mut piece).ok()? {
+                0 => break,
+                length => answer.extend_from_slice(&piece[..length]),
+            }
+        }
+        let answer = String::from_utf8(answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
         if head.to_lowercase().contains("transfer-encoding: chunked") { whole(body) } else { Some(body.to_owned()) }
     }
