@@ -73,7 +73,8 @@ impl Release {
         done(tar)?;
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(&source).args(["build", "--locked", "--package", "flaghoist", "--bin", "flaghoist"]);
-        cargo.env("CARGO_TARGET_DIR", &target);
+        // Nobody debugs it.
+        cargo.env("CARGO_TARGET_DIR", &target).env("CARGO_PROFILE_DEV_DEBUG", "0");
         done(cargo)?;
         // Renamed at the end, so that a binary that is there is whole; what it was built from is not needed any more.
         let (built, binary) = (target.join("debug/flaghoist"), self.folder().join("flaghoist"));
