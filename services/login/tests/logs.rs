@@ -118,6 +118,7 @@ async fn secrets_of_a_story(store: StoreAddress) -> Vec<String> {
         scopes: vec!["admin".into()],
         token_id: Uuid::now_v7(),
         key_id: "key".into(),
+        authenticated_at: Some(SystemTime::now()),
         issued_at: SystemTime::now(),
         expires_at: SystemTime::now(),
     });

@@ -297,6 +297,7 @@ fn caller(user: UserId, session: SessionId, scope: &str) -> Caller {
         scopes: scope.split(' ').map(str::to_owned).collect(),
         token_id: Uuid::now_v7(),
         key_id: "key".into(),
+        authenticated_at: Some(SystemTime::now()),
         issued_at: SystemTime::now(),
         expires_at: SystemTime::now() + Duration::from_secs(300),
     }
