@@ -5,23 +5,16 @@
 //! good while before, and at any time there is one that could: should the signing key have to be revoked, it takes over in the same
 //! moment. Only an installation's very first key signs at once, and only for the first lead time it has no such reserve.
 
-use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
-use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use flaghoist_runtime::seal;
+pub(crate) use flaghoist_runtime::seal::Sealed;
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use crate::access_token::Signer;
 use crate::algorithm::{Algorithm, Pair};
 use crate::audit::{Action, Event, Origin};
 use crate::moment::Moment;
-
-const NONCE_BYTES: usize = 12;
 
 /// A signing key as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -343,21 +336,6 @@ pub(crate) fn jwks(keys: &[SigningKey], now: Moment) -> String {
     json!({"keys": published}).to_string()
 }
 
-/// A private key, encrypted.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Sealed {
-    /// Nonce, ciphertext, tag.
-    pub(crate) bytes: Vec<u8>,
-    /// The id of the key that it was encrypted with.
-    pub(crate) with: String,
-}
-
-impl fmt::Debug for Sealed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealed").field("with", &self.with).finish_non_exhaustive()
-    }
-}
-
 /// Why a private key cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SealError {
@@ -375,58 +353,42 @@ pub(crate) enum SealError {
     Cipher,
 }
 
-/// Encrypts and decrypts private keys (AES-256-GCM). It has one key to encrypt with and may have older ones that still decrypt.
-pub(crate) struct Sealer {
-    newest: Cipher,
-    older: Vec<Cipher>,
-}
-
-/// A key-encryption key.
-struct Cipher {
-    /// Tells which key was used and nothing about it.
-    id: String,
-    key: RandomizedNonceKey,
-}
-
-impl Cipher {
-    fn new(key: &[u8; 32]) -> Result<Self, SealError> {
-        let mut named = digest::Context::new(&digest::SHA256);
-        named.update(b"the id of a sealing key");
-        named.update(key);
-        let id = URL_SAFE_NO_PAD.encode(&named.finish().as_ref()[..9]);
-        let key = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| SealError::Cipher)?;
-        Ok(Self { id, key })
-    }
-
-    fn seal(&self, kid: &str, plain: &[u8]) -> Result<Sealed, SealError> {
-        let mut text = plain.to_vec();
-        let sealed = self.key.seal_in_place_append_tag(Aad::from(kid.as_bytes()), &mut text);
-        let nonce = sealed.map_err(|_| SealError::Cipher)?;
-        Ok(Sealed { bytes: [nonce.as_ref().as_slice(), &text].concat(), with: self.id.clone() })
+impl From<seal::SealError> for SealError {
+    fn from(error: seal::SealError) -> Self {
+        match error {
+            seal::SealError::OtherKey { name, with, have } => Self::OtherKey { kid: name, with, have },
+            seal::SealError::Broken { name } => Self::Broken { kid: name },
+            seal::SealError::Cipher => Self::Cipher,
+        }
     }
 }
 
-/// The files that the setting of the sealing keys names: separated by commas, the newest first.
-pub(crate) fn seal_files(text: &str) -> Vec<PathBuf> {
-    text.split(',').map(str::trim).filter(|file| !file.is_empty()).map(PathBuf::from).collect()
+/// Encrypts and decrypts private keys, each under its id.
+#[derive(Debug)]
+pub(crate) struct Sealer(seal::Sealer);
+
+impl From<seal::Sealer> for Sealer {
+    fn from(sealer: seal::Sealer) -> Self {
+        Self(sealer)
+    }
 }
 
 impl Sealer {
     /// A sealer with one key.
+    #[cfg(test)]
     pub(crate) fn new(key: &[u8; 32]) -> Result<Self, SealError> {
-        Ok(Self { newest: Cipher::new(key)?, older: Vec::new() })
+        Ok(Self(seal::Sealer::new(key)?))
     }
 
     /// The same with a newer key, with which it encrypts from now on.
+    #[cfg(test)]
     pub(crate) fn renewed(self, key: &[u8; 32]) -> Result<Self, SealError> {
-        let mut older = vec![self.newest];
-        older.extend(self.older);
-        Ok(Self { newest: Cipher::new(key)?, older })
+        Ok(Self(self.0.renewed(key)?))
     }
 
     /// The id of the key that it encrypts with.
     pub(crate) fn id(&self) -> &str {
-        &self.newest.id
+        self.0.id()
     }
 
     /// A new Ed25519 key, in reserve, published at `now`.
@@ -441,7 +403,7 @@ impl Sealer {
         let pair = Pair::read(algorithm, &kept).map_err(|_| SealError::Cipher)?;
         let public = pair.public().map_err(|_| SealError::Cipher)?.to_vec();
         let kid = algorithm.thumbprint(&public);
-        let sealed = self.newest.seal(&kid, &kept)?;
+        let sealed = self.0.seal(&kid, &kept)?;
         let (activate_at, retire_at, remove_at, due_at) = (None, None, None, None);
         Ok(SigningKey { kid, algorithm, public, sealed, published_at: now, activate_at, retire_at, remove_at, due_at })
     }
@@ -449,7 +411,7 @@ impl Sealer {
     /// The signer of a key.
     pub(crate) fn open(&self, key: &SigningKey) -> Result<Signer, SealError> {
         let broken = || SealError::Broken { kid: key.kid.clone() };
-        let pair = Pair::read(key.algorithm, &self.plain(key)?).map_err(|_| broken())?;
+        let pair = Pair::read(key.algorithm, &self.0.open(&key.kid, &key.sealed)?).map_err(|_| broken())?;
         if pair.public().is_ok_and(|public| public == key.public) {
             Ok(Signer::new(&key.kid, key.algorithm, pair))
         } else {
@@ -459,33 +421,7 @@ impl Sealer {
 
     /// The private half, encrypted with the newest key; none if it is already.
     pub(crate) fn reseal(&self, key: &SigningKey) -> Result<Option<Sealed>, SealError> {
-        if key.sealed.with == self.newest.id {
-            return Ok(None);
-        }
-        Ok(Some(self.newest.seal(&key.kid, &self.plain(key)?)?))
-    }
-
-    /// The private half.
-    fn plain(&self, key: &SigningKey) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let mut ciphers = std::iter::once(&self.newest).chain(&self.older);
-        let Some(cipher) = ciphers.find(|cipher| cipher.id == key.sealed.with) else {
-            let (kid, with, have) = (key.kid.clone(), key.sealed.with.clone(), self.newest.id.clone());
-            return Err(SealError::OtherKey { kid, with, have });
-        };
-        let broken = || SealError::Broken { kid: key.kid.clone() };
-        let (nonce, text) = key.sealed.bytes.split_at_checked(NONCE_BYTES).ok_or_else(broken)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| broken())?;
-        let mut text = Zeroizing::new(text.to_vec());
-        let opened = cipher.key.open_in_place(nonce, Aad::from(key.kid.as_bytes()), &mut text);
-        let length = opened.map_err(|_| broken())?.len();
-        text.truncate(length);
-        Ok(text)
-    }
-}
-
-impl fmt::Debug for Sealer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealer").field("id", &self.newest.id).finish_non_exhaustive()
+        Ok(self.0.reseal(&key.kid, &key.sealed)?)
     }
 }
 

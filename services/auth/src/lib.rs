@@ -14,6 +14,7 @@ use flaghoist_proto::auth::v1::token_service_server::{SERVICE_NAME as TOKEN_SERV
 use flaghoist_proto::auth::v1::verification_service_server::VerificationServiceServer;
 use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::place::SecretError;
+use flaghoist_runtime::seal::SealerError;
 use flaghoist_runtime::transfer::{Hear, Moved, TransferError};
 use flaghoist_runtime::{Context, Parts, Place, StoreAddress, postgres, sqlite};
 use sqlx::postgres::PgConnectOptions;
@@ -188,44 +189,20 @@ pub async fn reseal_keys(store: &StoreAddress, place: &Place, seal_files: &[Path
 
 /// The files that the setting `FLAGHOIST_AUTH_SEAL_FILES` names.
 pub fn seal_files(setting: &str) -> Vec<PathBuf> {
-    key::seal_files(setting)
+    flaghoist_runtime::seal::files(setting)
 }
 
 /// What seals private keys: the newest of the sealing keys, the older ones for what they sealed, and the key file as the oldest.
 fn sealer(place: &Place, seal_files: &[PathBuf]) -> Result<Sealer, SealerError> {
-    const PURPOSE: &str = "auth signing keys";
-    let mut sealer = Sealer::new(&place.secret()?.derive(PURPOSE))?;
-    for file in seal_files.iter().rev() {
-        let given = Place { secret_file: Some(file.clone()), ..place.clone() };
-        sealer = sealer.renewed(&given.secret()?.derive(PURPOSE))?;
-    }
-    Ok(sealer)
-}
-
-/// Why private keys cannot be sealed.
-#[derive(Debug)]
-enum SealerError {
-    Secret(SecretError),
-    Seal(SealError),
-}
-
-impl From<SecretError> for SealerError {
-    fn from(error: SecretError) -> Self {
-        Self::Secret(error)
-    }
-}
-
-impl From<SealError> for SealerError {
-    fn from(error: SealError) -> Self {
-        Self::Seal(error)
-    }
+    let sealer = flaghoist_runtime::seal::Sealer::of(place, seal_files, "auth signing keys");
+    sealer.map(Sealer::from)
 }
 
 impl From<SealerError> for StartError {
     fn from(error: SealerError) -> Self {
         match error {
             SealerError::Secret(error) => error.into(),
-            SealerError::Seal(error) => error.into(),
+            SealerError::Seal(error) => SealError::from(error).into(),
         }
     }
 }
@@ -234,7 +211,7 @@ impl From<SealerError> for MigrateError {
     fn from(error: SealerError) -> Self {
         match error {
             SealerError::Secret(error) => error.into(),
-            SealerError::Seal(error) => error.into(),
+            SealerError::Seal(error) => SealError::from(error).into(),
         }
     }
 }

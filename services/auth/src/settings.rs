@@ -6,7 +6,7 @@ use std::time::Duration;
 use flaghoist_runtime::StoreAddress;
 use flaghoist_runtime::settings::{Reader, Setting};
 
-use crate::key::{KeyTimes, seal_files};
+use crate::key::KeyTimes;
 use crate::session::Lifetimes;
 use crate::store::BrowserLifetimes;
 
@@ -166,7 +166,7 @@ impl Settings {
             key_period: reader.duration(&KEY_PERIOD, SECOND..=YEAR),
             key_lead: reader.duration(&KEY_LEAD, SECOND..=30 * 24 * HOUR),
             key_keep: reader.duration(&KEY_KEEP, SECOND..=YEAR),
-            seal_files: seal_files(&reader.text(&SEAL_FILES)),
+            seal_files: flaghoist_runtime::seal::files(&reader.text(&SEAL_FILES)),
             audit_retention: reader.duration(&AUDIT_RETENTION, 24 * HOUR..=10 * YEAR),
             refresh_queue_max: reader.number(&QUEUE, 1..=65_536),
             browser_idle: reader.duration(&BROWSER_IDLE, SECOND..=YEAR),

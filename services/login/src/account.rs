@@ -33,6 +33,8 @@ pub(crate) struct Credentials {
     pub(crate) deleting: bool,
     /// Whether the issuer has yet to be told something about the person.
     pub(crate) untold: bool,
+    /// Whether the password alone does not do.
+    pub(crate) second_factor: bool,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -42,6 +44,7 @@ impl std::fmt::Debug for Credentials {
             .field("version", &self.version)
             .field("deleting", &self.deleting)
             .field("untold", &self.untold)
+            .field("second_factor", &self.second_factor)
             .finish_non_exhaustive()
     }
 }

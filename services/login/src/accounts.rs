@@ -5,7 +5,9 @@
 
 mod administration;
 mod credentials;
+mod factors;
 pub(crate) mod lanes;
+mod logins;
 pub(crate) mod notices;
 mod registration;
 mod sign_in;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::seal::Sealer;
 use flaghoist_runtime::time::millis;
 
 use crate::account::{Account, DisplayName};
@@ -26,13 +29,15 @@ use crate::issuer::Issuer;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::throttle::quota::{BucketKey, Empty, Limit, Quota};
-use crate::throttle::{AttemptKeys, Delays};
+use crate::throttle::{AttemptKeys, Delays, STRANGERS_DELAY_MAX};
 
 use self::lanes::Lanes;
 use self::notices::Teller;
 
+pub(crate) use factors::{Code, Owner};
+pub(crate) use logins::{Browser, Next, StartLogin};
 pub(crate) use registration::Register;
-pub(crate) use sign_in::{PageSignIn, SignIn};
+pub(crate) use sign_in::{PageSignIn, PageStep, SignIn, Welcome};
 
 /// The accounts.
 pub(crate) struct Accounts {
@@ -45,10 +50,23 @@ pub(crate) struct Accounts {
     attempt_keys: Arc<AttemptKeys>,
     delays: Delays,
     empty: Empty,
+    sealer: Sealer,
+    host: String,
     /// Opening a session for a person and telling the issuer about them exclude one another: a session opened for
     /// credentials that have just changed would outlive the change.
     lanes: Lanes,
     teller: Teller,
+}
+
+/// What accounts are given beside their store.
+#[derive(Debug)]
+pub(crate) struct Makings {
+    /// Keys what is kept of attempts.
+    pub(crate) attempts_key: [u8; 32],
+    /// Encrypts what has to be read again.
+    pub(crate) sealer: Sealer,
+    /// Where the accounts are, as authenticator apps show it.
+    pub(crate) host: String,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -58,15 +76,15 @@ impl std::fmt::Debug for Accounts {
 }
 
 impl Accounts {
-    /// Starts the hash pool; `secret` keys what is kept of attempts.
+    /// Starts the hash pool.
     pub(crate) fn start(
         settings: Settings,
         store: Arc<dyn Store>,
         issuer: Issuer,
-        secret: &[u8],
+        makings: Makings,
     ) -> Result<Self, StartError> {
         let pool = Pool::start(settings.hash_cost, settings.hash_threads, settings.hash_queue)?;
-        let attempt_keys = Arc::new(AttemptKeys::new(secret));
+        let attempt_keys = Arc::new(AttemptKeys::new(&makings.attempts_key));
         let lanes = Lanes::new(Arc::clone(&store));
         let teller = Teller {
             store: Arc::clone(&store),
@@ -81,7 +99,10 @@ impl Accounts {
                 free: settings.account_free,
                 first: settings.account_delay,
                 max: settings.account_delay_max,
+                strangers_max: STRANGERS_DELAY_MAX,
             },
+            sealer: makings.sealer,
+            host: makings.host,
             empty: Empty::default(),
             lanes,
             teller,
@@ -135,7 +156,7 @@ impl Accounts {
     async fn take(&self, limit: Limit, bucket: BucketKey) -> Result<(), Error> {
         let settings = &self.settings;
         let (burst, refill) = match limit {
-            Limit::Attempts => (settings.address_burst, settings.address_refill),
+            Limit::Attempts | Limit::Logins => (settings.address_burst, settings.address_refill),
             Limit::Registrations => (settings.registration_burst, settings.registration_refill),
             Limit::Updates => (settings.update_burst, settings.update_refill),
         };

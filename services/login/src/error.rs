@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use flaghoist_runtime::fault::{Fault, Reason, log_chain};
+use flaghoist_runtime::seal::SealError;
 use tonic::{Code, Status};
 
 use crate::account::BadDisplayName;
@@ -44,6 +45,30 @@ pub(crate) enum Error {
     /// Handle and password do not belong together, or the account may not sign in.
     #[error("handle and password do not belong together, or the account may not sign in")]
     CredentialsInvalid,
+    /// The account has a second factor.
+    #[error("the account has a second factor; sign in by StartLogin, which asks for it")]
+    SecondFactorRequired,
+    /// The code is wrong, or was taken before.
+    #[error("the code is wrong, expired or used")]
+    CodeInvalid,
+    /// The login is unknown, finished or expired, or somebody else's.
+    #[error("this login is over or was begun elsewhere; begin again")]
+    LoginOver,
+    /// The login awaits another step.
+    #[error("the login awaits another step, or another call has taken this one")]
+    LoginStep,
+    /// Whoever calls has signed in too long ago.
+    #[error("this asks for a login of the last 10 minutes; sign in again")]
+    LoginNotFresh,
+    /// The last strong factor is not removed by mistake.
+    #[error("this is the last second factor: enrol another one first, or say allow_last")]
+    LastFactor,
+    /// There is nothing that recovery codes could stand in for.
+    #[error("recovery codes stand in for a second factor, and the account has none; enrol one first")]
+    FactorMissing,
+    /// There is no authenticator app to confirm.
+    #[error("no authenticator app is being enrolled, or its time is over; enrol it again")]
+    EnrolmentUnknown,
     /// There is no such account, or it is being deleted.
     #[error("there is no account {0}")]
     AccountUnknown(String),
@@ -80,6 +105,9 @@ pub(crate) enum Error {
     /// The issuer did not do what was asked.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// A secret of the store cannot be read.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The store did not do what was asked.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -100,6 +128,14 @@ impl Error {
             Self::CredentialsInvalid | Self::Issuer(IssuerError::SubjectRefused) => {
                 Fault::new(Code::Unauthenticated, Reason::CredentialsInvalid, Self::CredentialsInvalid.to_string())
             }
+            Self::CodeInvalid => Fault::new(Code::Unauthenticated, Reason::CredentialsInvalid, text()),
+            Self::SecondFactorRequired => Fault::new(Code::FailedPrecondition, Reason::SecondFactorRequired, text()),
+            Self::LoginOver => Fault::new(Code::FailedPrecondition, Reason::LoginOver, text()),
+            Self::LoginStep => Fault::new(Code::FailedPrecondition, Reason::LoginStep, text()),
+            Self::LoginNotFresh => Fault::new(Code::FailedPrecondition, Reason::LoginNotFresh, text()),
+            Self::LastFactor => Fault::new(Code::FailedPrecondition, Reason::LastFactor, text()),
+            Self::FactorMissing => Fault::new(Code::FailedPrecondition, Reason::FactorMissing, text()),
+            Self::EnrolmentUnknown => Fault::not_found("authenticator app", ""),
             Self::AccountUnknown(name) => Fault::not_found("account", name.clone()),
             Self::HandleTaken(handle) => {
                 Fault::new(Code::AlreadyExists, Reason::AlreadyExists, text()).resource("account", handle.clone())
@@ -131,7 +167,10 @@ impl Error {
             }
             Self::Busy => Fault::unavailable(text()),
             Self::Stopped(_) => Fault::unavailable("shutting down"),
-            Self::Hash(_) | Self::Issuer(IssuerError::Failed(_)) | Self::Store(StoreError::Failed(_)) => {
+            Self::Hash(_)
+            | Self::Seal(_)
+            | Self::Issuer(IssuerError::Failed(_))
+            | Self::Store(StoreError::Failed(_)) => {
                 log_chain("answering a call to login", self);
                 Fault::internal()
             }

@@ -1,6 +1,7 @@
-//! The page on which people sign in by a browser, for applications that send them to the issuer: a plain form that works without
-//! scripts. It goes through the same rules and limits as every other sign-in.
+//! The page on which people sign in by a browser, for applications that send them to the issuer: a plain form for the password and
+//! one for a second factor, which work without scripts. It goes through the same rules and limits as every other sign-in.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +18,10 @@ use flaghoist_runtime::html;
 use flaghoist_runtime::server::client_address;
 use serde::Deserialize;
 
-use crate::accounts::{Accounts, PageSignIn};
+use crate::accounts::{Accounts, Browser, Code, PageSignIn, PageStep};
 use crate::error::Error;
 use crate::issuer::{Asked, IssuerError};
+use crate::login_token::LoginToken;
 use crate::password::Password;
 
 mod form_token;
@@ -76,6 +78,11 @@ struct Typed {
     handle: String,
     #[serde(default)]
     password: String,
+    /// The login whose second step this is; empty for the first.
+    #[serde(default)]
+    login: String,
+    #[serde(default)]
+    code: String,
     #[serde(default)]
     decision: String,
 }
@@ -91,10 +98,22 @@ struct SignInPage<'a> {
 }
 
 #[derive(Template)]
+#[template(path = "second_factor.html")]
+struct SecondFactorPage<'a> {
+    client_name: &'a str,
+    problem: &'a str,
+    challenge: &'a str,
+    token: &'a str,
+    login: &'a str,
+}
+
+#[derive(Template)]
 #[template(path = "problem.html")]
 struct ProblemPage<'a> {
     problem: &'a str,
 }
+
+const TOO_MANY: &str = "Too many attempts. Wait a little, then try again.";
 
 const OVER: &str = "This sign-in is over. Go back to the application and begin again.";
 
@@ -111,7 +130,13 @@ async fn show(
         Ok(asked) => {
             let known = html::cookie(&headers, COOKIE).filter(|cookie| FormKey::made_here(cookie)).map(str::to_owned);
             let cookie = known.unwrap_or_else(FormKey::cookie);
-            let shown = Shown { challenge: &login_challenge, cookie: &cookie, handle: &asked.login_hint, problem: "" };
+            let shown = Shown {
+                challenge: &login_challenge,
+                cookie: &cookie,
+                handle: &asked.login_hint,
+                login: "",
+                problem: "",
+            };
             pages.form(StatusCode::OK, &asked, &shown)
         }
         Err(page) => page,
@@ -143,29 +168,37 @@ async fn submit(State(pages): State<Pages>, request: Request<Body>) -> Response 
             Err(error) => failed(&error),
         };
     }
+    if !typed.login.is_empty() {
+        return pages.take_code(typed, cookie, address).await;
+    }
     let wanted = PageSignIn {
         // What a form adds unseen, such as a space by the keyboard of a phone, is none of a handle.
         handle: typed.handle.trim().to_owned(),
         password: Password::read(typed.password),
         challenge: challenge.clone(),
+        browser: Browser(cookie.clone()),
         address,
     };
     let error = match pages.accounts.sign_in_for_request(wanted).await {
-        Ok(address) => return html::see_other(&address),
+        Ok(PageStep::Done(address)) => return html::see_other(&address),
+        Ok(PageStep::SecondFactor(login)) => {
+            let shown = Shown { challenge, cookie: &cookie, handle: "", login: login.text(), problem: "" };
+            return pages.ask_code(StatusCode::OK, &shown).await;
+        }
         Err(error) => error,
     };
     let (status, text) = match &error {
         Error::CredentialsInvalid | Error::Issuer(IssuerError::SubjectRefused) | Error::Password { .. } => {
             (StatusCode::UNPROCESSABLE_ENTITY, "Handle and password do not belong together, or you may not sign in.")
         }
-        Error::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "Too many attempts. Wait a little, then try again."),
+        Error::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, TOO_MANY),
         _ => return failed(&error),
     };
     let asked = match pages.asked(challenge).await {
         Ok(asked) => asked,
         Err(page) => return page,
     };
-    let shown = Shown { challenge, cookie: &cookie, handle: &typed.handle, problem: text };
+    let shown = Shown { challenge, cookie: &cookie, handle: &typed.handle, login: "", problem: text };
     let mut response = pages.form(status, &asked, &shown);
     if let Error::RateLimited(wait) = error {
         retry_after(&mut response, wait);
@@ -178,6 +211,8 @@ struct Shown<'a> {
     challenge: &'a str,
     cookie: &'a str,
     handle: &'a str,
+    /// The login whose second step is asked for; empty for the first.
+    login: &'a str,
     problem: &'a str,
 }
 
@@ -203,6 +238,58 @@ impl Pages {
         let set = html::host_cookie(COOKIE, shown.cookie, None);
         response.headers_mut().extend(set.map(|set| (SET_COOKIE, set)));
         response
+    }
+
+    /// Shows the form for the second step.
+    async fn ask_code(&self, status: StatusCode, shown: &Shown<'_>) -> Response {
+        let asked = match self.asked(shown.challenge).await {
+            Ok(asked) => asked,
+            Err(page) => return page,
+        };
+        let token = self.form_key.token(shown.cookie, shown.challenge);
+        let template = SecondFactorPage {
+            client_name: &asked.client_name,
+            problem: shown.problem,
+            challenge: shown.challenge,
+            token: &token,
+            login: shown.login,
+        };
+        rendered(status, TITLE, &template, &asked.redirect_origin)
+    }
+
+    /// Takes the form of the second step.
+    async fn take_code(&self, typed: Typed, cookie: String, address: IpAddr) -> Response {
+        let (challenge, token) = (typed.login_challenge, LoginToken::read(typed.login));
+        let browser = Browser(cookie);
+        let code = Code::typed(&typed.code);
+        let step = self.accounts.submit_code_for_request(&token, code, &browser, challenge.clone(), address).await;
+        let error = match step {
+            Ok(address) => return html::see_other(&address),
+            Err(error) => error,
+        };
+        let mut shown =
+            Shown { challenge: &challenge, cookie: &browser.0, handle: "", login: token.text(), problem: "" };
+        match error {
+            Error::CodeInvalid => {
+                shown.problem = "This code is wrong, expired or used. Try the next one that the app shows.";
+                self.ask_code(StatusCode::UNPROCESSABLE_ENTITY, &shown).await
+            }
+            Error::RateLimited(wait) => {
+                shown.problem = TOO_MANY;
+                let mut response = self.ask_code(StatusCode::TOO_MANY_REQUESTS, &shown).await;
+                retry_after(&mut response, wait);
+                response
+            }
+            // The password was right long ago, or in another browser, or is another by now.
+            Error::LoginOver | Error::LoginStep | Error::CredentialsInvalid => match self.asked(&challenge).await {
+                Ok(asked) => {
+                    let problem = "That took too long, or something has changed. Sign in once more.";
+                    self.form(StatusCode::UNPROCESSABLE_ENTITY, &asked, &Shown { login: "", problem, ..shown })
+                }
+                Err(page) => page,
+            },
+            error => failed(&error),
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::fmt;
 use aws_lc_rs::digest;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// Letters and digits that are hard to mistake for one another (Crockford's base 32).
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+use crate::letters;
+
 /// 130 bits, the lowest two of which are zero.
 const LETTERS: usize = 26;
 /// A hyphen after so many letters, for those who copy it by hand.
@@ -23,35 +23,12 @@ pub(crate) struct InvitationDigest(pub(crate) [u8; 32]);
 impl Invitation {
     /// A new code.
     pub(crate) fn generate() -> Self {
-        let bits = u128::from_be_bytes(rand::random());
-        let mut code = String::with_capacity(LETTERS + LETTERS / GROUP);
-        for index in 0..LETTERS {
-            if index > 0 && index % GROUP == 0 {
-                code.push('-');
-            }
-            let shift = 5 * index;
-            // The last letter has only three bits left.
-            let five = if shift + 5 <= 128 { bits >> (123 - shift) } else { bits << 2 } & 31;
-            code.push(char::from(ALPHABET[usize::try_from(five).unwrap_or_default()]));
-        }
-        Self(SecretString::from(code))
+        Self(SecretString::from(letters::write(rand::random(), LETTERS, GROUP)))
     }
 
     /// Reads a code as typed: in any case, with or without hyphens and spaces, with letters mistaken for digits.
     pub(crate) fn read(typed: &str) -> Option<Self> {
-        let mut code = String::with_capacity(LETTERS);
-        for letter in typed.chars().filter(|letter| !matches!(letter, '-' | ' ')) {
-            let letter = match letter.to_ascii_lowercase() {
-                'o' => '0',
-                'i' | 'l' => '1',
-                other => other,
-            };
-            if code.len() == LETTERS || !letter.is_ascii() || !ALPHABET.contains(&(letter as u8)) {
-                return None;
-            }
-            code.push(letter);
-        }
-        (code.len() == LETTERS).then(|| Self(SecretString::from(code)))
+        letters::read(typed, LETTERS).map(|code| Self(SecretString::from(code)))
     }
 
     /// The code itself, for the one answer that carries it.

@@ -13,6 +13,8 @@ use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::timestamp;
 use tonic::{Code, Response, Status};
 
+use crate::factor::Proof;
+
 /// How long an answer is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -45,6 +47,7 @@ pub(crate) enum Answer {
 pub(crate) struct Recognised {
     pub(crate) challenge: String,
     pub(crate) user: UserId,
+    pub(crate) proof: Proof,
     pub(crate) at: SystemTime,
     pub(crate) display_name: String,
     pub(crate) handle: String,
@@ -65,6 +68,7 @@ pub(crate) struct SignedIn {
     pub(crate) user: UserId,
     pub(crate) client_id: String,
     pub(crate) admin: bool,
+    pub(crate) proof: Proof,
     pub(crate) at: SystemTime,
     pub(crate) label: String,
     pub(crate) address: IpAddr,
@@ -147,7 +151,7 @@ impl Issuer {
         let request = auth::AcceptLoginRequestRequest {
             login_challenge: recognised.challenge,
             user: recognised.user.name(),
-            amr: vec!["pwd".to_owned()],
+            amr: recognised.proof.amr(),
             auth_time: Some(timestamp(recognised.at)),
             display_name: recognised.display_name,
             handle: recognised.handle,
@@ -173,7 +177,7 @@ impl Issuer {
             user: signed_in.user.name(),
             client_id: signed_in.client_id,
             scopes,
-            amr: vec!["pwd".to_owned()],
+            amr: signed_in.proof.amr(),
             auth_time: Some(timestamp(signed_in.at)),
             label: signed_in.label,
             address: signed_in.address.to_string(),

@@ -4,20 +4,26 @@ mod account;
 mod accounts;
 mod admin;
 mod error;
+mod factor;
 mod handle;
 mod hashing;
 mod http;
 mod invitation;
 mod issuer;
+mod letters;
+mod login_token;
 mod password;
+mod recovery_code;
 mod rpc;
 mod settings;
 mod store;
 mod throttle;
+mod totp;
 
 use std::sync::Arc;
 
 use flaghoist_runtime::place::SecretError;
+use flaghoist_runtime::seal::{Sealer, SealerError};
 use flaghoist_runtime::transfer::{Hear, Moved, TransferError};
 use flaghoist_runtime::{Context, Parts, Peer, Place, StoreAddress, postgres, sqlite};
 use sqlx::postgres::PgConnectOptions;
@@ -26,7 +32,7 @@ pub use admin::{GrantError, Granted, grant_admin};
 pub use hashing::Cost;
 pub use settings::{Registration, SETTINGS, Settings};
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Makings};
 use crate::issuer::Issuer;
 use crate::rpc::Rpc;
 use crate::store::Store;
@@ -35,6 +41,9 @@ use crate::store::sqlite::SqliteStore;
 
 /// The file in the place's folder that holds the accounts.
 const STORE_FILE: &str = "login.db";
+
+/// For what the key is that seals the secrets of factors.
+const SEALING: &str = "login factors";
 
 /// For what pods derive the value by which they see that they have the same key file.
 const KEY_CHECK: &str = "login/key check";
@@ -58,6 +67,9 @@ pub enum StartError {
     /// There is no secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// There is nothing to seal secrets with.
+    #[error(transparent)]
+    Seal(#[from] SealerError),
     /// The database does not answer.
     #[error(transparent)]
     Store(#[from] store::StoreError),
@@ -87,7 +99,12 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
             Arc::new(store)
         }
     };
-    let accounts = Accounts::start(settings, store, Issuer::new(peers.auth), &secret.derive("login/attempts"))
+    let makings = Makings {
+        attempts_key: secret.derive("login/attempts"),
+        sealer: Sealer::of(place, &settings.seal_files, SEALING)?,
+        host: host_of(&context.issuer).to_owned(),
+    };
+    let accounts = Accounts::start(settings, store, Issuer::new(peers.auth), makings)
         .map_err(|error| StartError::Hashing(flaghoist_runtime::fault::chain(&error)))?;
     let accounts = Arc::new(accounts);
     tokio::spawn(accounts.teller().keep_telling(context.drain.clone()));
@@ -97,6 +114,12 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
     let rpc = Rpc::new(accounts);
     drop(not_ready);
     Ok(Parts { public: rpc.public(), internal: rpc.internal(), http, services: rpc::PUBLIC.to_vec() })
+}
+
+/// The host, and port, of an address.
+fn host_of(address: &str) -> &str {
+    let after_scheme = address.split_once("://").map_or(address, |(_, rest)| rest);
+    after_scheme.split('/').next().unwrap_or_default()
 }
 
 /// Why the store was not moved.

@@ -1,6 +1,7 @@
 //! The settings of login.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use flaghoist_runtime::StoreAddress;
@@ -17,6 +18,12 @@ const STORE_CONNECTIONS: Setting = Setting {
     name: "FLAGHOIST_LOGIN_STORE_CONNECTIONS",
     default: "16",
     doc: "How many connections to PostgreSQL a pod has at most",
+};
+const SEAL_FILES: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_SEAL_FILES",
+    default: "",
+    doc: "Key files (32 random bytes each, separated by commas) with which the secrets of authenticator apps are sealed in the \
+          store, the newest first; the first seals, all open, and so does the key file of the service, which does both if none is given",
 };
 const REGISTRATION: Setting = Setting {
     name: "FLAGHOIST_LOGIN_REGISTRATION",
@@ -96,6 +103,7 @@ const HASH_QUEUE: Setting = Setting {
 pub const SETTINGS: &[Setting] = &[
     STORE,
     STORE_CONNECTIONS,
+    SEAL_FILES,
     REGISTRATION,
     REGISTRATION_BURST,
     REGISTRATION_REFILL,
@@ -133,6 +141,8 @@ pub struct Settings {
     pub store: StoreAddress,
     /// How many connections to PostgreSQL there are at most.
     pub store_connections: u32,
+    /// The files of the keys that seal the secrets of authenticator apps, the newest first.
+    pub seal_files: Vec<PathBuf>,
     /// Who may register.
     pub registration: Registration,
     /// How many registrations one address may try at once.
@@ -177,6 +187,7 @@ impl Settings {
         let settings = Self {
             store: StoreAddress::read(reader, &STORE),
             store_connections: reader.number(&STORE_CONNECTIONS, 1..=256),
+            seal_files: flaghoist_runtime::seal::files(&reader.text(&SEAL_FILES)),
             registration: reader.choice(&REGISTRATION, &registrations),
             registration_burst: reader.number(&REGISTRATION_BURST, 1..=1_000_000),
             registration_refill: reader.duration(&REGISTRATION_REFILL, MILLISECOND..=DAY),

@@ -1,5 +1,6 @@
 //! What login keeps. The doc comments of [`Store`] are promises; `conformance` checks them for every backend.
 
+pub(crate) mod factors;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 pub(crate) mod transfer;
@@ -17,12 +18,13 @@ use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
 use crate::throttle::quota::{BucketKey, Quota};
 use crate::throttle::{AttemptKey, Delays};
+use factors::{FactorStore, LoginStore};
 
 /// Accounts, invitations, attempts and notices; every write of those is on disk once it is answered. Buckets and lanes live for
 /// seconds and may be forgotten when the store itself crashes. What is promised of many calls at once holds for calls of all pods
 /// that share the store. Times are milliseconds of the caller's clock, those of lanes the store's own.
 #[async_trait]
-pub(crate) trait Store: Send + Sync + 'static {
+pub(crate) trait Store: FactorStore + LoginStore {
     /// Makes an account, and uses the invitation up, both or neither. Of many at once with one handle or one
     /// invitation exactly one succeeds.
     async fn create_account(
@@ -72,8 +74,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Marks an account as being deleted and notes that the issuer is to erase it. Never the last admin's.
     async fn begin_deletion(&self, user: UserId, now: i64) -> Result<Changed, StoreError>;
 
-    /// Removes what is left of an account that is being deleted, with the attempts at it.
-    async fn finish_deletion(&self, user: UserId, attempts_at: [u8; 16]) -> Result<(), StoreError>;
+    /// Removes what is left of an account that is being deleted, with its factors and the attempts at it and at them.
+    async fn finish_deletion(&self, user: UserId, attempts_at: &[[u8; 16]]) -> Result<(), StoreError>;
 
     /// Keeps an invitation until it expires. Answers `false` when `outstanding_max` are waiting to be used.
     async fn create_invitation(
@@ -98,8 +100,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Takes a call out of a bucket, or answers how long to wait for one. Of many at once no more are let through than it holds.
     async fn take(&self, bucket: BucketKey, quota: Quota, now: i64) -> Result<Option<Duration>, StoreError>;
 
-    /// Forgets what is over: old attempts and, beyond `rows_max`, the oldest of the rest; full buckets; expired invitations; lanes
-    /// that nobody left. May be called by several pods at once.
+    /// Forgets what is over: old attempts and, beyond `rows_max`, the oldest of the rest; full buckets; expired invitations,
+    /// enrolments and logins; lanes that nobody left. May be called by several pods at once.
     async fn forget(&self, now: i64, rows_max: u32) -> Result<(), StoreError>;
 
     /// Takes the lane of a person for so long. Answers `false` when another holder has it and their time is not over.

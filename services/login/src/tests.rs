@@ -6,7 +6,9 @@ mod world;
 
 mod accounts;
 mod administration;
+mod factors;
 mod guessing;
+mod logins;
 mod pages;
 mod passwords;
 mod pods;

@@ -5,7 +5,8 @@
 //! delays, which survive a restart: they grow with each attempt since the last success and are counted for
 //! each account *and* address, so that whoever hammers an account from elsewhere does not lock its owner out. All
 //! addresses from which an account never was signed in to share one more count, which ends guessing from many
-//! addresses; an address that was signed in from before is not held up by it.
+//! addresses; an address that was signed in from before is not held up by it. Second factors are counted in the same way, each kind by
+//! itself.
 
 pub(crate) mod quota;
 
@@ -15,12 +16,16 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use flaghoist_runtime::names::UserId;
 
+use crate::factor::FactorKind;
 use crate::handle::Handle;
 use quota::{BucketKey, Limit};
 
-/// The longest delay of the count that all unknown addresses share: long enough against guessing, short enough for an
+/// The longest delay of the count that all unknown addresses share: long enough against guessing passwords, short enough for an
 /// owner who signs in from a new place meanwhile.
-const STRANGERS_DELAY_MAX: Duration = Duration::from_secs(60);
+pub(crate) const STRANGERS_DELAY_MAX: Duration = Duration::from_secs(60);
+/// The same for second factors. Who guesses at one has the password already, and a code has but six digits: with this delay some
+/// hundred guesses a day are left, whatever addresses they come from.
+pub(crate) const FACTOR_STRANGERS_DELAY_MAX: Duration = Duration::from_secs(15 * 60);
 /// How many times more attempts the unknown addresses together have free than each address alone.
 const STRANGERS_FREE_FACTOR: u32 = 4;
 /// After so long without an attempt all is forgotten.
@@ -58,6 +63,23 @@ impl AttemptKeys {
     /// The key for all attempts at a handle.
     pub(crate) fn account(&self, handle: &Handle) -> [u8; 16] {
         self.digest(b"account", handle.as_str().as_bytes())
+    }
+
+    /// The key for a second factor of a person and an address. Each kind is counted for itself: whoever guesses at one closes no other.
+    pub(crate) fn of_factor(&self, kind: FactorKind, user: UserId, address: IpAddr) -> AttemptKey {
+        let address = self.digest(b"address", &network(address).to_be_bytes());
+        AttemptKey { account: self.factor(kind, user), address }
+    }
+
+    /// The key for all attempts at a second factor of a person.
+    pub(crate) fn factor(&self, kind: FactorKind, user: UserId) -> [u8; 16] {
+        self.digest(b"factor", &[kind.label().as_bytes(), user.0.as_bytes()].concat())
+    }
+
+    /// The keys under which attempts at an account are counted, of whatever kind.
+    pub(crate) fn all_of(&self, handle: &Handle, user: UserId) -> [[u8; 16]; 3] {
+        let factor = |kind| self.factor(kind, user);
+        [self.account(handle), factor(FactorKind::Totp), factor(FactorKind::RecoveryCode)]
     }
 
     /// The key of the bucket of an address.
@@ -102,6 +124,8 @@ pub(crate) struct Delays {
     pub(crate) first: Duration,
     /// The longest delay.
     pub(crate) max: Duration,
+    /// The longest delay of the count that all unknown addresses share.
+    pub(crate) strangers_max: Duration,
 }
 
 /// The attempts of one address, or of all unknown ones, at one account.
@@ -140,7 +164,8 @@ impl Delays {
         let together = Self {
             free: self.free.saturating_mul(STRANGERS_FREE_FACTOR),
             first: self.first,
-            max: self.max.min(STRANGERS_DELAY_MAX),
+            max: self.max.min(self.strangers_max),
+            strangers_max: self.strangers_max,
         };
         let wait = self.wait(here, now).max(strangers.map_or(0, |strangers| together.wait(strangers, now)));
         match u64::try_from(wait) {

@@ -12,6 +12,7 @@ pub mod page;
 pub mod place;
 pub mod postgres;
 pub mod ready;
+pub mod seal;
 pub mod server;
 pub mod settings;
 pub mod sqlite;

@@ -49,6 +49,8 @@ pub struct Caller {
     pub token_id: Uuid,
     /// The id of the key that signed it.
     pub key_id: String,
+    /// When the person proved who they are, if the token says so; a client's own token does not.
+    pub authenticated_at: Option<SystemTime>,
     /// When it was issued.
     pub issued_at: SystemTime,
     /// When it ends.

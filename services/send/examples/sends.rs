@@ -64,6 +64,7 @@ fn caller(user: UserId) -> Arc<Caller> {
         scopes: vec![],
         token_id: Uuid::nil(),
         key_id: "key".into(),
+        authenticated_at: None,
         issued_at: SystemTime::now(),
         expires_at: SystemTime::now() + Duration::from_secs(3600),
     })

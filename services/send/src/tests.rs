@@ -130,6 +130,7 @@ impl World {
             scopes: vec![],
             token_id: Uuid::nil(),
             key_id: "key".into(),
+            authenticated_at: None,
             issued_at: SystemTime::now(),
             expires_at: SystemTime::now() + Duration::from_secs(300),
         });

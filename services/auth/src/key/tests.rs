@@ -1,5 +1,8 @@
 //! The life of signing keys, and their encryption.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -65,8 +65,8 @@ impl Teller {
                     lane.hold().await?;
                     self.issuer.erase(user).await?;
                     if let Some(current) = self.store.credentials_of(user).await? {
-                        let attempts_at = self.attempt_keys.account(&current.account.handle);
-                        self.store.finish_deletion(user, attempts_at).await?;
+                        let attempts_at = self.attempt_keys.all_of(&current.account.handle, user);
+                        self.store.finish_deletion(user, &attempts_at).await?;
                     }
                 }
             }

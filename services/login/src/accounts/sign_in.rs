@@ -7,17 +7,21 @@ use std::time::SystemTime;
 use flaghoist_runtime::names::UserId;
 
 use super::lanes::Lane;
+use super::logins::Browser;
 use super::{Accounts, now};
 use crate::account::{Account, Credentials};
 use crate::error::Error;
+use crate::factor::Proof;
 use crate::handle::Handle;
 use crate::hashing::{Place, Verdict};
 use crate::issuer::{Answer, Ask, Asked, IssuerError, Opened, Recognised, SignedIn};
+use crate::login_token::LoginToken;
 use crate::password::{BadPassword, Password};
+use crate::store::factors::{Login, Proven};
 use crate::throttle::quota::Limit;
 
 /// How many addresses an account is known to be used from.
-const KNOWN_ADDRESSES_MAX: u32 = 32;
+pub(super) const KNOWN_ADDRESSES_MAX: u32 = 32;
 /// The client of those who name none.
 const DEFAULT_CLIENT: &str = "flaghoist-cli";
 
@@ -39,7 +43,17 @@ pub(crate) struct PageSignIn {
     pub(crate) password: Result<Password, BadPassword>,
     /// What the browser came with.
     pub(crate) challenge: String,
+    pub(crate) browser: Browser,
     pub(crate) address: IpAddr,
+}
+
+/// Where a session is used.
+#[derive(Debug)]
+pub(super) struct SessionClient {
+    /// Empty for the command line's own.
+    pub(super) client_id: String,
+    pub(super) label: String,
+    pub(super) address: IpAddr,
 }
 
 /// Someone who has signed in.
@@ -48,37 +62,83 @@ pub(crate) struct Welcome {
     pub(crate) opened: Opened,
 }
 
+/// How a sign-in on the page goes on.
+#[derive(Debug)]
+pub(crate) enum PageStep {
+    /// The person is signed in; the browser goes there.
+    Done(String),
+    /// The page asks for a second factor of this login.
+    SecondFactor(LoginToken),
+}
+
 impl Accounts {
-    /// Checks handle and password and opens a session.
+    /// Checks handle and password and opens a session. An account with a second factor is left to the logins in steps.
     pub(crate) async fn sign_in(&self, wanted: SignIn) -> Result<Welcome, Error> {
-        let client_id = if wanted.client_id.is_empty() { DEFAULT_CLIENT.to_owned() } else { wanted.client_id };
-        let (label, address) = (wanted.label, wanted.address);
+        let handle = read_handle(&wanted.handle);
+        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, wanted.address).await?;
+        if proven.second_factor {
+            return Err(Error::SecondFactorRequired);
+        }
+        let client = SessionClient { client_id: wanted.client_id, label: wanted.label, address: wanted.address };
+        self.open_session(Proven::by(&proven), Proof::Password, client).await
+    }
+
+    /// Checks handle and password and tells the issuer who it is, unless the account has a second factor.
+    pub(crate) async fn sign_in_for_request(&self, wanted: PageSignIn) -> Result<PageStep, Error> {
+        // A challenge that is over costs no hash.
+        self.issuer.login_request(&wanted.challenge).await?;
+        let handle = read_handle(&wanted.handle);
+        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, wanted.address).await?;
+        if proven.second_factor {
+            let login = Login {
+                handle,
+                client_id: String::new(),
+                label: String::new(),
+                bound_to: wanted.browser.bound_to(&wanted.challenge),
+                proven: Some(Proven::by(&proven)),
+            };
+            return Ok(PageStep::SecondFactor(self.begin_login(&login).await?.token));
+        }
+        self.accept_request(Proven::by(&proven), Proof::Password, wanted.challenge).await.map(PageStep::Done)
+    }
+
+    /// Opens a session for someone who has proved who they are.
+    pub(super) async fn open_session(
+        &self,
+        proven: Proven,
+        proof: Proof,
+        client: SessionClient,
+    ) -> Result<Welcome, Error> {
+        let client_id = if client.client_id.is_empty() { DEFAULT_CLIENT.to_owned() } else { client.client_id };
+        let (label, address) = (client.label, client.address);
         let ask = move |account: &Account| {
             let (user, admin) = (account.user, account.admin);
-            Ask::Session(SignedIn { user, client_id, admin, at: SystemTime::now(), label, address })
+            Ask::Session(SignedIn { user, client_id, admin, proof, at: SystemTime::now(), label, address })
         };
-        let (account, answer) = self.admit(&wanted.handle, wanted.password, address, ask).await?;
-        match answer {
-            Answer::Session(opened) => Ok(Welcome { account, opened: *opened }),
-            Answer::Redirect(_) => Err(unexpected()),
+        match self.admit(proven, proof, ask).await? {
+            (account, Answer::Session(opened)) => Ok(Welcome { account, opened: *opened }),
+            (_, Answer::Redirect(_)) => Err(unexpected()),
         }
     }
 
-    /// Checks handle and password and tells the issuer who it is. Answers where the browser goes.
-    pub(crate) async fn sign_in_for_request(&self, wanted: PageSignIn) -> Result<String, Error> {
-        let challenge = wanted.challenge;
-        // A challenge that is over costs no hash.
-        self.issuer.login_request(&challenge).await?;
+    /// Tells the issuer who has proved who they are on the page. Answers where the browser goes.
+    pub(super) async fn accept_request(
+        &self,
+        proven: Proven,
+        proof: Proof,
+        challenge: String,
+    ) -> Result<String, Error> {
         let ask = move |account: &Account| {
             Ask::Acceptance(Recognised {
                 challenge,
                 user: account.user,
+                proof,
                 at: SystemTime::now(),
                 display_name: account.display_name.as_str().to_owned(),
                 handle: account.handle.to_string(),
             })
         };
-        match self.admit(&wanted.handle, wanted.password, wanted.address, ask).await? {
+        match self.admit(proven, proof, ask).await? {
             (_, Answer::Redirect(address)) => Ok(address),
             (_, Answer::Session(_)) => Err(unexpected()),
         }
@@ -94,34 +154,32 @@ impl Accounts {
         Ok(self.issuer.reject_login_request(challenge).await?)
     }
 
-    /// Checks handle and password, and asks the issuer for what `ask` says about the account.
+    /// Asks the issuer, in the person's lane, for what `ask` says about the account.
     async fn admit(
         &self,
-        typed: &str,
-        password: Result<Password, BadPassword>,
-        address: IpAddr,
+        proven: Proven,
+        proof: Proof,
         ask: impl FnOnce(&Account) -> Ask + Send,
     ) -> Result<(Account, Answer), Error> {
-        let password = password.map_err(|source| Error::Password { field: "password", source })?;
-        // What is no handle belongs to nobody, like a handle that nobody has.
-        let handle = Handle::read(typed).unwrap_or_else(|_| Handle::nobodys(typed));
-        let (proven, _place) = self.prove(&handle, password, address).await?;
-        let mut lane = self.lanes.enter(proven.account.user).await?;
-        let admitted = self.open(&mut lane, &proven, ask).await;
+        let mut lane = self.lanes.enter(proven.user).await?;
+        let admitted = self.open(&mut lane, proven, proof, ask).await;
         lane.leave().await;
         admitted
     }
 
-    /// Asks the issuer for something for a person whose password was right, unless they, or their password, have changed since. Whoever
+    /// Asks the issuer for something for a person whose proof was right, unless they, or what proves them, have changed since. Whoever
     /// changes something meanwhile ends the sessions after us, for we are in the person's lane.
     async fn open(
         &self,
         lane: &mut Lane,
-        proven: &Credentials,
+        proven: Proven,
+        proof: Proof,
         ask: impl FnOnce(&Account) -> Ask + Send,
     ) -> Result<(Account, Answer), Error> {
-        let user = proven.account.user;
-        let unchanged = |current: &Credentials| current.usable() && current.version == proven.version;
+        let user = proven.user;
+        let unchanged = |current: &Credentials| {
+            current.usable() && current.version == proven.version && (proof.of_two() || !current.second_factor)
+        };
         let mut current = self.current(user).await?;
         if current.untold {
             self.teller.tell_within(lane, user).await?;
@@ -191,6 +249,16 @@ impl Accounts {
         }
         Ok((found, place))
     }
+}
+
+/// The handle that was typed. What is no handle belongs to nobody, like a handle that nobody has.
+pub(super) fn read_handle(typed: &str) -> Handle {
+    Handle::read(typed).unwrap_or_else(|_| Handle::nobodys(typed))
+}
+
+/// The password that was typed, if it is one that anybody can have.
+pub(super) fn taken(password: Result<Password, BadPassword>) -> Result<Password, Error> {
+    password.map_err(|source| Error::Password { field: "password", source })
 }
 
 /// The issuer answered another question than was asked, which its types do not allow.

@@ -2,11 +2,18 @@
 
 use flaghoist_proto::login::v1 as login;
 use flaghoist_proto::login::v1::login_service_server::LoginService;
+use flaghoist_proto::login::v1::submit_password_response;
+use flaghoist_runtime::time::timestamp;
 use tonic::{Request, Response, Status};
 
 use super::{Reader, Rpc, address, check, shown};
-use crate::accounts::SignIn;
+use crate::accounts::{Code, Next, SignIn, StartLogin, Welcome};
+use crate::error::Error;
+use crate::factor::FactorKind;
+use crate::login_token::LoginToken;
 use crate::password::Password;
+use crate::recovery_code::RecoveryCode;
+use crate::totp::TotpCode;
 
 #[tonic::async_trait]
 impl LoginService for Rpc {
@@ -27,5 +34,84 @@ impl LoginService for Rpc {
             session: welcome.opened.session,
             tokens: welcome.opened.tokens,
         }))
+    }
+
+    async fn start_login(
+        &self,
+        request: Request<login::StartLoginRequest>,
+    ) -> Result<Response<login::StartLoginResponse>, Status> {
+        let address = address(&request);
+        let request = request.into_inner();
+        check(&request)?;
+        let login::StartLoginRequest { handle, client_id, label } = request;
+        let started = self.accounts.start_login(StartLogin { handle, client_id, label, address }).await?;
+        Ok(Response::new(login::StartLoginResponse {
+            login: started.token.text().to_owned(),
+            expire_time: Some(timestamp(started.expires_at)),
+        }))
+    }
+
+    async fn submit_password(
+        &self,
+        request: Request<login::SubmitPasswordRequest>,
+    ) -> Result<Response<login::SubmitPasswordResponse>, Status> {
+        let address = address(&request);
+        let request = request.into_inner();
+        check(&request)?;
+        let token = LoginToken::read(request.login);
+        let next = self.accounts.submit_password(&token, Password::read(request.password), address).await?;
+        let next = match next {
+            Next::SignedIn(welcome) => submit_password_response::Next::SignedIn(signed_in(*welcome)),
+            Next::SecondFactors(kinds) => {
+                let factors = kinds.into_iter().map(|kind| factor(kind).into()).collect();
+                submit_password_response::Next::SecondFactors(login::SecondFactors { factors })
+            }
+        };
+        Ok(Response::new(login::SubmitPasswordResponse { next: Some(next) }))
+    }
+
+    async fn submit_totp(
+        &self,
+        request: Request<login::SubmitTotpRequest>,
+    ) -> Result<Response<login::SubmitTotpResponse>, Status> {
+        let address = address(&request);
+        let request = request.into_inner();
+        check(&request)?;
+        let token = LoginToken::read(request.login);
+        let code = TotpCode::read(request.code).ok_or(Error::CodeInvalid)?;
+        let welcome = self.accounts.submit_code(&token, Code::Totp(code), address).await?;
+        Ok(Response::new(login::SubmitTotpResponse { signed_in: Some(signed_in(welcome)) }))
+    }
+
+    async fn submit_recovery_code(
+        &self,
+        request: Request<login::SubmitRecoveryCodeRequest>,
+    ) -> Result<Response<login::SubmitRecoveryCodeResponse>, Status> {
+        let address = address(&request);
+        let request = request.into_inner();
+        check(&request)?;
+        let token = LoginToken::read(request.login);
+        let code = RecoveryCode::read(&request.code);
+        let welcome = self.accounts.submit_code(&token, Code::Recovery(code), address).await?;
+        let left = self.accounts.recovery_codes_left(welcome.account.user).await?;
+        Ok(Response::new(login::SubmitRecoveryCodeResponse {
+            signed_in: Some(signed_in(welcome)),
+            recovery_codes_left: i32::try_from(left).unwrap_or(i32::MAX),
+        }))
+    }
+}
+
+fn signed_in(welcome: Welcome) -> login::SignedIn {
+    login::SignedIn {
+        account: Some(shown(welcome.account, Reader::Themselves)),
+        session: welcome.opened.session,
+        tokens: welcome.opened.tokens,
+    }
+}
+
+fn factor(kind: FactorKind) -> login::Factor {
+    match kind {
+        FactorKind::Totp => login::Factor::Totp,
+        FactorKind::RecoveryCode => login::Factor::RecoveryCode,
     }
 }

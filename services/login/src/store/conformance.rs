@@ -1,5 +1,7 @@
 //! What every store must do: one function for each promise, and the macro that lists them.
 
+mod factors;
+
 use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,6 +43,13 @@ macro_rules! suite {
             forgetting_on_all_pods_at_once_takes_nothing_that_counts,
             a_lane_has_one_holder_at_a_time,
             a_lane_whose_time_is_over_is_free,
+            an_authenticator_is_confirmed_once,
+            a_one_time_code_is_taken_once,
+            a_recovery_code_is_taken_once_and_by_its_person,
+            the_last_strong_factor_is_removed_only_on_purpose,
+            factors_go_with_the_account,
+            a_step_of_a_login_is_taken_once,
+            logins_and_enrolments_that_are_over_are_forgotten,
         );
     };
     ($world:expr; $($promise:ident),* $(,)?) => {$(
@@ -53,6 +62,8 @@ macro_rules! suite {
     )*};
 }
 pub(crate) use suite;
+
+pub(crate) use self::factors::*;
 
 type Opener = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Arc<dyn Store>>>>>;
 
@@ -96,7 +107,12 @@ impl World {
 }
 
 const NOW: i64 = 1_800_000_000_000;
-const DELAYS: Delays = Delays { free: 5, first: Duration::from_secs(1), max: Duration::from_secs(900) };
+const DELAYS: Delays = Delays {
+    free: 5,
+    first: Duration::from_secs(1),
+    max: Duration::from_secs(900),
+    strangers_max: Duration::from_secs(60),
+};
 
 fn handle(text: &str) -> Handle {
     Handle::read(text).unwrap()
@@ -268,7 +284,7 @@ pub(crate) async fn deletion_hides_at_once_and_ends_later(world: World) {
     let store = world.open().await;
     let user = register(&*store, "alice").await;
     let key = attempt(1, 1);
-    store.finish_deletion(user, key.account).await.unwrap();
+    store.finish_deletion(user, &[key.account]).await.unwrap();
     assert!(store.account(user).await.unwrap().is_some(), "nobody asked for it yet");
     assert!(matches!(store.begin_deletion(user, NOW).await.unwrap(), Changed::Done(_)));
     drop(store);
@@ -281,7 +297,7 @@ pub(crate) async fn deletion_hides_at_once_and_ends_later(world: World) {
     assert_eq!(store.create_account(&person("alice"), None).await.unwrap(), Created::HandleTaken);
     assert_eq!(store.users_with_notices(10).await.unwrap(), [user]);
     store.reserve_attempt(key, Delays { free: 1, ..DELAYS }, NOW).await.unwrap();
-    store.finish_deletion(user, key.account).await.unwrap();
+    store.finish_deletion(user, &[key.account]).await.unwrap();
     assert!(store.credentials_of(user).await.unwrap().is_none());
     assert_eq!(store.reserve_attempt(key, Delays { free: 1, ..DELAYS }, NOW).await.unwrap(), None);
     assert_eq!(store.create_account(&person("alice"), None).await.unwrap(), Created::Done);
@@ -394,7 +410,7 @@ pub(crate) async fn a_bucket_fills_as_the_quota_says(world: World) {
 
 pub(crate) async fn old_attempts_are_forgotten(world: World) {
     let store = world.open().await;
-    let once = Delays { free: 1, first: FORGET_AFTER * 10, max: FORGET_AFTER * 10 };
+    let once = Delays { free: 1, first: FORGET_AFTER * 10, max: FORGET_AFTER * 10, ..DELAYS };
     let known = attempt(1, 1);
     store.reserve_attempt(known, DELAYS, NOW).await.unwrap();
     store.attempt_succeeded(known, 8, NOW).await.unwrap();
@@ -416,7 +432,7 @@ pub(crate) async fn old_attempts_are_forgotten(world: World) {
 
 pub(crate) async fn forgetting_on_all_pods_at_once_takes_nothing_that_counts(world: World) {
     let pods = world.pods().await;
-    let once = Delays { free: 1, first: FORGET_AFTER, max: FORGET_AFTER };
+    let once = Delays { free: 1, first: FORGET_AFTER, max: FORGET_AFTER, ..DELAYS };
     let quota = Quota { burst: 1, refill: Duration::from_secs(3600) };
     let day_later = NOW + millis_of(FORGET_AFTER) + 1;
     let invitation = invite(&*pods[0], day_later + 1).await;

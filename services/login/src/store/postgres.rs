@@ -4,10 +4,33 @@
 //! transaction. Transactions are READ COMMITTED, so a statement sees what was committed before it began, also by those for whom a
 //! lock was waited.
 
+/// Does a transaction again that was undone because it was in another's way.
+macro_rules! settled {
+    ($transaction:expr) => {
+        $crate::store::postgres::in_time(async {
+            let mut repeats = 0;
+            loop {
+                match $transaction.await {
+                    Err(error)
+                        if flaghoist_runtime::postgres::conflicted(&error)
+                            && repeats < $crate::store::postgres::REPEATS_MAX =>
+                    {
+                        repeats += 1
+                    }
+                    outcome => break outcome,
+                }
+            }
+        })
+        .await
+    };
+}
+
 mod accounts;
 mod attempts;
+mod factors;
 mod invitations;
 mod lanes;
+mod logins;
 mod notices;
 mod upkeep;
 
@@ -38,22 +61,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct PostgresStore {
     pool: PgPool,
-}
-
-/// Does a transaction again that was undone because it was in another's way.
-macro_rules! settled {
-    ($transaction:expr) => {
-        in_time(async {
-            let mut repeats = 0;
-            loop {
-                match $transaction.await {
-                    Err(error) if postgres::conflicted(&error) && repeats < REPEATS_MAX => repeats += 1,
-                    outcome => break outcome,
-                }
-            }
-        })
-        .await
-    };
 }
 
 impl PostgresStore {
@@ -177,7 +184,7 @@ impl Store for PostgresStore {
         settled!(accounts::change(self, user, accounts::Change::Deleting, now))
     }
 
-    async fn finish_deletion(&self, user: UserId, attempts_at: [u8; 16]) -> Result<(), StoreError> {
+    async fn finish_deletion(&self, user: UserId, attempts_at: &[[u8; 16]]) -> Result<(), StoreError> {
         settled!(accounts::finish_deletion(self, user, attempts_at))
     }
 

@@ -2,6 +2,8 @@
 
 mod accounts;
 mod attempts;
+mod factors;
+mod logins;
 mod memory;
 mod notices;
 
@@ -127,7 +129,7 @@ impl Store for SqliteStore {
         accounts::change(self, user, accounts::Change::Deleting, now).await.map_err(failed)
     }
 
-    async fn finish_deletion(&self, user: UserId, attempts_at: [u8; 16]) -> Result<(), StoreError> {
+    async fn finish_deletion(&self, user: UserId, attempts_at: &[[u8; 16]]) -> Result<(), StoreError> {
         accounts::finish_deletion(self, user, attempts_at).await.map_err(failed)
     }
 
@@ -160,6 +162,7 @@ impl Store for SqliteStore {
     async fn forget(&self, now: i64, rows_max: u32) -> Result<(), StoreError> {
         self.memory.forget(now);
         accounts::forget_invitations(self, now).await.map_err(failed)?;
+        logins::forget(self, now, rows_max).await.map_err(failed)?;
         attempts::forget(self, now, rows_max).await.map_err(failed)
     }
 

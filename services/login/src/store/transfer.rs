@@ -1,6 +1,7 @@
 //! Moving the store of one machine into a database that pods share: how each table of SQLite reads as one of PostgreSQL.
 //!
-//! Buckets of calls and lanes are in the memory of the one process there, and are left behind. Attempts at accounts go along: they
+//! Buckets of calls and lanes are in the memory of the one process there, and are left behind; logins and enrolments under way are
+//! begun again. Attempts at accounts go along: they
 //! say from where people are known to sign in.
 
 use std::path::Path;
@@ -51,6 +52,29 @@ const TABLES: &[Table] = &[
         ],
         from: "attempts",
         order: "account, address",
+    },
+    Table {
+        name: "totp",
+        columns: &[
+            Column::same("user_id", Kind::Bytes),
+            Column::same("secret", Kind::Bytes),
+            Column::same("sealed_with", Kind::Text),
+            Column::same("last_step", Kind::Big),
+            Column::same("created_at", Kind::Big),
+            Column::same("used_at", Kind::Big),
+        ],
+        from: "totp",
+        order: "user_id",
+    },
+    Table {
+        name: "recovery_codes",
+        columns: &[
+            Column::same("user_id", Kind::Bytes),
+            Column::same("digest", Kind::Bytes),
+            Column::same("created_at", Kind::Big),
+        ],
+        from: "recovery_codes",
+        order: "user_id, digest",
     },
     Table {
         name: "notices",
@@ -124,7 +148,7 @@ mod tests {
             .sql(
                 &url,
                 "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'login' \
-                 AND table_name NOT IN ('_sqlx_migrations', 'buckets', 'lanes', 'key_check')",
+                 AND table_name NOT IN ('_sqlx_migrations', 'buckets', 'lanes', 'key_check', 'logins', 'totp_enrolments')",
             )
             .await;
         let sorted = |mut names: Vec<String>| {

@@ -57,13 +57,16 @@ impl<'a> Browser<'a> {
     }
 
     async fn answers(&self, handle: &str, password: &str, decision: &str) -> Page {
-        let fields = [
-            ("login_challenge", self.challenge),
-            ("token", &self.token),
-            ("handle", handle),
-            ("password", password),
-            ("decision", decision),
-        ];
+        self.posts(&[("handle", handle), ("password", password), ("decision", decision)]).await
+    }
+
+    /// Types a code into the form of the second step.
+    async fn types_code(&self, login: &str, code: &str) -> Page {
+        self.posts(&[("login", login), ("code", code), ("decision", "sign_in")]).await
+    }
+
+    async fn posts(&self, typed: &[(&str, &str)]) -> Page {
+        let fields = [&[("login_challenge", self.challenge), ("token", self.token.as_str())], typed].concat();
         let form: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
         let request = Request::post("/login").header("content-type", FORM).header("cookie", &self.cookie);
         send(self.world, request.body(form.join("&").into()).unwrap()).await
@@ -93,6 +96,102 @@ async fn a_person_signs_in_and_goes_on() {
     let again = browser.types("alice", PASSWORD).await;
     assert_eq!(again.status, StatusCode::FORBIDDEN);
     assert_eq!(Browser::look(&world, "c1").await.status, StatusCode::FORBIDDEN);
+}
+
+/// The login that the form of the second step names.
+fn login_in(page: &Page) -> String {
+    let named = page.body.split("name=\"login\" value=\"").nth(1);
+    named.unwrap_or_else(|| panic!("{}", page.body)).split('"').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_second_factor_is_asked_for_on_the_page_and_the_issuer_is_told() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    let (app, codes) = alice.with_app().await;
+    let browser = Browser::comes(&world, "c1").await;
+    let page = browser.types("alice", PASSWORD).await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.body.contains("Wiki &#60;script&#62;") && !page.body.contains("<script"), "{}", page.body);
+    assert!(!page.body.contains(PASSWORD) && page.body.contains("one-time-code"));
+    assert!(world.issuer.accepted().is_empty(), "the password alone is not enough");
+    let login = login_in(&page);
+    let wrong = browser.types_code(&login, "nothing like a code").await;
+    assert_eq!((wrong.status, login_in(&wrong)), (StatusCode::UNPROCESSABLE_ENTITY, login.clone()));
+    let code = app.code(0);
+    let spaced = format!(" {} {} ", &code[..3], &code[3..]);
+    let on = browser.types_code(&login, &spaced).await;
+    assert_eq!(on.status, StatusCode::SEE_OTHER, "{}", on.body);
+    let accepted = world.issuer.accepted();
+    assert_eq!((accepted[0].user.clone(), accepted[0].amr.join(" ")), (alice.name(), "pwd otp mfa".to_owned()));
+    // A recovery code does as well.
+    let browser = Browser::comes(&world, "c2").await;
+    let login = login_in(&browser.types("alice", PASSWORD).await);
+    assert_eq!(browser.types_code(&login, &codes[0].to_uppercase()).await.status, StatusCode::SEE_OTHER);
+    // And who changes their mind goes back.
+    let browser = Browser::comes(&world, "c3").await;
+    let login = login_in(&browser.types("alice", PASSWORD).await);
+    let back = browser.posts(&[("login", &login), ("decision", "cancel")]).await;
+    assert_eq!((back.status, world.issuer.accepted().len()), (StatusCode::SEE_OTHER, 2));
+}
+
+#[tokio::test]
+async fn case_85_a_second_step_on_the_page_belongs_to_its_browser_its_request_and_its_password() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    let mallory = world.person("mallory").await;
+    let (app, _) = alice.with_app().await;
+    let (her_app, _) = mallory.with_app().await;
+    let browser = Browser::comes(&world, "c1").await;
+    let login = login_in(&browser.types("alice", PASSWORD).await);
+    // Another browser, with its own request and with this one, and another request of the same browser.
+    let other = Browser::comes(&world, "c2").await;
+    let token = {
+        let page = send(
+            &world,
+            Request::get("/login?login_challenge=c1").header("cookie", &other.cookie).body(Body::empty()).unwrap(),
+        );
+        page.await.body.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    let planted = Browser { world: &world, challenge: "c1", cookie: other.cookie.clone(), token };
+    for elsewhere in [&other, &planted] {
+        let again = elsewhere.types_code(&login, &app.code(0)).await;
+        assert_eq!(again.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(again.body.contains("Sign in once more") && again.body.contains("name=\"password\""), "{}", again.body);
+    }
+    // A login that was begun by gRPC is not finished here, nor this one there.
+    let by_grpc = alice.half_signed_in("alice").await;
+    assert_eq!(browser.types_code(&by_grpc, &app.code(0)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(reason(alice.totp(&login, &app.code(0)).await), flaghoist_runtime::fault::Reason::LoginOver);
+    // Another's factor is none of this account.
+    let wrong = browser.types_code(&login, &her_app.code(0)).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(world.issuer.accepted().is_empty());
+    // The password changes between the steps.
+    alice.change_password(PASSWORD, "other flowers in the sun").await.unwrap();
+    let again = browser.types_code(&login, &app.code(0)).await;
+    assert!(again.body.contains("Sign in once more"), "{}", again.body);
+    assert!(world.issuer.accepted().is_empty());
+}
+
+#[tokio::test]
+async fn case_80_guessing_codes_on_the_page_is_limited_with_every_other_way() {
+    let world = World::with(|settings| settings.account_free = 3).await;
+    let alice = world.person("alice").await;
+    let (app, _) = alice.with_app().await;
+    let browser = Browser::comes(&world, "c1").await;
+    let login = login_in(&browser.types("alice", PASSWORD).await);
+    let wrong =
+        (0..).map(|number| format!("{number:06}")).find(|code| ![-1, 0, 1].map(|step| app.code(step)).contains(code));
+    let wrong = wrong.unwrap();
+    for _ in 0..3 {
+        assert_eq!(browser.types_code(&login, &wrong).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let limited = browser.types_code(&login, &app.code(0)).await;
+    assert_eq!((limited.status, login_in(&limited)), (StatusCode::TOO_MANY_REQUESTS, login));
+    assert!(limited.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 0);
+    let by_grpc = alice.half_signed_in("alice").await;
+    assert_eq!(reason(alice.totp(&by_grpc, &app.code(0)).await), flaghoist_runtime::fault::Reason::RateLimited);
 }
 
 #[tokio::test]

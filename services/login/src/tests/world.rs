@@ -1,5 +1,7 @@
 //! A world with login in it, an issuer in memory, and people who call from somewhere.
 
+mod factors;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,6 +15,7 @@ use flaghoist_proto::login::v1::login_service_client::LoginServiceClient;
 use flaghoist_runtime::fault::{Reason, reason_of};
 use flaghoist_runtime::local::Slot;
 use flaghoist_runtime::names::{SessionId, UserId, parse_session};
+use flaghoist_runtime::seal::Sealer;
 use flaghoist_runtime::server::ClientAddress;
 use flaghoist_runtime::{Caller, Drain, DrainTrigger, Peer, Place, StoreAddress};
 use tempfile::TempDir;
@@ -20,8 +23,9 @@ use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
+pub(super) use self::factors::App;
 use super::issuer::FakeIssuer;
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Makings};
 use crate::hashing::Cost;
 use crate::http::{FormKey, Pages, router};
 use crate::issuer::Issuer;
@@ -114,7 +118,12 @@ impl World {
             StoreAddress::Postgres(address) => Arc::new(PostgresStore::open(address, 8).await.unwrap()),
         };
         let issuer = Issuer::new(ground.issuer.peer());
-        let accounts = Accounts::start(settings.clone(), Arc::clone(&store), issuer, b"secret").unwrap();
+        let makings = Makings {
+            attempts_key: *b"a secret of thirty-two bytes ...",
+            sealer: Sealer::new(&[7; 32]).unwrap(),
+            host: "chat.example.com".into(),
+        };
+        let accounts = Accounts::start(settings.clone(), Arc::clone(&store), issuer, makings).unwrap();
         let accounts = Arc::new(accounts);
         let (drain, drained) = Drain::new();
         tokio::spawn(accounts.teller().keep_telling(drained));
@@ -281,6 +290,13 @@ impl Person {
         Ok(answer.into_inner().account.unwrap())
     }
 
+    /// The same person, who signed in so long ago.
+    pub(super) fn signed_in_ago(&self, age: Duration) -> Self {
+        let caller =
+            Caller { authenticated_at: Some(SystemTime::now() - age), ..(**self.caller.as_ref().unwrap()).clone() };
+        Self { caller: Some(Arc::new(caller)), ..self.clone() }
+    }
+
     pub(super) async fn invite(&self) -> Result<login::CreateInvitationResponse, Status> {
         let request = self.request(login::CreateInvitationRequest {});
         let mut client = AdministrationServiceClient::new(self.public.clone());
@@ -297,6 +313,7 @@ fn caller(user: UserId, session: SessionId, scope: &str) -> Caller {
         scopes: scope.split(' ').map(str::to_owned).collect(),
         token_id: Uuid::now_v7(),
         key_id: "key".into(),
+        authenticated_at: Some(SystemTime::now()),
         issued_at: SystemTime::now(),
         expires_at: SystemTime::now() + Duration::from_secs(300),
     }

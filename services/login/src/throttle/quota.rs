@@ -16,6 +16,8 @@ const EMPTY_MAX: usize = 10_000;
 pub(crate) enum Limit {
     /// Attempts at passwords from an address.
     Attempts,
+    /// Logins in steps that an address begins.
+    Logins,
     /// Registrations from an address.
     Registrations,
     /// Changes of what people are shown of a person.
@@ -27,6 +29,7 @@ impl Limit {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Attempts => "address",
+            Self::Logins => "login",
             Self::Registrations => "registration",
             Self::Updates => "update",
         }

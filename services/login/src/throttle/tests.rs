@@ -2,7 +2,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-const DELAYS: Delays = Delays { free: 3, first: Duration::from_secs(1), max: Duration::from_secs(900) };
+const DELAYS: Delays = Delays {
+    free: 3,
+    first: Duration::from_secs(1),
+    max: Duration::from_secs(900),
+    strangers_max: Duration::from_secs(60),
+};
 
 /// Attempts one after another at the times given; says how long each had to wait.
 fn waits(delays: Delays, times: impl IntoIterator<Item = i64>) -> Vec<u64> {

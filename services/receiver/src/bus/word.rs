@@ -257,6 +257,8 @@ fn caller(wire: CallerWire) -> Option<Caller> {
         scopes: wire.scopes,
         token_id: uuid(&wire.token_id)?,
         key_id: wire.key_id,
+        // Nothing that a pod does for another depends on it.
+        authenticated_at: None,
         issued_at: from_millis(wire.issued_at_ms),
         expires_at: from_millis(wire.expires_at_ms),
     })
@@ -292,6 +294,7 @@ mod tests {
             scopes: vec!["chat".into()],
             token_id: Uuid::now_v7(),
             key_id: "key".into(),
+            authenticated_at: None,
             issued_at: from_millis(1_000),
             expires_at: from_millis(2_000),
         };

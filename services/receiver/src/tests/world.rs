@@ -221,6 +221,7 @@ fn signed_in(peer: Peer) -> Peer {
                 scopes: Vec::new(),
                 token_id: Uuid::now_v7(),
                 key_id: "key".into(),
+                authenticated_at: None,
                 issued_at: SystemTime::now(),
                 expires_at: SystemTime::now() + Duration::from_millis(lives.parse().unwrap()),
             };

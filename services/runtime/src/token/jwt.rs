@@ -70,6 +70,7 @@ struct Claims {
     #[serde(default)]
     scope: String,
     sid: Option<String>,
+    auth_time: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -152,6 +153,7 @@ fn caller(claims: Claims, kid: &str, issuer: &str, now: i64) -> Result<Caller, T
         scopes: claims.scope.split_ascii_whitespace().map(str::to_owned).collect(),
         token_id: Uuid::try_parse(&claims.jti).map_err(|_| MALFORMED)?,
         key_id: kid.to_owned(),
+        authenticated_at: claims.auth_time.map(time),
         issued_at: time(claims.iat),
         expires_at: time(claims.exp),
         subject: claims.sub,

@@ -73,6 +73,7 @@ fn a_good_token_names_its_person_again_and_again() {
     let caller = verifier.verify(&token).unwrap();
     assert_eq!(caller.user, Some(UserId(Uuid::from_u128(1))));
     assert_eq!(caller.session, Some(SessionId(Uuid::from_u128(2))));
+    assert!(caller.authenticated_at.is_some_and(|at| at <= std::time::SystemTime::now()));
     assert_eq!(
         (caller.client_id.as_str(), caller.scopes.as_slice()),
         ("cli", ["chat.read".into(), "chat.send".into(), "admin".into()].as_slice())

@@ -28,6 +28,7 @@ fn read(row: &PgRow) -> Result<Credentials, sqlx::Error> {
         version: row.try_get("credential_version")?,
         deleting: row.try_get("deleting")?,
         untold: row.try_get("untold")?,
+        second_factor: row.try_get("second_factor")?,
     })
 }
 
@@ -37,7 +38,8 @@ macro_rules! select {
         concat!(
             "SELECT user_id, handle, display_name, password_hash, credential_version, admin, disabled, created_at,
                     deleting_at IS NOT NULL AS deleting,
-                    EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold
+                    EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold,
+                    EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id) AS second_factor
              FROM accounts WHERE ",
             $condition
         )
@@ -246,7 +248,7 @@ async fn other_admin(connection: &mut PgConnection, user: UserId) -> Result<bool
 pub(super) async fn finish_deletion(
     store: &PostgresStore,
     user: UserId,
-    attempts_at: [u8; 16],
+    attempts_at: &[[u8; 16]],
 ) -> Result<(), sqlx::Error> {
     let mut transaction = store.pool.begin().await?;
     let removed = sqlx::query("DELETE FROM accounts WHERE user_id = $1 AND deleting_at IS NOT NULL")
@@ -255,11 +257,13 @@ pub(super) async fn finish_deletion(
         .await?;
     // A row that is not there does not say whose the handle is by now.
     if removed.rows_affected() > 0 {
-        attempts::lock_account(&mut transaction, attempts_at).await?;
-        sqlx::query("DELETE FROM attempts WHERE account = $1")
-            .bind(&attempts_at[..])
-            .execute(&mut *transaction)
-            .await?;
+        for account in attempts_at {
+            attempts::lock_account(&mut transaction, *account).await?;
+            sqlx::query("DELETE FROM attempts WHERE account = $1")
+                .bind(&account[..])
+                .execute(&mut *transaction)
+                .await?;
+        }
     }
     transaction.commit().await
 }

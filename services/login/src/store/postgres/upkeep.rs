@@ -25,6 +25,13 @@ const SURPLUS_BUCKETS: &str = "DELETE FROM buckets WHERE ctid = ANY (ARRAY (
         LIMIT least($1, greatest((SELECT count(*) FROM buckets) - $2, 0)) FOR UPDATE SKIP LOCKED))";
 const EXPIRED_INVITATIONS: &str = "DELETE FROM invitations WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM invitations WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
+const EXPIRED_ENROLMENTS: &str = "DELETE FROM totp_enrolments WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM totp_enrolments WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
+const EXPIRED_LOGINS: &str = "DELETE FROM logins WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM logins WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
+const SURPLUS_LOGINS: &str = "DELETE FROM logins WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM logins ORDER BY expires_at
+        LIMIT least($1, greatest((SELECT count(*) FROM logins) - $2, 0)) FOR UPDATE SKIP LOCKED))";
 // Whoever froze in such a lane notices that it is gone.
 const LEFT_LANES: &str = "DELETE FROM lanes WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM lanes WHERE held_until <= clock_timestamp() LIMIT $1 FOR UPDATE SKIP LOCKED))";
@@ -37,6 +44,9 @@ pub(super) async fn forget(store: &PostgresStore, now: i64, rows_max: u32) -> Re
         (FULL_BUCKETS, &[now]),
         (SURPLUS_BUCKETS, &[rows_max]),
         (EXPIRED_INVITATIONS, &[now]),
+        (EXPIRED_ENROLMENTS, &[now]),
+        (EXPIRED_LOGINS, &[now]),
+        (SURPLUS_LOGINS, &[rows_max]),
         (LEFT_LANES, &[]),
     ] {
         for _ in 0..PIECES_MAX {

@@ -25,6 +25,7 @@ fn read(row: &SqliteRow) -> Result<Credentials, sqlx::Error> {
         version: row.try_get("credential_version")?,
         deleting: row.try_get("deleting")?,
         untold: row.try_get("untold")?,
+        second_factor: row.try_get("second_factor")?,
     })
 }
 
@@ -34,7 +35,8 @@ pub(super) async fn by_user(
 ) -> Result<Option<Credentials>, sqlx::Error> {
     let row = sqlx::query(
         "SELECT *, deleting_at IS NOT NULL AS deleting,
-                EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold
+                EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold,
+                EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id) AS second_factor
          FROM accounts WHERE user_id = ?1",
     )
     .bind(key(&user))
@@ -49,7 +51,8 @@ pub(super) async fn by_handle(
 ) -> Result<Option<Credentials>, sqlx::Error> {
     let row = sqlx::query(
         "SELECT *, deleting_at IS NOT NULL AS deleting,
-                EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold
+                EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold,
+                EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id) AS second_factor
          FROM accounts WHERE handle = ?1",
     )
     .bind(handle.as_str())
@@ -245,7 +248,7 @@ async fn other_admin(connection: &mut SqliteConnection, user: UserId) -> Result<
 pub(super) async fn finish_deletion(
     store: &SqliteStore,
     user: UserId,
-    attempts_at: [u8; 16],
+    attempts_at: &[[u8; 16]],
 ) -> Result<(), sqlx::Error> {
     let mut transaction = store.write().await?;
     let removed = sqlx::query("DELETE FROM accounts WHERE user_id = ?1 AND deleting_at IS NOT NULL")
@@ -254,10 +257,12 @@ pub(super) async fn finish_deletion(
         .await?;
     // A row that is not there does not say whose the handle is by now.
     if removed.rows_affected() > 0 {
-        sqlx::query("DELETE FROM attempts WHERE account = ?1")
-            .bind(&attempts_at[..])
-            .execute(&mut *transaction)
-            .await?;
+        for account in attempts_at {
+            sqlx::query("DELETE FROM attempts WHERE account = ?1")
+                .bind(&account[..])
+                .execute(&mut *transaction)
+                .await?;
+        }
     }
     transaction.commit().await
 }

@@ -1,0 +1,195 @@
+//! Second factors: checking one, and what people do with their own.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::time::millis;
+use secrecy::SecretString;
+
+use super::sign_in::KNOWN_ADDRESSES_MAX;
+use super::{Accounts, now};
+use crate::error::Error;
+use crate::factor::{FactorKind, Factors};
+use crate::recovery_code::RecoveryCode;
+use crate::store::factors::{Confirmed, Removed};
+use crate::throttle::quota::Limit;
+use crate::throttle::{Delays, FACTOR_STRANGERS_DELAY_MAX};
+use crate::totp::{TotpCode, TotpSecret};
+
+/// How long ago someone may have signed in who adds or removes a factor.
+const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
+/// How long an authenticator app can be confirmed.
+const ENROLMENT_LIFETIME: Duration = Duration::from_secs(10 * 60);
+
+/// A code, as someone brings it.
+#[derive(Debug)]
+pub(crate) enum Code {
+    /// Of an authenticator app.
+    Totp(TotpCode),
+    /// A recovery code; none where what was typed cannot be one, which is counted like any that is wrong.
+    Recovery(Option<RecoveryCode>),
+}
+
+impl Code {
+    fn kind(&self) -> FactorKind {
+        match self {
+            Self::Totp(_) => FactorKind::Totp,
+            Self::Recovery(_) => FactorKind::RecoveryCode,
+        }
+    }
+
+    /// Reads what someone types where either is asked for: six digits are of an authenticator app, which shows them with a space at
+    /// times.
+    pub(crate) fn typed(typed: &str) -> Self {
+        let joined: String = typed.chars().filter(|letter| !letter.is_whitespace()).collect();
+        match TotpCode::read(joined) {
+            Some(code) => Self::Totp(code),
+            None => Self::Recovery(RecoveryCode::read(typed.trim())),
+        }
+    }
+}
+
+/// A secret for an authenticator app, for the one answer that carries it.
+#[derive(Debug)]
+pub(crate) struct Enrolment {
+    pub(crate) secret: SecretString,
+    pub(crate) uri: SecretString,
+    pub(crate) expires_at: SystemTime,
+}
+
+/// Someone who changes their factors, and when they signed in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    user: UserId,
+}
+
+impl Owner {
+    /// Whoever has signed in lately.
+    pub(crate) fn fresh(user: UserId, authenticated_at: Option<SystemTime>) -> Result<Self, Error> {
+        // A time that is yet to come is that of a clock which is ahead of this one.
+        let age = authenticated_at.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+        if age.is_some_and(|age| age <= FRESH_FOR) { Ok(Self { user }) } else { Err(Error::LoginNotFresh) }
+    }
+}
+
+impl Accounts {
+    /// Checks a code of a person and takes it. Every attempt is counted before.
+    pub(super) async fn prove_code(&self, user: UserId, code: Code, address: IpAddr) -> Result<(), Error> {
+        let kind = code.kind();
+        self.count_code(user, kind, address).await?;
+        let passed = match code {
+            Code::Totp(code) => match self.store.totp(user).await? {
+                Some(totp) => {
+                    let secret = TotpSecret::open(&self.sealer, user, &totp.secret)?;
+                    match secret.step_of(&code, now_seconds()) {
+                        Some(step) if step > totp.last_step => {
+                            self.store.take_totp(user, &totp.secret, step, now()).await?
+                        }
+                        _ => false,
+                    }
+                }
+                None => false,
+            },
+            Code::Recovery(Some(code)) => self.store.take_recovery_code(user, code.digest(user)).await?,
+            Code::Recovery(None) => false,
+        };
+        self.code_checked(user, kind, address, passed).await
+    }
+
+    /// Counts an attempt at a factor, or says how long to wait.
+    async fn count_code(&self, user: UserId, kind: FactorKind, address: IpAddr) -> Result<(), Error> {
+        self.take_from(Limit::Attempts, address).await?;
+        let delays = Delays { strangers_max: FACTOR_STRANGERS_DELAY_MAX, ..self.delays };
+        let key = self.attempt_keys.of_factor(kind, user, address);
+        if let Some(wait) = self.store.reserve_attempt(key, delays, now()).await? {
+            metrics::counter!("flaghoist_login_refused_total", "limit" => kind.label()).increment(1);
+            return Err(Error::RateLimited(wait));
+        }
+        Ok(())
+    }
+
+    /// Says what came of an attempt, and forgets those before it if it was right.
+    async fn code_checked(&self, user: UserId, kind: FactorKind, address: IpAddr, passed: bool) -> Result<(), Error> {
+        let outcome = if passed { "passed" } else { "refused" };
+        metrics::counter!("flaghoist_login_factor_checks_total", "factor" => kind.label(), "outcome" => outcome)
+            .increment(1);
+        if !passed {
+            return Err(Error::CodeInvalid);
+        }
+        let key = self.attempt_keys.of_factor(kind, user, address);
+        Ok(self.store.attempt_succeeded(key, KNOWN_ADDRESSES_MAX, now()).await?)
+    }
+
+    /// What a person has beside the password.
+    pub(crate) async fn factors(&self, user: UserId) -> Result<Factors, Error> {
+        Ok(self.store.factors(user).await?)
+    }
+
+    /// How many recovery codes a person has left.
+    pub(crate) async fn recovery_codes_left(&self, user: UserId) -> Result<u32, Error> {
+        Ok(self.store.factors(user).await?.recovery_codes)
+    }
+
+    /// Makes a secret for an authenticator app.
+    pub(crate) async fn enroll_totp(&self, owner: Owner) -> Result<Enrolment, Error> {
+        let user = owner.user;
+        let account = self.get(user).await?;
+        self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, user)).await?;
+        let secret = TotpSecret::generate();
+        let expires_at = SystemTime::now() + ENROLMENT_LIFETIME;
+        let sealed = secret.seal(&self.sealer, user)?;
+        if !self.store.begin_totp(user, &sealed, millis(expires_at)).await? {
+            return Err(Error::AccountUnknown(user.name()));
+        }
+        let uri = secret.uri(&self.host, account.handle.as_str());
+        Ok(Enrolment { secret: secret.typed(), uri, expires_at })
+    }
+
+    /// Takes the first code of an authenticator app, which from then on is asked for. Answers recovery codes for who had no strong
+    /// factor.
+    pub(crate) async fn confirm_totp(
+        &self,
+        owner: Owner,
+        code: &TotpCode,
+        address: IpAddr,
+    ) -> Result<Vec<SecretString>, Error> {
+        let user = owner.user;
+        self.count_code(user, FactorKind::Totp, address).await?;
+        let sealed = self.store.totp_enrolment(user, now()).await?.ok_or(Error::EnrolmentUnknown)?;
+        let secret = TotpSecret::open(&self.sealer, user, &sealed)?;
+        let step = secret.step_of(code, now_seconds());
+        self.code_checked(user, FactorKind::Totp, address, step.is_some()).await?;
+        let Some(step) = step else { return Err(Error::CodeInvalid) };
+        let (codes, digests) = RecoveryCode::generate(user);
+        match self.store.confirm_totp(user, &sealed, step, &digests, now()).await? {
+            Confirmed::Done { codes: true } => Ok(codes),
+            Confirmed::Done { codes: false } => Ok(Vec::new()),
+            Confirmed::Gone => Err(Error::EnrolmentUnknown),
+        }
+    }
+
+    /// Removes the authenticator app, the last strong factor only where that is meant.
+    pub(crate) async fn delete_totp(&self, owner: Owner, allow_last: bool) -> Result<(), Error> {
+        match self.store.remove_totp(owner.user, allow_last).await? {
+            Removed::Done => Ok(()),
+            Removed::Last => Err(Error::LastFactor),
+        }
+    }
+
+    /// Makes recovery codes in the place of those that were there.
+    pub(crate) async fn create_recovery_codes(&self, owner: Owner) -> Result<Vec<SecretString>, Error> {
+        let user = owner.user;
+        self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, user)).await?;
+        let (codes, digests) = RecoveryCode::generate(user);
+        if !self.store.replace_recovery_codes(user, &digests, now()).await? {
+            return Err(Error::FactorMissing);
+        }
+        Ok(codes)
+    }
+}
+
+/// Seconds since 1970, by this pod's clock and nobody else's.
+fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

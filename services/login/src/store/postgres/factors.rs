@@ -1,0 +1,261 @@
+//! The tables of second factors.
+
+use async_trait::async_trait;
+use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::seal::Sealed;
+use flaghoist_runtime::time::from_millis;
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::{PostgresStore, in_time, key};
+use crate::factor::{Factors, Totp, TotpTimes};
+use crate::recovery_code::RecoveryDigest;
+use crate::store::StoreError;
+use crate::store::factors::{Confirmed, FactorStore, Removed};
+
+#[async_trait]
+impl FactorStore for PostgresStore {
+    async fn factors(&self, user: UserId) -> Result<Factors, StoreError> {
+        in_time(factors(self, user)).await
+    }
+
+    async fn begin_totp(&self, user: UserId, secret: &Sealed, expires_at: i64) -> Result<bool, StoreError> {
+        settled!(begin_totp(self, user, secret, expires_at))
+    }
+
+    async fn totp_enrolment(&self, user: UserId, now: i64) -> Result<Option<Sealed>, StoreError> {
+        in_time(totp_enrolment(self, user, now)).await
+    }
+
+    async fn confirm_totp(
+        &self,
+        user: UserId,
+        secret: &Sealed,
+        step: i64,
+        codes: &[RecoveryDigest],
+        now: i64,
+    ) -> Result<Confirmed, StoreError> {
+        settled!(confirm_totp(self, user, secret, step, codes, now))
+    }
+
+    async fn totp(&self, user: UserId) -> Result<Option<Totp>, StoreError> {
+        in_time(totp(self, user)).await
+    }
+
+    async fn take_totp(&self, user: UserId, secret: &Sealed, step: i64, now: i64) -> Result<bool, StoreError> {
+        settled!(take_totp(self, user, secret, step, now))
+    }
+
+    async fn remove_totp(&self, user: UserId, allow_last: bool) -> Result<Removed, StoreError> {
+        settled!(remove_totp(self, user, allow_last))
+    }
+
+    async fn replace_recovery_codes(
+        &self,
+        user: UserId,
+        codes: &[RecoveryDigest],
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        settled!(replace_recovery_codes(self, user, codes, now))
+    }
+
+    async fn take_recovery_code(&self, user: UserId, code: RecoveryDigest) -> Result<bool, StoreError> {
+        settled!(take_recovery_code(self, user, code))
+    }
+}
+
+fn sealed(row: &PgRow) -> Result<Sealed, sqlx::Error> {
+    Ok(Sealed { bytes: row.try_get("secret")?, with: row.try_get("sealed_with")? })
+}
+
+async fn factors(store: &PostgresStore, user: UserId) -> Result<Factors, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT (SELECT count(*) FROM recovery_codes WHERE user_id = $1) AS codes, totp.created_at AS created_at,
+                totp.used_at AS used_at
+         FROM (SELECT 1) AS one LEFT JOIN totp ON totp.user_id = $1",
+    )
+    .bind(key(&user))
+    .fetch_one(&store.pool)
+    .await?;
+    let totp = match (row.try_get::<Option<i64>, _>("created_at")?, row.try_get::<Option<i64>, _>("used_at")?) {
+        (Some(created_at), Some(used_at)) => {
+            Some(TotpTimes { created_at: from_millis(created_at), used_at: from_millis(used_at) })
+        }
+        _ => None,
+    };
+    Ok(Factors { totp, recovery_codes: u32::try_from(row.try_get::<i64, _>("codes")?).unwrap_or(u32::MAX) })
+}
+
+async fn begin_totp(
+    store: &PostgresStore,
+    user: UserId,
+    secret: &Sealed,
+    expires_at: i64,
+) -> Result<bool, sqlx::Error> {
+    let kept = sqlx::query(
+        "INSERT INTO totp_enrolments (user_id, secret, sealed_with, expires_at)
+         SELECT user_id, $2, $3, $4 FROM accounts WHERE user_id = $1 AND deleting_at IS NULL
+         ON CONFLICT (user_id) DO UPDATE
+         SET secret = excluded.secret, sealed_with = excluded.sealed_with, expires_at = excluded.expires_at",
+    )
+    .bind(key(&user))
+    .bind(&secret.bytes)
+    .bind(&secret.with)
+    .bind(expires_at)
+    .execute(&store.pool)
+    .await?;
+    Ok(kept.rows_affected() > 0)
+}
+
+async fn totp_enrolment(store: &PostgresStore, user: UserId, now: i64) -> Result<Option<Sealed>, sqlx::Error> {
+    let row = sqlx::query("SELECT secret, sealed_with FROM totp_enrolments WHERE user_id = $1 AND expires_at > $2")
+        .bind(key(&user))
+        .bind(now)
+        .fetch_optional(&store.pool)
+        .await?;
+    row.as_ref().map(sealed).transpose()
+}
+
+async fn confirm_totp(
+    store: &PostgresStore,
+    user: UserId,
+    secret: &Sealed,
+    step: i64,
+    codes: &[RecoveryDigest],
+    now: i64,
+) -> Result<Confirmed, sqlx::Error> {
+    let mut transaction = store.pool.begin().await?;
+    lock_person(&mut transaction, user).await?;
+    let confirmed = sqlx::query("DELETE FROM totp_enrolments WHERE user_id = $1 AND secret = $2 AND expires_at > $3")
+        .bind(key(&user))
+        .bind(&secret.bytes)
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
+    if confirmed.rows_affected() == 0 {
+        transaction.rollback().await?;
+        return Ok(Confirmed::Gone);
+    }
+    let first = strong_factors(&mut transaction, user).await? == 0;
+    sqlx::query(
+        "INSERT INTO totp (user_id, secret, sealed_with, last_step, created_at, used_at) VALUES ($1, $2, $3, $4, $5, $5)
+         ON CONFLICT (user_id) DO UPDATE
+         SET secret = excluded.secret, sealed_with = excluded.sealed_with, last_step = excluded.last_step,
+             created_at = excluded.created_at, used_at = excluded.used_at",
+    )
+    .bind(key(&user))
+    .bind(&secret.bytes)
+    .bind(&secret.with)
+    .bind(step)
+    .bind(now)
+    .execute(&mut *transaction)
+    .await?;
+    if first {
+        keep_recovery_codes(&mut transaction, user, codes, now).await?;
+    }
+    transaction.commit().await?;
+    Ok(Confirmed::Done { codes: first })
+}
+
+async fn totp(store: &PostgresStore, user: UserId) -> Result<Option<Totp>, sqlx::Error> {
+    let row = sqlx::query("SELECT secret, sealed_with, last_step FROM totp WHERE user_id = $1")
+        .bind(key(&user))
+        .fetch_optional(&store.pool)
+        .await?;
+    row.map(|row| Ok(Totp { secret: sealed(&row)?, last_step: row.try_get("last_step")? })).transpose()
+}
+
+/// One statement decides: who comes second waits for the first and finds the step taken.
+async fn take_totp(
+    store: &PostgresStore,
+    user: UserId,
+    secret: &Sealed,
+    step: i64,
+    now: i64,
+) -> Result<bool, sqlx::Error> {
+    let taken = sqlx::query(
+        "UPDATE totp SET last_step = $3, used_at = $4 WHERE user_id = $1 AND secret = $2 AND last_step < $3",
+    )
+    .bind(key(&user))
+    .bind(&secret.bytes)
+    .bind(step)
+    .bind(now)
+    .execute(&store.pool)
+    .await?;
+    Ok(taken.rows_affected() > 0)
+}
+
+async fn remove_totp(store: &PostgresStore, user: UserId, allow_last: bool) -> Result<Removed, sqlx::Error> {
+    let mut transaction = store.pool.begin().await?;
+    lock_person(&mut transaction, user).await?;
+    let removed =
+        sqlx::query("DELETE FROM totp WHERE user_id = $1").bind(key(&user)).execute(&mut *transaction).await?;
+    if removed.rows_affected() > 0 && strong_factors(&mut transaction, user).await? == 0 {
+        if !allow_last {
+            transaction.rollback().await?;
+            return Ok(Removed::Last);
+        }
+        keep_recovery_codes(&mut transaction, user, &[], 0).await?;
+    }
+    transaction.commit().await?;
+    Ok(Removed::Done)
+}
+
+async fn replace_recovery_codes(
+    store: &PostgresStore,
+    user: UserId,
+    codes: &[RecoveryDigest],
+    now: i64,
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = store.pool.begin().await?;
+    lock_person(&mut transaction, user).await?;
+    if strong_factors(&mut transaction, user).await? == 0 {
+        transaction.rollback().await?;
+        return Ok(false);
+    }
+    keep_recovery_codes(&mut transaction, user, codes, now).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+async fn take_recovery_code(store: &PostgresStore, user: UserId, code: RecoveryDigest) -> Result<bool, sqlx::Error> {
+    let taken = sqlx::query("DELETE FROM recovery_codes WHERE user_id = $1 AND digest = $2")
+        .bind(key(&user))
+        .bind(&code.0[..])
+        .execute(&store.pool)
+        .await?;
+    Ok(taken.rows_affected() > 0)
+}
+
+/// How many strong factors a person has; recovery codes are none.
+async fn strong_factors(connection: &mut PgConnection, user: UserId) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT count(*) FROM totp WHERE user_id = $1").bind(key(&user)).fetch_one(connection).await
+}
+
+/// Keeps these recovery codes and no others.
+async fn keep_recovery_codes(
+    connection: &mut PgConnection,
+    user: UserId,
+    codes: &[RecoveryDigest],
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM recovery_codes WHERE user_id = $1").bind(key(&user)).execute(&mut *connection).await?;
+    for code in codes {
+        sqlx::query("INSERT INTO recovery_codes (user_id, digest, created_at) VALUES ($1, $2, $3)")
+            .bind(key(&user))
+            .bind(&code.0[..])
+            .bind(now)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Whoever changes which factors a person has does so alone: what is not there cannot be locked, the account can.
+async fn lock_person(connection: &mut PgConnection, user: UserId) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT 1 FROM accounts WHERE user_id = $1 FOR NO KEY UPDATE")
+        .bind(key(&user))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
