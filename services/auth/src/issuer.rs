@@ -10,7 +10,7 @@ use flaghoist_runtime::{Caller, Verifier, fault};
 use tokio::time::Instant;
 
 use crate::audit::{Action, Actor, Event, Origin, Tally, Why};
-use crate::client::{self, BUILT_IN, Client, ClientSecret, Registration};
+use crate::client::{self, AuthMethod, BUILT_IN, Client, ClientSecret, Registration};
 use crate::clients::Clients;
 use crate::error::Error;
 use crate::feed::Feed;
@@ -23,10 +23,12 @@ use crate::settings::Settings;
 use crate::store::{Addition, Store, SubjectState};
 
 mod admin;
+mod authentication;
 mod tokens;
 
+pub(crate) use authentication::Proof;
 use tokens::{Commit, Unrefreshed};
-pub(crate) use tokens::{SignIn, Tokens, Told};
+pub(crate) use tokens::{SignIn, Tokens, Told, asked};
 
 /// How many refreshes go into one commit.
 const BATCH_MAX: usize = 512;
@@ -252,6 +254,8 @@ impl Issuer {
         let id = if id.is_empty() { client::new_id() } else { id.to_owned() };
         client::check_id(&id)?;
         registration.check(confidential)?;
+        // A client that signs is given no secret: the digest of one that nobody knows stands in its place.
+        let signs = registration.auth_method == AuthMethod::PrivateKeyJwt;
         let secret = confidential.then(ClientSecret::random);
         let client = Client {
             id: id.into(),
@@ -270,7 +274,7 @@ impl Issuer {
         tracing::info!(
             target: "audit", event = "client_created", client_id = %client.id, confidential, scopes = %client.scopes
         );
-        Ok((self.clients.insert(client).await, secret))
+        Ok((self.clients.insert(client).await, secret.filter(|_| !signs)))
     }
 
     /// Removes a client, its sessions and its tokens.

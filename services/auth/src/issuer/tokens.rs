@@ -77,22 +77,33 @@ impl Issuer {
             claims: Vec::new(),
         };
         let by = Origin::sign_in(&session, now);
-        match self.store.open_session(&session, self.settings.sessions_max, &by).await? {
-            Opened::Open { scopes, ended } => {
-                session.scopes = scopes;
-                tracing::info!(
-                    target: "audit", event = "session_opened", session = %id, user = %session.user,
-                    client_id = %session.client_id, scopes = %scopes, older_ended = ended.len()
-                );
-                if !ended.is_empty() {
-                    self.publish().await;
-                }
-            }
-            Opened::SubjectDisabled => return Err(Error::SubjectDisabled),
-            Opened::ClientUnknown => return Err(Error::ClientInvalid),
-        }
+        let opened = self.store.open_session(&session, self.settings.sessions_max, &by).await?;
+        session.scopes = self.note_opened(opened, id, session.user, &client.id).await?;
         let tokens = self.tokens(&session.grant(), &client, session.scopes, first.text(), Told::default())?;
         Ok((session, tokens))
+    }
+
+    /// Takes note of a session that was to be opened, and answers the scopes that it has.
+    pub(crate) async fn note_opened(
+        &self,
+        opened: Opened,
+        session: SessionId,
+        user: UserId,
+        client_id: &str,
+    ) -> Result<Scopes, Error> {
+        let (scopes, ended) = match opened {
+            Opened::Open { scopes, ended } => (scopes, ended),
+            Opened::SubjectDisabled => return Err(Error::SubjectDisabled),
+            Opened::ClientUnknown => return Err(Error::ClientInvalid),
+        };
+        tracing::info!(
+            target: "audit", event = "session_opened", session = %session, user = %user, client_id, scopes = %scopes,
+            older_ended = ended.len()
+        );
+        if !ended.is_empty() {
+            self.publish().await;
+        }
+        Ok(scopes)
     }
 
     /// Exchanges a refresh token.
@@ -215,7 +226,7 @@ fn unsigned(error: SignError) -> Error {
 }
 
 /// The scopes that are asked for; none if that is left open.
-fn asked(scope: &str) -> Result<Option<Scopes>, Error> {
+pub(crate) fn asked(scope: &str) -> Result<Option<Scopes>, Error> {
     let scopes = Scopes::parse(scope).map_err(|_| Error::ScopeInvalid)?;
     Ok((!scopes.empty()).then_some(scopes))
 }
