@@ -139,7 +139,7 @@ async fn program(people: &People, within: &[Channel], past: &[Channel]) -> Outco
     let made = made.map_err(|status| format!("no client: {status:?}"))?.into_inner();
     let name = made.client.unwrap_or_default().name;
     let client_id = name.strip_prefix("clients/").unwrap_or_default().to_owned();
-    let client = ClientCredentials { client_id, client_secret: made.client_secret };
+    let client = ClientCredentials { client_id, client_secret: made.client_secret, ..ClientCredentials::default() };
     let grant = Some(Grant::ClientCredentials(ClientCredentialsGrant {}));
     let request = IssueTokenRequest { client: Some(client), grant, scope: String::new() };
     let issued = people.alice.world().anonymous().tokens().issue_token(request).await;

@@ -135,7 +135,7 @@ async fn the_bounds_of_login_and_auth_hold() {
         LoginRequest { handle: String::new(), password: String::new(), client_id: long(129), label: long(65) };
     let answer = anonymous.login().login(request).await;
     names_fields(answer, &["client_id", "handle", "label", "password"]);
-    let client = ClientCredentials { client_id: String::new(), client_secret: long(257) };
+    let client = ClientCredentials { client_secret: long(257), ..ClientCredentials::default() };
     let request = IssueTokenRequest { client: Some(client), grant: None, scope: long(1_025) };
     let answer = anonymous.tokens().issue_token(request).await;
     names_fields(answer, &["client.client_id", "client.client_secret", "grant", "scope"]);

@@ -12,6 +12,7 @@ mod conversations;
 mod deletion;
 mod disk;
 mod forged;
+mod grants;
 mod growing;
 mod limits;
 mod lists;

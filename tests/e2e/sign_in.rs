@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::prelude::*;
 
-const ISSUER: &str = "http://localhost:8080";
+pub(crate) const ISSUER: &str = "http://localhost:8080";
 const HERE: &str = "https://wiki.example.com/cb";
 /// The example of RFC 7636, appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -24,12 +24,12 @@ struct App {
 }
 
 /// A browser with its cookies.
-struct Browser {
+pub(crate) struct Browser {
     world: World,
     cookies: BTreeMap<String, String>,
 }
 
-fn form(parameters: &[(&str, &str)]) -> String {
+pub(crate) fn form(parameters: &[(&str, &str)]) -> String {
     let pairs: Vec<_> = parameters.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
     pairs.join("&")
 }
@@ -45,7 +45,7 @@ fn parameter(answer: &Answer, name: &str) -> Option<String> {
 
 /// The value of a hidden field.
 #[track_caller]
-fn field(page: &Answer, name: &str) -> String {
+pub(crate) fn field(page: &Answer, name: &str) -> String {
     let text = page.text();
     let value = text.split(&format!("name=\"{name}\" value=\"")).nth(1).unwrap_or_else(|| panic!("no {name}: {text}"));
     value.split('"').next().expect("it ends").to_owned()
@@ -107,11 +107,11 @@ impl App {
 }
 
 impl Browser {
-    fn new(world: &World) -> Self {
+    pub(crate) fn new(world: &World) -> Self {
         Self { world: world.clone(), cookies: BTreeMap::new() }
     }
 
-    async fn send(&mut self, method: &str, address: &str, body: &str) -> Answer {
+    pub(crate) async fn send(&mut self, method: &str, address: &str, body: &str) -> Answer {
         let path = address.strip_prefix(ISSUER).unwrap_or(address);
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let cookies = cookies.join("; ");
@@ -129,7 +129,7 @@ impl Browser {
         answer
     }
 
-    async fn get(&mut self, address: &str) -> Answer {
+    pub(crate) async fn get(&mut self, address: &str) -> Answer {
         self.send("GET", address, "").await
     }
 
@@ -138,7 +138,7 @@ impl Browser {
     }
 
     /// Types handle and password into the page that an answer leads to.
-    async fn types(&mut self, to_login: &Answer, handle: &str, password: &str) -> Answer {
+    pub(crate) async fn types(&mut self, to_login: &Answer, handle: &str, password: &str) -> Answer {
         let page = self.get(to_login.header("location")).await;
         assert_eq!(page.status, 200, "{}", page.text());
         let (challenge, token) = (field(&page, "login_challenge"), field(&page, "token"));

@@ -35,7 +35,7 @@ pub(crate) async fn confidential_client(world: &World, id: &str) -> ClientCreden
     let made = admin.calls().clients().create_client(request).await.expect("an admin may").into_inner();
     let name = made.client.expect("the answer has the client").name;
     let client_id = name.strip_prefix("clients/").expect("its name").to_owned();
-    ClientCredentials { client_id, client_secret: made.client_secret }
+    ClientCredentials { client_id, client_secret: made.client_secret, ..ClientCredentials::default() }
 }
 
 async fn introspect(world: &World, client: &ClientCredentials, token: &str) -> IntrospectTokenResponse {

@@ -216,7 +216,7 @@ impl Person {
 
 /// A request for tokens by the command line's own public client.
 pub fn cli_asks(grant: Grant) -> IssueTokenRequest {
-    let client = ClientCredentials { client_id: "flaghoist-cli".into(), client_secret: String::new() };
+    let client = ClientCredentials { client_id: "flaghoist-cli".into(), ..ClientCredentials::default() };
     IssueTokenRequest { client: Some(client), grant: Some(grant), scope: String::new() }
 }
 

@@ -58,6 +58,9 @@ pub(crate) struct AuthorizationRequest {
     /// Whether the client insists on two factors.
     #[serde(default)]
     pub(crate) two_factors: bool,
+    /// The code on the device that wants to be connected, if no client but a device asks (RFC 8628).
+    #[serde(default)]
+    pub(crate) user_code: Option<String>,
 }
 
 /// What the client wants the person to be asked.
@@ -172,6 +175,7 @@ impl AuthorizationRequest {
             id_token_claims: Vec::new(),
             acr_unmet: false,
             two_factors: false,
+            user_code: None,
         };
         if let Some(claims) = first(parameters, "claims") {
             request.read_claims(claims).map_err(invalid)?;
@@ -247,7 +251,10 @@ impl AuthorizationRequest {
 
     fn next_for(&self, client: &Client, consented: Option<Scopes>) -> Next {
         let agreed = consented.is_some_and(|scopes| scopes.includes(self.scopes)) && !self.prompts.consent;
-        if self.acr_unmet {
+        if self.user_code.is_some() {
+            // Whoever began this may not be who is asked, so nothing that was agreed to before counts.
+            Next::Consent
+        } else if self.acr_unmet {
             Next::Deny("unmet_authentication_requirements", "nobody can sign in here in the way that is asked for")
         } else if client.registration.first_party || agreed {
             Next::Answer

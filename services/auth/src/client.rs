@@ -14,6 +14,7 @@ use crate::moment::Moment;
 use crate::refresh_token::{Digest, random_bytes};
 use crate::scope::Scopes;
 
+pub(crate) mod assertion;
 mod registration;
 
 pub(crate) use registration::{AuthMethod, GrantType, Registration};
@@ -54,14 +55,26 @@ impl Client {
         }
     }
 
-    /// Whether it keeps a secret.
+    /// Whether it keeps a secret, or a key.
     pub(crate) fn confidential(&self) -> bool {
         self.secret.is_some()
     }
 
+    /// Whether its secret is one that it knows: one that signs assertions has none.
+    pub(crate) fn keeps_secret(&self) -> bool {
+        self.confidential() && self.registration.auth_method != AuthMethod::PrivateKeyJwt
+    }
+
     /// Whether it may get tokens in this way.
     pub(crate) fn may_use(&self, grant: GrantType) -> bool {
-        self.registration.allows(grant, self.confidential())
+        // What is stored of the built-in client is what the version said that began the store.
+        let of_the_command_line = grant == GrantType::DeviceCode && &*self.id == BUILT_IN;
+        of_the_command_line || self.registration.allows(grant, self.confidential())
+    }
+
+    /// Whether it belongs to whoever runs the installation.
+    pub(crate) fn of_the_installation(&self) -> bool {
+        self.registration.first_party || &*self.id == BUILT_IN
     }
 }
 
@@ -124,6 +137,10 @@ impl fmt::Debug for ClientSecret {
 impl Client {
     /// Whether `secret` proves at `now` that one is this client; a public one has none.
     pub(crate) fn proven_by(&self, secret: &str, now: Moment) -> bool {
+        if self.registration.auth_method == AuthMethod::PrivateKeyJwt {
+            prove_nothing(secret);
+            return false;
+        }
         let present = proven(self.secret.unwrap_or_else(|| Digest::of(b"")), secret);
         let previous = self.previous_secret.is_some_and(|(previous, until)| now < until && proven(previous, secret));
         present | previous
@@ -132,6 +149,10 @@ impl Client {
     /// Whether whoever has proven at `now` to be the client as it was `known` is this one too. A pod may know a client as it was a moment
     /// ago, before its secret was replaced.
     pub(crate) fn still_proven(&self, known: &Self, now: Moment) -> bool {
+        let registration = &self.registration;
+        if registration.auth_method != known.registration.auth_method || registration.keys != known.registration.keys {
+            return false;
+        }
         let good = |previous: Option<(Digest, Moment)>| previous.filter(|(_, until)| now < *until);
         if self.secret == known.secret && self.previous_secret == known.previous_secret {
             return true;

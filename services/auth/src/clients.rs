@@ -95,7 +95,7 @@ impl Clients {
 
     /// Counts somebody who did not prove that they are the client `id`. What is not registered is not kept: it may be anything,
     /// even a secret in the wrong field.
-    fn failed(&self, id: &str, address: &str) {
+    pub(crate) fn failed(&self, id: &str, address: &str) {
         let subject = self.known(id).map(|client| client_name(&client.id)).unwrap_or_default();
         self.failures.count(subject, address);
     }

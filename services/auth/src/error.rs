@@ -24,6 +24,18 @@ pub(crate) enum Error {
     /// The refresh token or code is unknown, used, expired or revoked, or not for who brings it.
     #[error("the token or code is unknown, used, expired or revoked, or not for this client")]
     GrantInvalid,
+    /// Nobody has decided about the device yet.
+    #[error("nobody has decided about this device yet: ask again after the interval")]
+    DevicePending,
+    /// Nobody has decided about the device yet, and it asks too often.
+    #[error("the device asks too often: it has to wait 5 seconds longer between two questions from now on")]
+    DeviceTooSoon,
+    /// The person does not want the device.
+    #[error("the person has refused this device")]
+    DeviceDenied,
+    /// Nobody has decided in time.
+    #[error("the device code has expired: ask for a new one")]
+    DeviceExpired,
     /// The token belongs to another client.
     #[error("the token was not issued to this client")]
     TokenOfAnother,
@@ -49,7 +61,7 @@ pub(crate) enum Error {
     #[error("the login request is unknown, expired or answered")]
     LoginRequestNotFound,
     /// The client keeps no secret.
-    #[error("client {0} is public: it has no secret")]
+    #[error("client {0} has no secret")]
     ClientPublic(String),
     /// There is no such signing key.
     #[error("signing key {0} was not found")]
@@ -79,6 +91,13 @@ impl Error {
             Self::ClientInvalid => (Code::Unauthenticated, Reason::ClientInvalid),
             Self::ClientUnauthorized => (Code::PermissionDenied, Reason::ClientUnauthorized),
             Self::GrantInvalid => (Code::Unauthenticated, Reason::GrantInvalid),
+            Self::DevicePending => (Code::FailedPrecondition, Reason::AuthorizationPending),
+            Self::DeviceTooSoon => {
+                return Fault::new(Code::ResourceExhausted, Reason::SlowDown, self.to_string())
+                    .retry_after(crate::flow::DEVICE_INTERVAL * 2);
+            }
+            Self::DeviceDenied => (Code::PermissionDenied, Reason::AuthorizationDenied),
+            Self::DeviceExpired => (Code::Unauthenticated, Reason::DeviceCodeExpired),
             Self::TokenOfAnother => (Code::InvalidArgument, Reason::GrantInvalid),
             Self::ScopeInvalid => (Code::InvalidArgument, Reason::ScopeInvalid),
             Self::SubjectDisabled => (Code::PermissionDenied, Reason::PermissionDenied),
@@ -97,7 +116,11 @@ impl Error {
             }
             Self::ClientPublic(name) => {
                 return Fault::new(Code::FailedPrecondition, Reason::ClientUnauthorized, self.to_string())
-                    .precondition("PUBLIC", name, "only a confidential client has a secret that can be replaced");
+                    .precondition(
+                        "PUBLIC",
+                        name,
+                        "only a confidential client that signs no assertions has a secret that can be replaced",
+                    );
             }
             Self::KeyNotFound(name) => return Fault::not_found("key", name),
             Self::KeyReserveMissing { ready_in, forced_in } => {

@@ -24,13 +24,14 @@ use crate::redirect;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::{Family, Session};
-use crate::store::Opened;
 use crate::store::sign_in::{LoginRequest, OpenMax, Redeemed, Stage};
 
 mod account;
+mod device;
 mod login;
 
 pub(crate) use account::{SignOut, SignOutRequest, UserInfoError};
+pub(crate) use device::{DEVICE_INTERVAL, DEVICE_LIFETIME, DEVICE_PATH, Typed};
 
 /// How long a person has to sign in and to agree.
 const REQUEST_LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -80,6 +81,11 @@ pub(crate) enum Destination {
     Address(String),
     /// To the question whether the person agrees.
     Consent(Question),
+    /// To a page that says what became of a device; nowhere from there.
+    Device {
+        /// Whether it may act in the name of the person.
+        connected: bool,
+    },
 }
 
 /// What a person is asked to agree to.
@@ -89,6 +95,8 @@ pub(crate) struct Question {
     pub(crate) client: Arc<Client>,
     pub(crate) scopes: Scopes,
     pub(crate) redirect_origin: String,
+    /// The code on the device that wants to be connected, if it is one.
+    pub(crate) user_code: Option<String>,
 }
 
 /// Why a browser gets a page that leads nowhere.
@@ -98,6 +106,8 @@ pub(crate) enum Stop {
     Forbidden(&'static str),
     /// Too much is open.
     TooMany,
+    /// Too many codes of devices were tried.
+    TooManyCodes,
     /// Something else.
     Failed(Error),
 }
@@ -195,6 +205,9 @@ impl Issuer {
             }
             Stage::Rejected => {
                 let taken = self.take(&login_request, Stage::Rejected).await?;
+                if taken.request.user_code.is_some() {
+                    return Ok(Reply { to: Destination::Device { connected: false }, browser: None, session: None });
+                }
                 return self.deny(&taken.request.denial("access_denied", "nobody has signed in"));
             }
             Stage::Accepted => {
@@ -224,7 +237,8 @@ impl Issuer {
             Next::Consent | Next::SignIn => {
                 let redirect_origin = redirect::origin(&login_request.request.redirect_uri);
                 let (challenge, scopes) = (challenge.to_owned(), login_request.request.scopes);
-                let to = Destination::Consent(Question { challenge, client, scopes, redirect_origin });
+                let user_code = login_request.request.user_code.clone();
+                let to = Destination::Consent(Question { challenge, client, scopes, redirect_origin, user_code });
                 Reply { to, browser: None, session: None }
             }
         };
@@ -237,6 +251,9 @@ impl Issuer {
         let LoginRequest { request, person, client_id, .. } = self.take(&login_request, Stage::SignedIn).await?;
         let client = self.clients.get(&client_id).await?.ok_or(OVER)?;
         let person = person.ok_or(OVER)?;
+        if request.user_code.is_some() {
+            return self.decide_device(&client, &request, &person, agreed).await;
+        }
         if !agreed {
             tracing::info!(target: "audit", event = "consent_refused", user = %person.user, client_id);
             return self.deny(&request.denial("access_denied", "the person does not agree"));
@@ -381,18 +398,10 @@ impl Issuer {
         let digest = Digest::of(code.as_bytes());
         let redeemed = self.store.redeem_code(digest, &judge, self.settings.sessions_max, now).await?;
         let (kept, scopes) = match redeemed {
-            Redeemed::Good(kept, Opened::Open { scopes, ended }) => {
-                tracing::info!(
-                    target: "audit", event = "session_opened", session = %kept.session, user = %kept.user,
-                    client_id = %client.id, scopes = %scopes, older_ended = ended.len()
-                );
-                if !ended.is_empty() {
-                    self.publish().await;
-                }
+            Redeemed::Good(kept, opened) => {
+                let scopes = self.note_opened(opened, kept.session, kept.user, &client.id).await?;
                 (kept, scopes)
             }
-            Redeemed::Good(_, Opened::SubjectDisabled) => return Err(Error::SubjectDisabled),
-            Redeemed::Good(_, Opened::ClientUnknown) => return Err(Error::ClientInvalid),
             Redeemed::Replayed => {
                 tracing::warn!(target: "audit", event = "code_reused", client_id = %client.id, address);
                 self.publish().await;

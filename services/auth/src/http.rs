@@ -9,11 +9,12 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
 
-use crate::flow::RESUME_PATH;
+use crate::flow::{DEVICE_PATH, RESUME_PATH};
 use crate::issuer::Issuer;
 
 mod authorize;
 mod browser;
+mod device;
 mod error;
 mod form;
 mod introspect;
@@ -24,6 +25,7 @@ mod token;
 mod userinfo;
 
 use error::OAuthError;
+pub(crate) use metadata::{PUSHED_PATH, TOKEN_PATH};
 
 /// What the endpoints share.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ pub(crate) fn router(endpoints: Endpoints) -> Router {
         )
         .route(RESUME_PATH, only("GET, HEAD", get(authorize::resume)))
         .route("/oauth2/consent", only("POST", post(authorize::consent)))
+        .route(metadata::DEVICE_AUTHORIZATION_PATH, only("POST", post(device::begin)))
+        .route(DEVICE_PATH, only("GET, HEAD, POST", get(device::page).post(device::page)))
         .route(metadata::LOGOUT_PATH, only("GET, HEAD, POST", get(logout::logout).post(logout::logout)))
         .with_state(endpoints)
 }

@@ -11,7 +11,7 @@ use tonic::{Request, Status};
 use crate::audit::{Actor, Origin};
 use crate::client::Client;
 use crate::error::Error;
-use crate::issuer::{Issuer, Tokens};
+use crate::issuer::{Issuer, Proof, Tokens};
 use crate::moment::Moment;
 
 mod audit;
@@ -58,7 +58,16 @@ async fn authenticate(
     address: &str,
 ) -> Result<Arc<Client>, Error> {
     let credentials = credentials.ok_or(Error::ClientInvalid)?;
-    issuer.clients.authenticate(&credentials.client_id, &credentials.client_secret, address).await
+    let ClientCredentials { client_id: id, client_secret: secret, client_assertion: assertion } = credentials;
+    let proof = match (secret.as_str(), assertion.as_str()) {
+        (secret, "") => Proof::Secret { id, secret },
+        ("", assertion) => Proof::Assertion { id, assertion },
+        _ => {
+            let problem = "is there beside a client_secret: a client proves who it is in one way";
+            return Err(Error::Invalid { field: "client.client_assertion", problem });
+        }
+    };
+    issuer.authenticate(proof, address).await
 }
 
 /// Who calls a method that asks for a token, from where.

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use super::*;
 
+mod assertions;
 mod audit;
 mod clients;
 mod disk;
@@ -228,7 +229,7 @@ pub(crate) fn somebody() -> UserId {
 }
 
 fn credentials(id: &str, secret: &str) -> ClientCredentials {
-    ClientCredentials { client_id: id.into(), client_secret: secret.into() }
+    ClientCredentials { client_id: id.into(), client_secret: secret.into(), ..ClientCredentials::default() }
 }
 
 fn cli() -> ClientCredentials {

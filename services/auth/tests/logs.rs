@@ -42,7 +42,11 @@ fn slot(routes: tonic::service::Routes) -> Peer {
 }
 
 fn client(client_id: &str, client_secret: &str) -> Option<ClientCredentials> {
-    Some(ClientCredentials { client_id: client_id.into(), client_secret: client_secret.into() })
+    Some(ClientCredentials {
+        client_id: client_id.into(),
+        client_secret: client_secret.into(),
+        ..ClientCredentials::default()
+    })
 }
 
 /// Does what callers of auth do, right and wrong, and answers every secret that was used.

@@ -4,7 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::algorithm::Algorithm;
 use crate::error::Error;
+use crate::public_key::PublicKey;
 use crate::redirect;
+
+/// How many keys a client has at most: the next one beside the present one, of each kind.
+const KEYS_MAX: usize = 10;
 
 /// A way to get tokens that a client may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +17,14 @@ pub(crate) enum GrantType {
     AuthorizationCode,
     RefreshToken,
     ClientCredentials,
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:device_code")]
+    DeviceCode,
+}
+
+impl GrantType {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials, Self::DeviceCode];
 }
 
 /// How a client proves over HTTP that it is the one it says.
@@ -25,6 +37,8 @@ pub(crate) enum AuthMethod {
     None,
     ClientSecretBasic,
     ClientSecretPost,
+    /// By an assertion that it signs (RFC 7523).
+    PrivateKeyJwt,
 }
 
 /// What is registered. The default is that of a client with which nobody signs in by a browser.
@@ -43,6 +57,8 @@ pub(crate) struct Registration {
     pub(crate) id_token_algorithm: Algorithm,
     /// Whether PKCE may be left out; never by a public client.
     pub(crate) pkce_optional: bool,
+    /// The keys that it signs assertions with.
+    pub(crate) keys: Vec<PublicKey>,
 }
 
 impl Registration {
@@ -74,7 +90,20 @@ impl Registration {
         if !confidential && self.pkce_optional {
             return bad("registration.pkce_optional", "is for confidential clients");
         }
+        let signs = self.auth_method == AuthMethod::PrivateKeyJwt;
+        if signs && self.keys.is_empty() {
+            return bad("registration.jwks", "is empty, but the client is to sign assertions");
+        }
+        if !signs && !self.keys.is_empty() {
+            return bad("registration.jwks", "is for clients that authenticate by private_key_jwt");
+        }
+        if self.keys.len() > KEYS_MAX {
+            return bad("registration.jwks", "has more than 10 keys");
+        }
         match self.auth_method {
+            AuthMethod::PrivateKeyJwt if !confidential => {
+                bad("registration.token_endpoint_auth_method", "is private_key_jwt, but the client is public")
+            }
             AuthMethod::None if confidential => {
                 bad("registration.token_endpoint_auth_method", "is none, but the client is confidential")
             }
@@ -83,6 +112,23 @@ impl Registration {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The keys of a JWK set; none if the text is empty.
+    pub(crate) fn read_keys(jwks: &str) -> Result<Vec<PublicKey>, Error> {
+        let bad = |problem| Error::Invalid { field: "registration.jwks", problem };
+        if jwks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let set: serde_json::Value = serde_json::from_str(jwks).map_err(|_| bad("is not JSON"))?;
+        let keys = set.get("keys").and_then(serde_json::Value::as_array);
+        let keys = keys.ok_or_else(|| bad("is not a JWK set: an object with the member `keys`"))?;
+        keys.iter().map(|jwk| PublicKey::read(jwk).map_err(bad)).collect()
+    }
+
+    /// The keys as a JWK set; an empty text if there are none.
+    pub(crate) fn jwks(&self) -> String {
+        if self.keys.is_empty() { String::new() } else { serde_json::json!({"keys": self.keys}).to_string() }
     }
 
     /// Whether `grant` may be used.
@@ -94,6 +140,7 @@ impl Registration {
             GrantType::AuthorizationCode => !self.redirect_uris.is_empty(),
             GrantType::RefreshToken => true,
             GrantType::ClientCredentials => confidential,
+            GrantType::DeviceCode => false,
         }
     }
 
@@ -129,12 +176,14 @@ names!(GrantType {
     AuthorizationCode = "authorization_code",
     RefreshToken = "refresh_token",
     ClientCredentials = "client_credentials",
+    DeviceCode = "urn:ietf:params:oauth:grant-type:device_code",
 });
 names!(AuthMethod {
     Any = "",
     None = "none",
     ClientSecretBasic = "client_secret_basic",
     ClientSecretPost = "client_secret_post",
+    PrivateKeyJwt = "private_key_jwt",
 });
 
 #[cfg(test)]

@@ -120,13 +120,13 @@ impl Issuer {
         let cookie = visitor.session.as_deref().map(|cookie| Digest::of(cookie.as_bytes()));
         let same = hint.as_ref().is_some_and(|hint| signed_in.as_ref().is_none_or(|person| person.user == hint.user));
         let confirmed = match (asked.confirmation, visitor.session.as_deref()) {
-            (Some(given), Some(cookie)) => given == confirmation_of(cookie),
+            (Some(given), Some(cookie)) => given == confirmation_of("sign out", cookie),
             // There is nothing to sign out of that somebody else could have meant.
             (Some(_), None) => true,
             (None, _) => false,
         };
         if !same && !confirmed {
-            let cookie = visitor.session.as_deref().map(confirmation_of);
+            let cookie = visitor.session.as_deref().map(|cookie| confirmation_of("sign out", cookie));
             return Ok(SignOut::Ask(cookie.unwrap_or_else(|| Secret::random().text().to_owned())));
         }
         if let Some(cookie) = cookie {
@@ -145,8 +145,8 @@ impl Issuer {
 }
 
 /// What only a page that was given to the browser with this cookie can send back.
-fn confirmation_of(cookie: &str) -> String {
+pub(super) fn confirmation_of(purpose: &str, cookie: &str) -> String {
     use base64::Engine as _;
-    let digest = Digest::of(format!("sign out {cookie}").as_bytes());
+    let digest = Digest::of(format!("{purpose} {cookie}").as_bytes());
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&digest.0[..16])
 }

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::flow::{Destination, Question, Reply, Stop, Visitor};
 
 /// The cookie to which the requests of a browser are bound.
-const BROWSER_COOKIE: &str = "__Host-flaghoist-browser";
+pub(super) const BROWSER_COOKIE: &str = "__Host-flaghoist-browser";
 
 /// The cookie of who is signed in.
 pub(super) const SESSION_COOKIE: &str = "__Host-flaghoist-session";
@@ -73,6 +73,13 @@ struct ConsentPage<'a> {
     client_name: &'a str,
     scopes: Vec<&'static str>,
     challenge: &'a str,
+    user_code: Option<&'a str>,
+}
+
+#[derive(Template)]
+#[template(path = "device_done.html")]
+struct DeviceDone {
+    connected: bool,
 }
 
 /// A page that says what is wrong.
@@ -100,6 +107,10 @@ pub(super) fn reply(endpoints: &Endpoints, reply: Result<Reply, Stop>) -> Respon
     let mut response = match to {
         Destination::Address(address) => html::see_other(&address),
         Destination::Consent(question) => consent_page(&question),
+        Destination::Device { connected } => {
+            let title = if connected { "Connected" } else { "Not connected" };
+            rendered(StatusCode::OK, title, &DeviceDone { connected }, "")
+        }
     };
     let lifetime = endpoints.issuer.settings.browser_absolute;
     let cookies = [(BROWSER_COOKIE, browser, None), (SESSION_COOKIE, session, Some(lifetime))];
@@ -115,6 +126,7 @@ fn consent_page(question: &Question) -> Response {
         client_name: &question.client.display_name,
         scopes: question.scopes.names().map(meaning).collect(),
         challenge: &question.challenge,
+        user_code: question.user_code.as_deref(),
     };
     rendered(StatusCode::OK, "Do you agree?", &template, &question.redirect_origin)
 }
@@ -124,7 +136,7 @@ fn meaning(scope: &str) -> &'static str {
     match scope {
         "chat.read" => "read your conversations",
         "chat.send" => "write messages and manage your conversations as you",
-        "admin" => "administer this installation as you",
+        "admin" => "administer this installation as you, as far as you may",
         "openid" => "know that it is you",
         "profile" => "see your name and your handle",
         "offline_access" => "do so while you are away",
@@ -132,12 +144,16 @@ fn meaning(scope: &str) -> &'static str {
     }
 }
 
-fn stopped(stop: Stop) -> Response {
+pub(super) fn stopped(stop: Stop) -> Response {
     match stop {
         Stop::Forbidden(text) => problem(StatusCode::FORBIDDEN, text),
         Stop::TooMany => problem(
             StatusCode::TOO_MANY_REQUESTS,
             "too many people are signing in from your network: try again in some minutes",
+        ),
+        Stop::TooManyCodes => problem(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many wrong codes: wait ten minutes, and begin again at the device",
         ),
         Stop::Failed(error) => failed(error),
     }

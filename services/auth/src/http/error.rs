@@ -57,6 +57,10 @@ impl From<Error> for OAuthError {
             Error::GrantInvalid | Error::TokenOfAnother | Error::SubjectDisabled => {
                 (StatusCode::BAD_REQUEST, "invalid_grant")
             }
+            Error::DevicePending => (StatusCode::BAD_REQUEST, "authorization_pending"),
+            Error::DeviceTooSoon => (StatusCode::BAD_REQUEST, "slow_down"),
+            Error::DeviceDenied => (StatusCode::BAD_REQUEST, "access_denied"),
+            Error::DeviceExpired => (StatusCode::BAD_REQUEST, "expired_token"),
             Error::ScopeInvalid => (StatusCode::BAD_REQUEST, "invalid_scope"),
             Error::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
             // Not answered by these endpoints.

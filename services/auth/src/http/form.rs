@@ -12,9 +12,9 @@ use flaghoist_runtime::server::{ClientAddress, client_address};
 
 use super::error::OAuthError;
 use crate::authorization::repeats;
-use crate::client::{AuthMethod, Client};
-use crate::clients::Clients;
+use crate::client::{AuthMethod, Client, assertion};
 use crate::error::Error;
+use crate::issuer::{Issuer, Proof};
 
 /// The largest body that is read.
 const BODY_MAX_BYTES: usize = 64 * 1024;
@@ -91,8 +91,13 @@ impl Form {
         self.get(name).ok_or_else(|| OAuthError::invalid_request(format!("{name} is missing")))
     }
 
-    /// The client that the request proves, by `client_secret_basic`, `client_secret_post` or, for a public one, `none`.
-    pub(super) async fn authenticate(&self, clients: &Clients) -> Result<Arc<Client>, OAuthError> {
+    /// The client that the request proves, by `client_secret_basic`, `client_secret_post`, `private_key_jwt` or, for a public one,
+    /// `none`.
+    pub(super) async fn authenticate(&self, issuer: &Issuer) -> Result<Arc<Client>, OAuthError> {
+        if let Some(assertion) = self.assertion()? {
+            let id = self.get("client_id").unwrap_or_default();
+            return Ok(issuer.authenticate(Proof::Assertion { id, assertion }, &self.address).await?);
+        }
         let method = match (&self.basic, self.get("client_secret")) {
             (Some(_), _) => AuthMethod::ClientSecretBasic,
             (None, Some(_)) => AuthMethod::ClientSecretPost,
@@ -111,12 +116,24 @@ impl Form {
                 (id, self.get("client_secret").unwrap_or_default())
             }
         };
-        let client = clients.authenticate(id, secret, &self.address).await?;
+        let client = issuer.authenticate(Proof::Secret { id, secret }, &self.address).await?;
         match client.registration.auth_method {
             AuthMethod::Any => Ok(client),
             registered if registered == method => Ok(client),
             _ => Err(Error::ClientInvalid.into()),
         }
+    }
+
+    /// The assertion that the client has signed, if it has sent one.
+    fn assertion(&self) -> Result<Option<&str>, OAuthError> {
+        let Some(assertion) = self.get("client_assertion") else { return Ok(None) };
+        if self.get("client_assertion_type") != Some(assertion::TYPE) {
+            return Err(OAuthError::invalid_request(format!("client_assertion_type is not {}", assertion::TYPE)));
+        }
+        if self.basic.is_some() || self.get("client_secret").is_some() {
+            return Err(OAuthError::invalid_request("the client authenticates in two ways at once"));
+        }
+        Ok(Some(assertion))
     }
 }
 

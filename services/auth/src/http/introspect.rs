@@ -20,7 +20,7 @@ pub(super) async fn introspect(
 ) -> Result<Response, OAuthError> {
     let form = Form::read(request, endpoints.trusted_hops).await?;
     let issuer = &endpoints.issuer;
-    let client = form.authenticate(&issuer.clients).await?;
+    let client = form.authenticate(issuer).await?;
     Ok(match issuer.inspect(&client, form.require("token")?).await? {
         None => json(&json!({"active": false})),
         Some(Inspected::Access(caller)) => {

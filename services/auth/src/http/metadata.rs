@@ -9,15 +9,17 @@ use serde_json::json;
 use super::Endpoints;
 use crate::algorithm::Algorithm;
 use crate::authorization::{ACR, ACR_TWO};
-use crate::client::GrantType;
+use crate::client::{AuthMethod, GrantType};
+use crate::public_key::ALGORITHMS;
 use crate::scope::KNOWN;
 
 pub(super) const JWKS_PATH: &str = "/oauth2/jwks";
 pub(super) const AUTHORIZATION_PATH: &str = "/oauth2/authorize";
-pub(super) const PUSHED_PATH: &str = "/oauth2/par";
+pub(crate) const PUSHED_PATH: &str = "/oauth2/par";
+pub(super) const DEVICE_AUTHORIZATION_PATH: &str = "/oauth2/device_authorization";
 pub(super) const USERINFO_PATH: &str = "/userinfo";
 pub(super) const LOGOUT_PATH: &str = "/oauth2/logout";
-pub(super) const TOKEN_PATH: &str = "/oauth2/token";
+pub(crate) const TOKEN_PATH: &str = "/oauth2/token";
 pub(super) const REVOCATION_PATH: &str = "/oauth2/revoke";
 pub(super) const INTROSPECTION_PATH: &str = "/oauth2/introspect";
 
@@ -25,20 +27,23 @@ pub(super) const INTROSPECTION_PATH: &str = "/oauth2/introspect";
 pub(super) async fn metadata(State(endpoints): State<Endpoints>) -> Response {
     let issuer = &endpoints.issuer.url;
     let url = issuer.trim_end_matches('/');
-    let with_secret = ["client_secret_basic", "client_secret_post"];
-    let or_public = ["client_secret_basic", "client_secret_post", "none"];
-    let grants = [GrantType::AuthorizationCode, GrantType::RefreshToken, GrantType::ClientCredentials];
-    let grants = grants.map(GrantType::name);
+    let confidential = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::PrivateKeyJwt];
+    let confidential = confidential.map(AuthMethod::name);
+    let or_public = [&confidential[..], &["none"]].concat();
+    let grants = GrantType::ALL.map(GrantType::name);
     let algorithms = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa].map(Algorithm::name);
     let metadata = json!({
         "issuer": issuer,
         "jwks_uri": format!("{url}{JWKS_PATH}"),
         "token_endpoint": format!("{url}{TOKEN_PATH}"),
         "token_endpoint_auth_methods_supported": or_public,
+        "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "revocation_endpoint": format!("{url}{REVOCATION_PATH}"),
         "revocation_endpoint_auth_methods_supported": or_public,
+        "revocation_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "introspection_endpoint": format!("{url}{INTROSPECTION_PATH}"),
-        "introspection_endpoint_auth_methods_supported": with_secret,
+        "introspection_endpoint_auth_methods_supported": confidential,
+        "introspection_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "authorization_endpoint": format!("{url}{AUTHORIZATION_PATH}"),
         "authorization_response_iss_parameter_supported": true,
         "code_challenge_methods_supported": ["S256"],
@@ -48,6 +53,7 @@ pub(super) async fn metadata(State(endpoints): State<Endpoints>) -> Response {
         "request_uri_parameter_supported": false,
         "pushed_authorization_request_endpoint": format!("{url}{PUSHED_PATH}"),
         "require_pushed_authorization_requests": false,
+        "device_authorization_endpoint": format!("{url}{DEVICE_AUTHORIZATION_PATH}"),
         "userinfo_endpoint": format!("{url}{USERINFO_PATH}"),
         "end_session_endpoint": format!("{url}{LOGOUT_PATH}"),
         "grant_types_supported": grants,

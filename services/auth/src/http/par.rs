@@ -18,7 +18,7 @@ use crate::flow::{PUSHED_LIFETIME, Unread};
 pub(super) async fn push(State(endpoints): State<Endpoints>, request: Request<Body>) -> Result<Response, OAuthError> {
     let form = Form::read(request, endpoints.trusted_hops).await?;
     let issuer = &endpoints.issuer;
-    let client = form.authenticate(&issuer.clients).await?;
+    let client = form.authenticate(issuer).await?;
     if form.get("request_uri").is_some() {
         return Err(OAuthError::invalid_request("request_uri cannot be pushed"));
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::error::OAuthError;
 use super::form::Form;
 use super::{Endpoints, json};
+use crate::client::GrantType;
 use crate::code::Redemption;
 use crate::error::Error;
 
@@ -33,15 +34,15 @@ pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<B
     let scope = form.get("scope").unwrap_or_default();
     let tokens = match form.require("grant_type")? {
         "refresh_token" => {
-            let client = form.authenticate(&issuer.clients).await?;
+            let client = form.authenticate(issuer).await?;
             issuer.refresh(&client, form.require("refresh_token")?, scope, form.address.clone()).await?
         }
         "client_credentials" => {
-            let client = form.authenticate(&issuer.clients).await?;
+            let client = form.authenticate(issuer).await?;
             issuer.client_token(&client, scope).await?
         }
         "authorization_code" => {
-            let client = form.authenticate(&issuer.clients).await?;
+            let client = form.authenticate(issuer).await?;
             let redemption = Redemption {
                 client_id: &client.id,
                 redirect_uri: form.require("redirect_uri")?,
@@ -49,9 +50,14 @@ pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<B
             };
             issuer.exchange_code(&client, form.require("code")?, redemption, &form.address).await?
         }
+        grant if grant == GrantType::DeviceCode.name() => {
+            let client = form.authenticate(issuer).await?;
+            issuer.exchange_device_code(&client, form.require("device_code")?, &form.address).await?
+        }
         _ => {
-            let supported = "supported are authorization_code, refresh_token and client_credentials";
-            return Err(OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", supported));
+            let supported = GrantType::ALL.map(GrantType::name).join(", ");
+            let text = format!("supported are {supported}");
+            return Err(OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", text));
         }
     };
     Ok(json(&TokenAnswer {
@@ -67,7 +73,7 @@ pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<B
 /// Ends a token. One that is worth nothing is no error.
 pub(super) async fn revoke(State(endpoints): State<Endpoints>, request: Request<Body>) -> Result<Response, OAuthError> {
     let form = Form::read(request, endpoints.trusted_hops).await?;
-    let client = form.authenticate(&endpoints.issuer.clients).await?;
+    let client = form.authenticate(&endpoints.issuer).await?;
     let token = form.require("token")?.to_owned();
     let (issuer, address) = (endpoints.issuer.clone(), form.address);
     // To its end even if the caller goes away: the revocation is to be sent out as well.

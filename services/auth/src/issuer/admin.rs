@@ -46,7 +46,7 @@ impl Issuer {
         let secret = ClientSecret::random();
         let event = Event::new(by, Action::ClientSecretRotated, client_name(id));
         let client = self.replace_client(id, event, |client| {
-            if client.confidential() {
+            if client.keeps_secret() {
                 Ok(client.with_secret(&secret, by.at.plus(grace)))
             } else {
                 Err(Error::ClientPublic(client_name(id)))

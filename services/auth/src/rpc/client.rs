@@ -63,6 +63,7 @@ fn registration_message(registration: &Registration) -> pb::Registration {
         id_token_signed_response_alg: registration.id_token_algorithm.name().to_owned(),
         post_logout_redirect_uris: registration.post_logout_redirect_uris.clone(),
         pkce_optional: registration.pkce_optional,
+        jwks: registration.jwks(),
     }
 }
 
@@ -83,6 +84,7 @@ fn read_registration(registration: pb::Registration) -> Result<Registration, Err
         first_party: registration.first_party,
         id_token_algorithm: algorithm.ok_or_else(|| unknown("registration.id_token_signed_response_alg"))?,
         pkce_optional: registration.pkce_optional,
+        keys: Registration::read_keys(&registration.jwks)?,
     })
 }
 

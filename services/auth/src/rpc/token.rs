@@ -5,8 +5,8 @@ use std::sync::Arc;
 use flaghoist_proto::auth::v1::issue_token_request::Grant;
 use flaghoist_proto::auth::v1::token_service_server::TokenService;
 use flaghoist_proto::auth::v1::{
-    IntrospectTokenRequest, IntrospectTokenResponse, IssueTokenRequest, IssueTokenResponse, RevokeTokenRequest,
-    RevokeTokenResponse,
+    AuthorizeDeviceRequest, AuthorizeDeviceResponse, IntrospectTokenRequest, IntrospectTokenResponse,
+    IssueTokenRequest, IssueTokenResponse, RevokeTokenRequest, RevokeTokenResponse,
 };
 use flaghoist_runtime::fault::check;
 use flaghoist_runtime::time::timestamp;
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use super::{address_of, authenticate, time, to_the_end, token_set};
 use crate::code::Redemption;
 use crate::error::{DOMAIN, Error};
+use crate::flow::{DEVICE_INTERVAL, DEVICE_LIFETIME};
 use crate::issuer::{Inspected, Issuer};
 
 /// Issues, revokes and inspects tokens.
@@ -42,9 +43,31 @@ impl TokenService for TokenRpc {
                 let redemption = Redemption { client_id: &client.id, redirect_uri, verifier };
                 self.issuer.exchange_code(&client, &grant.code, redemption, &address).await?
             }
+            Some(Grant::DeviceCode(grant)) => {
+                self.issuer.exchange_device_code(&client, &grant.device_code, &address).await?
+            }
             None => return Err(Error::Invalid { field: "grant", problem: "is required" }.into()),
         };
         Ok(Response::new(IssueTokenResponse { tokens: Some(token_set(tokens)) }))
+    }
+
+    async fn authorize_device(
+        &self,
+        request: Request<AuthorizeDeviceRequest>,
+    ) -> Result<Response<AuthorizeDeviceResponse>, Status> {
+        check(request.get_ref(), DOMAIN)?;
+        let address = address_of(&request, self.trusted_hops);
+        let request = request.into_inner();
+        let client = authenticate(&self.issuer, request.client.as_ref(), &address).await?;
+        let codes = self.issuer.authorize_device(&client, &request.scope, &address).await?;
+        Ok(Response::new(AuthorizeDeviceResponse {
+            device_code: codes.device_code.text().to_owned(),
+            user_code: codes.user_code,
+            verification_uri: codes.verification_uri,
+            verification_uri_complete: codes.verification_uri_complete,
+            expire_time: Some(time(self.issuer.clock.now().plus(DEVICE_LIFETIME))),
+            interval: DEVICE_INTERVAL.try_into().ok(),
+        }))
     }
 
     async fn revoke_token(

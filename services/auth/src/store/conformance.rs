@@ -15,12 +15,14 @@ use crate::session::Family;
 
 mod at_once;
 mod audit;
+mod grants;
 mod keys;
 mod pods;
 mod sign_in;
 
 use at_once::*;
 use audit::*;
+use grants::*;
 use keys::*;
 use sign_in::*;
 
@@ -82,6 +84,12 @@ macro_rules! conformance {
             a_browser_stays_signed_in_while_it_is_used,
             consents_add_up_are_listed_and_end_with_their_sessions,
             what_is_left_of_sign_ins_is_purged,
+            an_id_is_used_once_however_many_bring_it,
+            case_53_and_54_a_device_is_told_where_it_stands,
+            case_33_a_device_code_is_redeemed_once_however_many_bring_it,
+            case_40_a_device_gets_nothing_of_a_person_who_is_signed_out,
+            devices_that_wait_have_bounds,
+            case_55_guesses_are_counted_until_they_are_forgotten,
         }
     };
     ($open:path; $($promise:ident),* $(,)?) => {$(

@@ -26,6 +26,7 @@ use crate::session::{Lifetimes, Presentation, Session, Verdict};
 
 mod audit;
 mod client;
+mod grants;
 mod key;
 mod revocation;
 mod session;
@@ -274,7 +275,8 @@ impl Store for PostgresStore {
             sign_in::purge(self, what.browsers, what.codes_before, rows_max, now)
         });
         let sign_ins = sign_ins.await?;
+        let grants = write("purge what was used", || grants::purge(self, what.codes_before, rows_max, now)).await?;
         let audited = write("purge audit events", || audit::purge(self, what.audited_before, rows_max)).await?;
-        Ok(sessions || revocations || subjects || sign_ins || audited)
+        Ok(sessions || revocations || subjects || sign_ins || grants || audited)
     }
 }

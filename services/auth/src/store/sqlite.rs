@@ -20,6 +20,7 @@ use crate::session::{Lifetimes, Presentation, Session, Verdict};
 
 mod audit;
 mod client;
+mod grants;
 mod key;
 mod revocation;
 mod session;
@@ -209,7 +210,9 @@ impl Store for SqliteStore {
             subject::purge(self, what.erased_before, rows_max).await.map_err(failed("purge erased people"))?;
         let sign_ins = sign_in::purge(self, what.browsers, what.codes_before, rows_max, now);
         let sign_ins = sign_ins.await.map_err(failed("purge what was left of sign-ins"))?;
+        let grants =
+            grants::purge(self, what.codes_before, rows_max, now).await.map_err(failed("purge what was used"))?;
         let audited = audit::purge(self, what.audited_before, rows_max).await.map_err(failed("purge audit events"))?;
-        Ok(sessions || revocations || subjects || sign_ins || audited)
+        Ok(sessions || revocations || subjects || sign_ins || grants || audited)
     }
 }

@@ -152,6 +152,33 @@ const TABLES: &[Table] = &[
         order: "user_id",
     },
     Table {
+        name: "used_ids",
+        columns: &[Column::same("id_sha256", Kind::Bytes), Column::same("expires_at", Kind::Big)],
+        from: "used_ids",
+        order: "id_sha256",
+    },
+    Table {
+        name: "device_codes",
+        columns: &[
+            Column::same("device_sha256", Kind::Bytes),
+            Column::same("user_code_sha256", Kind::Bytes),
+            Column::same("client_id", Kind::Text),
+            Column::same("scopes", Kind::Text),
+            Column::same("address", Kind::Text),
+            Column::same("session_id", Kind::Bytes),
+            Column::same("stage", Kind::Text),
+            Column::same("user_id", Kind::Bytes),
+            Column::same("amr", Kind::Text),
+            Column::same("authenticated_at", Kind::Big),
+            Column::same("interval_ms", Kind::Big),
+            Column::same("next_poll_at", Kind::Big),
+            Column::same("too_soon", Kind::Flag),
+            Column::same("expires_at", Kind::Big),
+        ],
+        from: "device_codes",
+        order: "device_sha256",
+    },
+    Table {
         name: "audit_events",
         columns: &[
             Column::same("event_id", Kind::Bytes),
@@ -228,7 +255,8 @@ mod tests {
             .sql(
                 &url,
                 "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'auth' \
-                 AND table_name NOT IN ('_sqlx_migrations', 'counters', 'audit_horizon', 'login_requests', 'pushed_requests')",
+                 AND table_name NOT IN ('_sqlx_migrations', 'counters', 'audit_horizon', 'login_requests', 'pushed_requests', \
+                 'code_guesses')",
             )
             .await;
         let sorted = |mut names: Vec<String>| {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::*;
 
 mod codes;
+mod device;
 mod pages;
 mod prompts;
 mod tokens;

@@ -96,8 +96,20 @@ impl Connection {
     where
         C: Future<Output = Result<Response<R>, Status>>,
     {
-        let answer = in_time(call(self.channel.clone())).await;
-        answer.map_err(|status| refusal::failure(&status, &self.server))
+        self.attempt(call).await.map_err(|status| refusal::failure(&status, &self.server))
+    }
+
+    /// The same, for who reads the status.
+    pub(crate) async fn attempt<R, C>(&self, call: impl FnOnce(Channel) -> C) -> Result<R, Status>
+    where
+        C: Future<Output = Result<Response<R>, Status>>,
+    {
+        in_time(call(self.channel.clone())).await
+    }
+
+    /// A channel for calls that carry `token`.
+    pub(crate) fn with_token(&self, token: &str) -> Result<Authorized, Failure> {
+        Ok(InterceptedService::new(self.channel.clone(), Bearer::new(token)?))
     }
 
     /// One call without a token, repeated while the server is away.
@@ -246,7 +258,7 @@ impl Signed {
 
     /// A channel for calls that carry `token`.
     pub(crate) fn channel(&self, token: &str) -> Result<Authorized, Failure> {
-        Ok(InterceptedService::new(self.connection.channel.clone(), Bearer::new(token)?))
+        self.connection.with_token(token)
     }
 
     /// An access token that lasts for a while.
@@ -299,7 +311,7 @@ impl Signed {
 
     async fn exchange(&self, refresh_token: &str) -> Result<TokenSet, Failure> {
         let request = IssueTokenRequest {
-            client: Some(ClientCredentials { client_id: CLIENT_ID.into(), client_secret: String::new() }),
+            client: Some(ClientCredentials { client_id: CLIENT_ID.into(), ..ClientCredentials::default() }),
             scope: String::new(),
             grant: Some(issue_token_request::Grant::RefreshToken(RefreshTokenGrant {
                 refresh_token: refresh_token.to_owned(),

@@ -112,7 +112,7 @@ pub(super) async fn sign_in(
 async fn end(connection: &Connection, before: Profile) {
     let Some(session) = before.session.filter(|_| before.server == connection.server()) else { return };
     let request = RevokeTokenRequest {
-        client: Some(ClientCredentials { client_id: CLIENT_ID.into(), client_secret: String::new() }),
+        client: Some(ClientCredentials { client_id: CLIENT_ID.into(), ..ClientCredentials::default() }),
         token: session.refresh_token,
     };
     let _ =

@@ -8,8 +8,9 @@ use flaghoist_proto::auth::v1::session_service_server::{SessionService, SessionS
 use flaghoist_proto::auth::v1::token_service_client::TokenServiceClient;
 use flaghoist_proto::auth::v1::token_service_server::{TokenService, TokenServiceServer};
 use flaghoist_proto::auth::v1::{
-    IntrospectTokenRequest, IntrospectTokenResponse, IssueTokenRequest, IssueTokenResponse, ListSessionsRequest,
-    ListSessionsResponse, RevokeSessionRequest, RevokeSessionResponse, RevokeTokenRequest, RevokeTokenResponse,
+    AuthorizeDeviceRequest, AuthorizeDeviceResponse, IntrospectTokenRequest, IntrospectTokenResponse,
+    IssueTokenRequest, IssueTokenResponse, ListSessionsRequest, ListSessionsResponse, RevokeSessionRequest,
+    RevokeSessionResponse, RevokeTokenRequest, RevokeTokenResponse,
 };
 use flaghoist_proto::receiver::v1::SubscribeRequest;
 use flaghoist_proto::receiver::v1::receiver_service_client::ReceiverServiceClient;
@@ -58,6 +59,13 @@ impl TokenService for Parts {
     ) -> Result<Response<IntrospectTokenResponse>, Status> {
         let address = ClientAddress::of(&request).to_string();
         Ok(Response::new(IntrospectTokenResponse { sub: address, ..Default::default() }))
+    }
+
+    async fn authorize_device(
+        &self,
+        _: Request<AuthorizeDeviceRequest>,
+    ) -> Result<Response<AuthorizeDeviceResponse>, Status> {
+        Ok(Response::new(AuthorizeDeviceResponse::default()))
     }
 }
 

@@ -37,7 +37,7 @@ impl InTurn {
         Self { pods, calls: AtomicUsize::new(0) }
     }
 
-    fn next(&self) -> &PostgresStore {
+    pub(super) fn next(&self) -> &PostgresStore {
         &self.pods[self.calls.fetch_add(1, Ordering::Relaxed) % 2]
     }
 }

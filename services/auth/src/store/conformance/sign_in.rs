@@ -23,6 +23,8 @@ fn request() -> AuthorizationRequest {
         userinfo_claims: vec!["name".into()],
         id_token_claims: Vec::new(),
         acr_unmet: false,
+        two_factors: false,
+        user_code: None,
     }
 }
 
@@ -57,7 +59,7 @@ async fn accept(store: &dyn Store, challenge: &str, user: UserId) -> Acceptance 
 }
 
 /// Signs a person in in a browser.
-async fn signed_in(store: &dyn Store, user: UserId, cookie: &str) {
+pub(super) async fn signed_in(store: &dyn Store, user: UserId, cookie: &str) {
     let challenge = format!("challenge for {cookie} of {user}");
     assert!(open(store, &login_request(&challenge)).await);
     assert_eq!(accept(store, &challenge, user).await, Acceptance::Done);

@@ -31,6 +31,7 @@ pub(super) async fn forget(transaction: &mut Transaction, user: UserId) -> Resul
         "DELETE FROM browser_sessions WHERE user_id = ?1",
         "DELETE FROM login_requests WHERE user_id = ?1",
         "DELETE FROM codes WHERE user_id = ?1 AND used_at IS NULL",
+        "DELETE FROM device_codes WHERE user_id = ?1 AND stage <> 'used'",
     ] {
         forgotten += sqlx::query(delete).bind(bytes(&user)).execute(&mut **transaction).await?.rows_affected();
     }
@@ -42,6 +43,7 @@ pub(super) async fn erase(transaction: &mut Transaction, user: UserId) -> Result
     let mut erased = forget(transaction, user).await?;
     for delete in [
         "DELETE FROM codes WHERE user_id = ?1",
+        "DELETE FROM device_codes WHERE user_id = ?1",
         "DELETE FROM consents WHERE user_id = ?1",
         "DELETE FROM profiles WHERE user_id = ?1",
     ] {
@@ -142,15 +144,15 @@ async fn profile(store: &SqliteStore, user: UserId) -> Result<Option<Profile>, s
     Ok(row.map(|(display_name, handle)| Profile { display_name, handle }))
 }
 
-fn bytes(user: &UserId) -> &[u8] {
+pub(super) fn bytes(user: &UserId) -> &[u8] {
     user.0.as_bytes().as_slice()
 }
 
-fn user_in(row: &SqliteRow, index: usize) -> Result<UserId, sqlx::Error> {
+pub(super) fn user_in(row: &SqliteRow, index: usize) -> Result<UserId, sqlx::Error> {
     Uuid::from_slice(row.try_get(index)?).map(UserId).map_err(|_| unreadable("an id"))
 }
 
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 

@@ -1,0 +1,192 @@
+//! The promises about further grants: what is good once, and devices.
+
+use async_trait::async_trait;
+
+use super::pods::InTurn;
+use super::sign_in::signed_in;
+use super::*;
+use crate::authorization::Recognised;
+use crate::store::grants::{Approved, Device, Polled};
+
+const SOON: Moment = Moment(NOW.0 + 600_000);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn secret(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+fn device(code: &str) -> Device {
+    Device {
+        device_code: secret(code),
+        user_code: secret(&format!("user code of {code}")),
+        client_id: "web".into(),
+        scopes: Scopes::API,
+        address: "192.0.2.1".into(),
+        session: SessionId(Uuid::now_v7()),
+        interval: 5 * SECOND,
+        expires_at: SOON,
+    }
+}
+
+async fn add(store: &dyn Store, code: &str) -> Device {
+    client(store, "web").await;
+    let device = device(code);
+    assert!(store.add_device(&device, MAX, NOW).await.unwrap());
+    device
+}
+
+async fn approve(store: &dyn Store, device: &Device, user: UserId) -> bool {
+    signed_in(store, user, &format!("cookie for {:?} of {user}", device.session)).await;
+    store.decide_device(device.user_code, Some(&recognised(user)), NOW).await.unwrap()
+}
+
+fn recognised(user: UserId) -> Recognised {
+    Recognised { user, amr: vec!["pwd".into()], authenticated_at: NOW }
+}
+
+fn opens(approved: &Approved) -> Session {
+    Session { id: approved.session, scopes: approved.scopes, ..sign_in(approved.person.user, NOW).0 }
+}
+
+async fn poll(store: &dyn Store, device: &Device, now: Moment) -> Polled {
+    store.poll_device(device.device_code, "web", &opens, MAX, now).await.unwrap()
+}
+
+pub(super) async fn an_id_is_used_once_however_many_bring_it(store: &dyn Store) {
+    let all = join_all((0..50).map(|_| store.use_once(secret("id"), SOON, NOW))).await;
+    assert_eq!(all.into_iter().filter(|first| *first.as_ref().unwrap()).count(), 1);
+    assert!(store.use_once(secret("another"), SOON, NOW).await.unwrap());
+    assert!(!store.use_once(secret("over"), NOW, NOW).await.unwrap(), "what is over is good for nothing");
+    // It is remembered for as long as it could be brought, and not much longer.
+    store.purge(&purge(NOW, NOW), 100, SOON).await.unwrap();
+    assert!(!store.use_once(secret("id"), SOON, NOW).await.unwrap());
+    store.purge(&purge(NOW, NOW), 100, SOON.plus(61 * SECOND)).await.unwrap();
+    assert!(store.use_once(secret("id"), SOON, NOW).await.unwrap());
+}
+
+pub(super) async fn case_53_and_54_a_device_is_told_where_it_stands(store: &dyn Store) {
+    let device = add(store, "code").await;
+    let at = |seconds: u32| NOW.plus(seconds * SECOND);
+    assert_eq!(store.pending_device(device.user_code, NOW).await.unwrap(), Some(("web".into(), Scopes::API)));
+    assert_eq!(poll(store, &device, at(0)).await, Polled::Pending);
+    assert_eq!(poll(store, &device, at(1)).await, Polled::TooSoon);
+    assert_eq!(poll(store, &device, at(7)).await, Polled::TooSoon, "ten seconds from the last question by now");
+    assert_eq!(poll(store, &device, at(30)).await, Polled::Pending);
+    let foreign = store.poll_device(device.device_code, "other", &opens, MAX, at(60)).await.unwrap();
+    assert_eq!(
+        (foreign, poll(store, &super::grants::device("unknown"), NOW).await),
+        (Polled::Unknown, Polled::Unknown)
+    );
+    assert!(store.decide_device(device.user_code, None, at(60)).await.unwrap());
+    assert_eq!(poll(store, &device, at(60)).await, Polled::Denied);
+    assert!(!approve(store, &device, somebody()).await, "it is decided");
+    assert_eq!(store.pending_device(device.user_code, NOW).await.unwrap(), None);
+    let late = add(store, "late").await;
+    assert_eq!(poll(store, &late, SOON).await, Polled::Expired);
+    assert_eq!(store.pending_device(late.user_code, SOON).await.unwrap(), None);
+    assert!(!store.decide_device(late.user_code, None, SOON).await.unwrap());
+    let unused = add(store, "unused").await;
+    assert!(approve(store, &unused, somebody()).await);
+    assert_eq!(poll(store, &unused, SOON).await, Polled::Expired, "approved, and asked for too late");
+}
+
+pub(super) async fn case_33_a_device_code_is_redeemed_once_however_many_bring_it(store: &dyn Store) {
+    let (user, device) = (somebody(), add(store, "code").await);
+    signed_in(store, user, "cookie").await;
+    let person = recognised(user);
+    let decide = |_| store.decide_device(device.user_code, Some(&person), NOW);
+    let decisions = join_all((0..4).map(decide)).await;
+    assert_eq!(decisions.into_iter().filter(|taken| *taken.as_ref().unwrap()).count(), 1);
+    let all = join_all((0..50).map(|_| poll(store, &device, NOW))).await;
+    let good = |polled: &&Polled| {
+        let Polled::Good(approved, Opened::Open { scopes, .. }) = polled else { return false };
+        assert_eq!((approved.session, &approved.person), (device.session, &recognised(user)));
+        *scopes == Scopes::API
+    };
+    assert_eq!(all.iter().filter(good).count(), 1);
+    assert_eq!(all.iter().filter(|polled| **polled == Polled::Replayed).count(), 49);
+    // The others have ended what it gave, once.
+    assert_eq!(current(store, device.session).await, None);
+    assert_eq!(revoked(store).await, [RevocationTarget::Session(device.session)]);
+}
+
+pub(super) async fn case_40_a_device_gets_nothing_of_a_person_who_is_signed_out(store: &dyn Store) {
+    let (user, other) = (somebody(), somebody());
+    let [ended, disabled, erased] = [add(store, "a").await, add(store, "b").await, add(store, "c").await];
+    assert!(!store.decide_device(ended.user_code, Some(&recognised(user)), NOW).await.unwrap(), "signed in nowhere");
+    assert!(approve(store, &ended, user).await);
+    store.end_sessions_of(user, None, by(NOW)).await.unwrap();
+    assert_eq!(poll(store, &ended, NOW).await, Polled::Unknown);
+    assert!(approve(store, &disabled, other).await && approve(store, &erased, user).await);
+    store.set_subject(other, SubjectState { enabled: false, admin: false }, by(NOW)).await.unwrap();
+    assert_eq!(poll(store, &disabled, NOW).await, Polled::Unknown);
+    assert!(matches!(poll(store, &erased, NOW).await, Polled::Good(..)));
+    store.erase_subject(user, by(NOW)).await.unwrap();
+    assert_eq!(poll(store, &erased, NOW).await, Polled::Unknown, "nothing is kept of who is erased");
+}
+
+pub(super) async fn devices_that_wait_have_bounds(store: &dyn Store) {
+    let waiting = async |code: &str, now: Moment| store.add_device(&device(code), 2, now).await.unwrap();
+    assert!(waiting("a", NOW).await && waiting("b", NOW).await && !waiting("c", NOW).await);
+    let elsewhere = Device { address: "192.0.2.2".into(), ..device("d") };
+    assert!(store.add_device(&elsewhere, 2, NOW).await.unwrap());
+    let taken = Device { device_code: secret("e"), ..elsewhere };
+    assert!(!store.add_device(&taken, MAX, NOW).await.unwrap(), "no two have one user code");
+    assert!(waiting("f", SOON).await, "what is over does not count");
+}
+
+pub(super) async fn case_55_guesses_are_counted_until_they_are_forgotten(store: &dyn Store) {
+    let count =
+        async |who: &str, now: Moment| store.count_guess(secret(who), now.plus(60 * SECOND), now).await.unwrap();
+    let mut all = join_all((0..20).map(|_| count("browser", NOW))).await;
+    all.sort_unstable();
+    assert_eq!(all, (1..=20).collect::<Vec<_>>(), "each sees those before it");
+    assert_eq!(count("another", NOW).await, 1);
+    store.forgive_guess(secret("browser")).await.unwrap();
+    assert_eq!(count("browser", NOW.plus(59 * SECOND)).await, 20);
+    assert_eq!(count("browser", NOW.plus(60 * SECOND)).await, 1);
+    store.forgive_guess(secret("nobody")).await.unwrap();
+}
+
+#[async_trait]
+impl GrantStore for InTurn {
+    async fn use_once(&self, id: Digest, expires_at: Moment, now: Moment) -> Result<bool, StoreError> {
+        self.next().use_once(id, expires_at, now).await
+    }
+
+    async fn add_device(&self, device: &Device, max: u32, now: Moment) -> Result<bool, StoreError> {
+        self.next().add_device(device, max, now).await
+    }
+
+    async fn pending_device(&self, user_code: Digest, now: Moment) -> Result<Option<(String, Scopes)>, StoreError> {
+        self.next().pending_device(user_code, now).await
+    }
+
+    async fn decide_device(
+        &self,
+        user_code: Digest,
+        person: Option<&Recognised>,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        self.next().decide_device(user_code, person, now).await
+    }
+
+    async fn poll_device(
+        &self,
+        device_code: Digest,
+        client_id: &str,
+        opens: &(dyn for<'a> Fn(&'a Approved) -> Session + Send + Sync),
+        sessions_max: u32,
+        now: Moment,
+    ) -> Result<Polled, StoreError> {
+        self.next().poll_device(device_code, client_id, opens, sessions_max, now).await
+    }
+
+    async fn count_guess(&self, who: Digest, expires_at: Moment, now: Moment) -> Result<u32, StoreError> {
+        self.next().count_guess(who, expires_at, now).await
+    }
+
+    async fn forgive_guess(&self, who: Digest) -> Result<(), StoreError> {
+        self.next().forgive_guess(who).await
+    }
+}

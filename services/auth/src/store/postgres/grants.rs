@@ -1,0 +1,103 @@
+//! What is kept in PostgreSQL for further ways to prove who one is and to get tokens.
+
+use async_trait::async_trait;
+use sqlx::Error;
+
+use super::{PostgresStore, read, write};
+use crate::authorization::Recognised;
+use crate::error::StoreError;
+use crate::moment::Moment;
+use crate::refresh_token::Digest;
+use crate::scope::Scopes;
+use crate::session::Session;
+use crate::store::grants::{Approved, Device, GrantStore, Polled};
+
+pub(super) mod device;
+
+/// Throws away up to `rows_max` rows of each kind that are over. Answers whether there is more.
+pub(super) async fn purge(
+    store: &PostgresStore,
+    codes_before: Moment,
+    rows_max: u32,
+    now: Moment,
+) -> Result<bool, Error> {
+    let mut more = false;
+    for (delete, before) in [
+        (
+            "DELETE FROM used_ids WHERE id_sha256 IN (SELECT id_sha256 FROM used_ids WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            // The clocks of pods differ by less than a minute.
+            now.minus(std::time::Duration::from_secs(60)),
+        ),
+        (
+            "DELETE FROM device_codes WHERE device_sha256 IN \
+             (SELECT device_sha256 FROM device_codes WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            codes_before,
+        ),
+        (
+            "DELETE FROM code_guesses WHERE who_sha256 IN \
+             (SELECT who_sha256 FROM code_guesses WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            now,
+        ),
+    ] {
+        let gone =
+            sqlx::query(delete).bind(before.0).bind(i64::from(rows_max)).execute(&store.pool).await?.rows_affected();
+        more |= gone >= u64::from(rows_max);
+    }
+    Ok(more)
+}
+
+async fn use_once(store: &PostgresStore, id: Digest, expires_at: Moment, now: Moment) -> Result<bool, Error> {
+    let first = sqlx::query(
+        "INSERT INTO used_ids (id_sha256, expires_at) SELECT $1::bytea, $2::bigint WHERE $2 > $3 ON CONFLICT (id_sha256) DO NOTHING",
+    )
+    .bind(id.0.as_slice())
+    .bind(expires_at.0)
+    .bind(now.0)
+    .execute(&store.pool)
+    .await?
+    .rows_affected();
+    Ok(first > 0)
+}
+
+#[async_trait]
+impl GrantStore for PostgresStore {
+    async fn use_once(&self, id: Digest, expires_at: Moment, now: Moment) -> Result<bool, StoreError> {
+        write("note that something was used", || use_once(self, id, expires_at, now)).await
+    }
+
+    async fn add_device(&self, device: &Device, max: u32, now: Moment) -> Result<bool, StoreError> {
+        write("add a device code", || device::add(self, device, max, now)).await
+    }
+
+    async fn pending_device(&self, user_code: Digest, now: Moment) -> Result<Option<(String, Scopes)>, StoreError> {
+        read("look for a device code", || device::pending(self, user_code, now)).await
+    }
+
+    async fn decide_device(
+        &self,
+        user_code: Digest,
+        person: Option<&Recognised>,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        write("decide about a device code", || device::decide(self, user_code, person, now)).await
+    }
+
+    async fn poll_device(
+        &self,
+        device_code: Digest,
+        client_id: &str,
+        opens: &(dyn for<'a> Fn(&'a Approved) -> Session + Send + Sync),
+        sessions_max: u32,
+        now: Moment,
+    ) -> Result<Polled, StoreError> {
+        write("redeem a device code", || device::poll(self, device_code, client_id, opens, sessions_max, now)).await
+    }
+
+    async fn count_guess(&self, who: Digest, expires_at: Moment, now: Moment) -> Result<u32, StoreError> {
+        write("count a guess", || device::count_guess(self, who, expires_at, now)).await
+    }
+
+    async fn forgive_guess(&self, who: Digest) -> Result<(), StoreError> {
+        write("take back a guess", || device::forgive_guess(self, who)).await
+    }
+}

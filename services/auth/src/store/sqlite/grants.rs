@@ -1,0 +1,107 @@
+//! What is kept in SQLite for further ways to prove who one is and to get tokens.
+
+use async_trait::async_trait;
+
+use super::{SqliteStore, failed};
+use crate::authorization::Recognised;
+use crate::error::StoreError;
+use crate::moment::Moment;
+use crate::refresh_token::Digest;
+use crate::scope::Scopes;
+use crate::session::Session;
+use crate::store::grants::{Approved, Device, GrantStore, Polled};
+
+pub(super) mod device;
+
+/// Throws away up to `rows_max` rows of each kind that are over. Answers whether there is more.
+pub(super) async fn purge(
+    store: &SqliteStore,
+    codes_before: Moment,
+    rows_max: u32,
+    now: Moment,
+) -> Result<bool, sqlx::Error> {
+    let mut more = false;
+    for (delete, before) in [
+        (
+            "DELETE FROM used_ids WHERE id_sha256 IN (SELECT id_sha256 FROM used_ids WHERE expires_at <= ?1 LIMIT ?2)",
+            // The clocks of pods differ by less than a minute.
+            now.minus(std::time::Duration::from_secs(60)),
+        ),
+        (
+            "DELETE FROM device_codes WHERE device_sha256 IN \
+             (SELECT device_sha256 FROM device_codes WHERE expires_at <= ?1 LIMIT ?2)",
+            codes_before,
+        ),
+        (
+            "DELETE FROM code_guesses WHERE who_sha256 IN \
+             (SELECT who_sha256 FROM code_guesses WHERE expires_at <= ?1 LIMIT ?2)",
+            now,
+        ),
+    ] {
+        let gone = sqlx::query(delete)
+            .bind(before.0)
+            .bind(i64::from(rows_max))
+            .execute(&store.database.writer)
+            .await?
+            .rows_affected();
+        more |= gone >= u64::from(rows_max);
+    }
+    Ok(more)
+}
+
+async fn use_once(store: &SqliteStore, id: Digest, expires_at: Moment, now: Moment) -> Result<bool, sqlx::Error> {
+    let first = sqlx::query(
+        "INSERT INTO used_ids (id_sha256, expires_at) SELECT ?1, ?2 WHERE ?2 > ?3 ON CONFLICT (id_sha256) DO NOTHING",
+    )
+    .bind(id.0.as_slice())
+    .bind(expires_at.0)
+    .bind(now.0)
+    .execute(&store.database.writer)
+    .await?
+    .rows_affected();
+    Ok(first > 0)
+}
+
+#[async_trait]
+impl GrantStore for SqliteStore {
+    async fn use_once(&self, id: Digest, expires_at: Moment, now: Moment) -> Result<bool, StoreError> {
+        use_once(self, id, expires_at, now).await.map_err(failed("note that something was used"))
+    }
+
+    async fn add_device(&self, device: &Device, max: u32, now: Moment) -> Result<bool, StoreError> {
+        device::add(self, device, max, now).await.map_err(failed("add a device code"))
+    }
+
+    async fn pending_device(&self, user_code: Digest, now: Moment) -> Result<Option<(String, Scopes)>, StoreError> {
+        device::pending(self, user_code, now).await.map_err(failed("look for a device code"))
+    }
+
+    async fn decide_device(
+        &self,
+        user_code: Digest,
+        person: Option<&Recognised>,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        device::decide(self, user_code, person, now).await.map_err(failed("decide about a device code"))
+    }
+
+    async fn poll_device(
+        &self,
+        device_code: Digest,
+        client_id: &str,
+        opens: &(dyn for<'a> Fn(&'a Approved) -> Session + Send + Sync),
+        sessions_max: u32,
+        now: Moment,
+    ) -> Result<Polled, StoreError> {
+        let polled = device::poll(self, device_code, client_id, opens, sessions_max, now).await;
+        polled.map_err(failed("redeem a device code"))
+    }
+
+    async fn count_guess(&self, who: Digest, expires_at: Moment, now: Moment) -> Result<u32, StoreError> {
+        device::count_guess(self, who, expires_at, now).await.map_err(failed("count a guess"))
+    }
+
+    async fn forgive_guess(&self, who: Digest) -> Result<(), StoreError> {
+        device::forgive_guess(self, who).await.map_err(failed("take back a guess"))
+    }
+}
