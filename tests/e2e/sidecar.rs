@@ -1,5 +1,5 @@
 //! Access tokens pass, or do not pass, the filter of a real Envoy that a sidecar judges them with (`jwt_authn`). It is configured from the
-//! chart's own RequestAuthentication in the way of istiod, and nothing else stands between it and the services: what it lets through is
+//! chart's own `RequestAuthentication` in the way of istiod, and nothing else stands between it and the services: what it lets through is
 //! counted.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -68,9 +68,8 @@ impl Sidecar {
 /// The filter as istiod makes it of the chart's rule (`convertToEnvoyJwtConfig`): a token that is there must be in order, none at all
 /// goes on to the policies.
 fn jwt_authn(issuer: &Value, jwks: &str) -> Value {
-    let resources = INSTALLED.lines().map(|line| serde_json::from_str::<Value>(line).expect("a resource"));
-    let rule =
-        resources.filter(|resource| resource["kind"] == "RequestAuthentication").last().expect("it is installed");
+    let mut resources = INSTALLED.lines().map(|line| serde_json::from_str::<Value>(line).expect("a resource"));
+    let rule = resources.find(|resource| resource["kind"] == "RequestAuthentication").expect("it is installed");
     let rules = rule["spec"]["jwtRules"].as_array().expect("rules");
     assert_eq!(rules.len(), 1, "the chart has one issuer");
     let rule = &rules[0];
