@@ -98,8 +98,8 @@ pub(crate) async fn check(lab: &mut Lab) -> Outcome {
     if certificates.iter().any(|certificate| certificate.contains(&account("receiver"))) {
         return Err(format!("a forged certificate header passes the gateway: {certificates:?}"));
     }
-    pods::remove(&installation, &[&stand_in.name]).await?;
     StandIn::takes_over(&installation, "send", false).await?;
+    pods::remove(&installation, &[&stand_in.name]).await?;
     Ok(format!(
         "{refused} forged claims refused; the program sees the real account and the address {}",
         addresses.join(", ")

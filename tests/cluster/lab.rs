@@ -154,7 +154,7 @@ impl Lab {
         }
         let (kind, installation) = self.installation.clone().ok_or("nothing is installed")?;
         let world = self.world().await?;
-        // A sidecar that does not know the keys yet refuses every token; istiod asks for them again after a minute or two.
+        // A sidecar that does not know the keys yet refuses every token.
         let alice = world.person("alice").await;
         self.answered(&alice).await?;
         let boss = world.person("boss").await;
@@ -173,9 +173,14 @@ impl Lab {
     /// Waits until all services answer to a person's token: each has a sidecar of its own, which must know the keys, and where a stand-in
     /// was, the gateway must know that it has gone.
     pub(crate) async fn answered(&self, person: &Person) -> Result<(), String> {
+        self.answered_within(person, KEYS_MAX).await
+    }
+
+    /// The same within another time, for each service.
+    pub(crate) async fn answered_within(&self, person: &Person, limit: Duration) -> Result<(), String> {
         let (outside, bearer) = (channel(self.gateway().await?), format!("Bearer {}", person.token()));
         for path in READS {
-            pods::settles_within(KEYS_MAX, &format!("a person's token is taken by {path}"), async || {
+            pods::settles_within(limit, &format!("a person's token is taken by {path}"), async || {
                 let headers = [("authorization", bearer.as_str())];
                 let answer = ask(&outside, path, &headers, Vec::new(), Duration::from_secs(5)).await;
                 if answer.code == tonic::Code::Ok { Ok(()) } else { Err(answer.said()) }

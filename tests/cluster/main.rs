@@ -40,6 +40,8 @@ pub(crate) type Outcome = Result<String, String>;
 /// The checks, in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Check {
+    /// After a start that takes long the sidecars know the keys as soon as the pods are ready.
+    SlowStart,
     /// The chart installs without a value set, into a namespace that enforces the restricted profile.
     Install,
     /// `helm test` passes.
@@ -139,6 +141,7 @@ async fn main() -> ExitCode {
 
 async fn run(check: Check, lab: &mut Lab) -> Outcome {
     match check {
+        Check::SlowStart => opening::slow_start(lab).await,
         Check::Install => opening::install(lab).await,
         Check::HelmTest => opening::helm_test(lab).await,
         Check::PlainText => opening::plain_text(lab).await,

@@ -1,6 +1,6 @@
 //! The chart as it comes: it installs, `helm test` passes, nothing answers to plain text.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flaghoist_tests::http1;
 
@@ -29,6 +29,35 @@ pub(crate) async fn install(lab: &mut Lab) -> Outcome {
     let profile = if restrictable().await? { "restricted" } else { "no (the mesh has no network plugin)" };
     Ok(format!("all pods ready, each with its sidecar, none restarted; the namespace enforces the {profile} profile"))
 }
+
+/// Pods take a while to start, as where images have to be fetched first: istiod asks auth for its keys before auth answers, and gives up
+/// after some seconds. Whenever that is, tokens must be taken once the pods are ready.
+pub(crate) async fn slow_start(lab: &mut Lab) -> Outcome {
+    let mut seen = Vec::new();
+    for seconds in STARTS_SECONDS {
+        let mut values: Vec<String> = SERVICES.map(|service| format!("{service}.persistence.enabled=false")).to_vec();
+        values.push("startupProbe.periodSeconds=1".into());
+        values.push(format!("startupProbe.initialDelaySeconds={seconds}"));
+        lab.installs(Kind::Defaults, &values.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        let ready = Instant::now();
+        let alice = lab.world().await?.person("alice").await;
+        let taken = lab.answered_within(&alice, KEYS_AFTER_READY_MAX).await;
+        taken.map_err(|error| format!("auth answers {seconds} s after its start: {error}"))?;
+        seen.push(format!("{seconds} s: {:.1?}", ready.elapsed()));
+        // The next ones are not to find what is delayed here.
+        lab.clear().await?;
+    }
+    Ok(format!(
+        "auth answers so long after its start: so long after the last pod was ready tokens are taken: {}",
+        seen.join(", ")
+    ))
+}
+
+/// How long the pods are made to start: around the seconds after which istiod gives up, and long after them.
+const STARTS_SECONDS: [u32; 4] = [3, 4, 5, 15];
+
+/// How long it may take until tokens are taken: istiod asks once a second, and tells the sidecars.
+const KEYS_AFTER_READY_MAX: Duration = Duration::from_secs(30);
 
 /// What the chart itself brings.
 pub(crate) async fn helm_test(lab: &mut Lab) -> Outcome {

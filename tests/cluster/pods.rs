@@ -75,12 +75,20 @@ impl StandIn {
             ("flaghoist.dev/track", "stand-in"),
         ];
         let place = Place { name, account: &account, sidecar: true };
-        beside.apply(&pod(image, place, &["stand-in"], &labels).to_string()).await?;
+        let keys = format!("{}:8081", real(service));
+        // An issuer's keys must be there for whoever reads them.
+        let arguments: &[&str] = if service == "auth" { &["stand-in", &keys] } else { &["stand-in"] };
+        beside.apply(&pod(image, place, arguments, &labels).to_string()).await?;
         Ok(Self { name: name.to_owned(), control: Forward::new(&beside.namespace, &format!("pod/{name}"), 7001) })
     }
 
-    /// Leads the calls of a service to the stand-ins, or back to its own pods.
+    /// Leads the calls of a service to the stand-ins, or back to its own pods. Meanwhile these are reached under the name [`real`].
     pub(crate) async fn takes_over(beside: &Installation, service: &str, yes: bool) -> Result<(), String> {
+        if yes {
+            beside.apply(&real_service(service).to_string()).await?;
+        } else {
+            beside.kubectl(&["delete", "service", &real(service), "--ignore-not-found"]).await?;
+        }
         let track = if yes { json!("stand-in") } else { json!(null) };
         let patch = json!({"spec": {"selector": {"flaghoist.dev/track": track}}}).to_string();
         beside.kubectl(&["patch", "service", &format!("{RELEASE}-{service}"), "-p", &patch]).await.map(drop)
@@ -105,6 +113,32 @@ impl StandIn {
         let said = self.control.asks(line).await?;
         said.parse().map_err(|_| format!("{} says {said:?}", self.name))
     }
+}
+
+/// The Service by which a service is reached while a stand-in has its place.
+pub(crate) fn real(service: &str) -> String {
+    format!("real-{service}")
+}
+
+fn real_service(service: &str) -> serde_json::Value {
+    let mut ports =
+        vec![json!({"name": "grpc-public", "port": 9000, "targetPort": "grpc-public", "appProtocol": "grpc"})];
+    if service == "auth" {
+        ports.push(json!({"name": "http-jwks", "port": 8081, "targetPort": "http-jwks", "appProtocol": "http"}));
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": real(service)},
+        "spec": {
+            "selector": {
+                "app.kubernetes.io/instance": RELEASE,
+                "app.kubernetes.io/component": service,
+                "flaghoist.dev/track": "stable",
+            },
+            "ports": ports,
+        },
+    })
 }
 
 /// Starts a pod that does something else.
@@ -173,7 +207,12 @@ fn pod(image: &str, place: Place<'_>, arguments: &[&str], labels: &[(&str, &str)
         "metadata": {
             "name": place.name,
             "labels": all,
-            "annotations": {"sidecar.istio.io/nativeSidecar": "true", "proxy.istio.io/config": "{holdApplicationUntilProxyStarts: true}"},
+            "annotations": {
+                "sidecar.istio.io/nativeSidecar": "true",
+                "proxy.istio.io/config": "{holdApplicationUntilProxyStarts: true}",
+                // Keys are read as istiod reads them: a sidecar would go by the name that is asked for, which is the stand-in's.
+                "traffic.sidecar.istio.io/excludeOutboundPorts": "8081",
+            },
         },
         "spec": {
             "serviceAccountName": place.account,
@@ -189,7 +228,11 @@ fn pod(image: &str, place: Place<'_>, arguments: &[&str], labels: &[(&str, &str)
                 "image": image,
                 "imagePullPolicy": "IfNotPresent",
                 "args": arguments,
-                "ports": [{"name": "grpc-public", "containerPort": 9000}, {"name": "grpc-internal", "containerPort": 9001}],
+                "ports": [
+                    {"name": "grpc-public", "containerPort": 9000},
+                    {"name": "grpc-internal", "containerPort": 9001},
+                    {"name": "http-jwks", "containerPort": 8081},
+                ],
                 "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
                 "securityContext": {
                     "allowPrivilegeEscalation": false,

@@ -8,6 +8,7 @@ use flaghoist_backends::{Link, Nats, Postgres};
 use flaghoist_tests::talk::{Seen, Talk};
 
 use crate::Outcome;
+use crate::configuration;
 use crate::installation::{Installation, RELEASE, SERVICES};
 use crate::lab::{Kind, Lab};
 use crate::programs::get;
@@ -133,7 +134,9 @@ pub(crate) async fn check(lab: &mut Lab) -> Outcome {
         return Err(format!("promise 7: a delivery was {late:.1?} late, and only the bus was away"));
     }
     let totals = talk.end().await?;
-    Ok(format!("{} each restarted, a pod deleted, a pod killed, and the bus cut off: {totals}", done.join(", ")))
+    let sidecars = configuration::of(&installation).await?;
+    let done = done.join(", ");
+    Ok(format!("{done} each restarted, a pod deleted, a pod killed, and the bus cut off: {totals}; then {sidecars}"))
 }
 
 /// The address under which pods reach this machine: `FLAGHOIST_TEST_HOST`, or that of a node which is this machine.

@@ -30,6 +30,9 @@ const TIMES: [&str; 4] = [
 const ROTATIONS: usize = 2;
 const LIMIT: Duration = Duration::from_secs(240);
 
+/// After how long a token is refused everywhere: it lives 30 s, and a sidecar allows a clock that is a minute late.
+const EXPIRED: Duration = Duration::from_secs(95);
+
 pub(crate) async fn check(lab: &mut Lab) -> Outcome {
     let installation = shared(lab).await?;
     let istiods = get(&["deployments", "--all-namespaces", "-l", "app=istiod"]).await?;
@@ -61,14 +64,15 @@ async fn watch(lab: &mut Lab) -> Outcome {
     let (mut tokens, mut calls) = (0, 0);
     let began = Instant::now();
     // The first key is waited out: it may have been published before istiod's times were short.
-    while keys.len() <= ROTATIONS + 1 {
+    while keys.len() <= ROTATIONS + 1 || issued.elapsed() < EXPIRED {
         if began.elapsed() > LIMIT {
             return Err(format!("{} new keys within {LIMIT:?}", keys.len() - 1));
         }
         person.refreshes().await.map_err(|error| format!("no new token: {error:?}"))?;
         tokens += 1;
         let key = key(&person.token());
-        let new = keys.last() != Some(&key);
+        // For a moment one pod may sign with the next key and the other with the one before.
+        let new = !keys.contains(&key);
         if new {
             keys.push(key.clone());
         }
@@ -84,9 +88,6 @@ async fn watch(lab: &mut Lab) -> Outcome {
             }
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    if issued.elapsed() < Duration::from_secs(95) {
-        return Err("no token has expired yet".into());
     }
     let bearer = format!("Bearer {old}");
     let installation = shared(lab).await?;

@@ -83,11 +83,10 @@ impl Stage {
 
     async fn strike(self) -> Result<(), String> {
         let names: Vec<&str> = self.stand_ins.values().map(|stand_in| stand_in.name.as_str()).collect();
-        pods::remove(&self.installation, &names).await?;
         for service in SERVICES {
             StandIn::takes_over(&self.installation, service, false).await?;
         }
-        Ok(())
+        pods::remove(&self.installation, &names).await
     }
 
     /// A call by somebody who may make it: from within, or through the gateway.
@@ -155,18 +154,10 @@ pub(crate) async fn retries(lab: &mut Lab) -> Outcome {
 
 /// The answer to a send is lost after it was stored: the sidecar tries again, and there is one message.
 async fn never_doubled(stage: &Stage) -> Outcome {
-    // The service itself, under another name.
-    stage
-        .installation
-        .apply(
-            r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "real-send"}, "spec": {
-            "selector": {"app.kubernetes.io/instance": "chat", "app.kubernetes.io/component": "send", "flaghoist.dev/track": "stable"},
-            "ports": [{"name": "grpc-public", "port": 9000, "targetPort": "grpc-public", "appProtocol": "grpc"}]}}"#,
-        )
-        .await?;
     let way = &stage.within[&("login", "send", 9000)];
     let bearer = format!("Bearer {}", stage.people.alice.token());
-    let headers = [("authorization", bearer.as_str()), ("stand-in-forward", "real-send:9000")];
+    let forward = format!("{}:9000", pods::real("send"));
+    let headers = [("authorization", bearer.as_str()), ("stand-in-forward", forward.as_str())];
     let list = ListMessagesRequest { parent: stage.conversation.clone(), page_size: 200, ..Default::default() };
     let list = async || {
         let path = "/flaghoist.send.v1.MessageService/ListMessages";
@@ -205,14 +196,15 @@ async fn never_doubled(stage: &Stage) -> Outcome {
 /// A slow call is cut off in time; a stream is not.
 pub(crate) async fn timeouts(lab: &mut Lab) -> Outcome {
     let stage = Stage::set(lab).await?;
-    // One method of each class at each port: they are alike by the check of retries, and each takes its time.
-    let mut chosen: HashMap<(&str, &str, bool), &Method> = HashMap::new();
+    // Every stream, and one other method of each class at each port: these are alike by the check of retries, and each takes its time.
+    let mut chosen: HashMap<(&str, &str, bool, &str), &Method> = HashMap::new();
     for method in METHODS {
         let internal = matches!(method.access, Access::Service(_));
-        chosen.entry((owner(method), class(method), internal)).or_insert(method);
+        let alone = if method.streaming { method.path } else { "" };
+        chosen.entry((owner(method), class(method), internal, alone)).or_insert(method);
     }
     let later = Duration::from_secs(20);
-    let calls = chosen.iter().map(|(&(_, class, internal), &method)| {
+    let calls = chosen.iter().map(|(&(_, class, internal, _), &method)| {
         let stage = &stage;
         async move {
             let (call, after) = (flaghoist_tests::unique(), later.as_millis().to_string());

@@ -98,8 +98,8 @@ pub(crate) async fn check(lab: &mut Lab) -> Outcome {
     if seen > 0 {
         return Err(format!("{seen} of {} bad tokens reached the program", bad.len()));
     }
-    pods::remove(&installation, &[&stand_in.name]).await?;
     StandIn::takes_over(&installation, "send", false).await?;
+    pods::remove(&installation, &[&stand_in.name]).await?;
     Ok(format!(
         "{} bad tokens: none passed a sidecar, {refused} refused by the four services without one; {revoked}; {program}",
         bad.len()

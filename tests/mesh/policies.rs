@@ -183,4 +183,7 @@ fn tokens_are_looked_for_in_the_authorization_header_only() {
     assert_eq!(rules[0]["forwardOriginalToken"], true);
     let keys = rules[0]["jwksUri"].as_str().expect("where the keys are");
     assert_eq!(keys, format!("http://{RELEASE}-auth.{NAMESPACE}.svc.cluster.local:8081/oauth2/jwks"));
+    // Seven pauses of a second, and time to answer: with less istiod may miss that auth has become ready (`slow-start` on a real mesh).
+    let timeout = rules[0]["timeout"].as_str().and_then(|text| text.strip_suffix('s')).expect("a time in seconds");
+    assert!(timeout.parse::<u32>().unwrap() >= 10, "{timeout}");
 }

@@ -17,9 +17,10 @@ async fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["relay"] => relay::serve().await,
-        ["stand-in"] => stand_in::serve().await,
+        ["stand-in"] => stand_in::serve(None).await,
+        ["stand-in", keys] => stand_in::serve(Some(keys)).await,
         ["sends", options @ ..] => sends::measure(options).await,
-        _ => Err("probe relay | stand-in | sends SEND LOGIN SECONDS PER_SECOND".into()),
+        _ => Err("probe relay | stand-in [KEYS] | sends SEND LOGIN SECONDS AT_A_TIME".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -33,8 +33,24 @@ async fn relay(mut client: TcpStream) -> io::Result<()> {
             _ => return Err(io::Error::other("the first line is too long")),
         }
     }
-    let target = String::from_utf8(line).map_err(io::Error::other)?;
-    let mut server = TcpStream::connect(&target).await?;
+    join(client, &String::from_utf8(line).map_err(io::Error::other)?).await
+}
+
+/// Goes on with every connection to the same place.
+pub(crate) async fn leads_on(listener: TcpListener, target: String) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else { continue };
+        let target = target.clone();
+        tokio::spawn(async move {
+            if let Err(error) = join(client, &target).await {
+                eprintln!("a connection to {target} ended: {error}");
+            }
+        });
+    }
+}
+
+async fn join(mut client: TcpStream, target: &str) -> io::Result<()> {
+    let mut server = TcpStream::connect(target).await?;
     server.set_nodelay(true)?;
     client.set_nodelay(true)?;
     copy_bidirectional(&mut client, &mut server).await.map(drop)

@@ -8,6 +8,9 @@
 //!
 //! The answer tells the pod (`stand-in-pod`), the number of the try (`stand-in-try`) and every header that came (`stand-in-saw`). The
 //! control port takes a line: `count ID`, `total`, or `code N`, which answers every call with that code from then on.
+//!
+//! In the place of an issuer it leads whoever asks for keys to the real ones: istiod does, now and then, and refuses every token of an
+//! issuer without.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,8 +24,13 @@ use http::{HeaderMap, Request, Response};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::relay;
+
 /// The public and the internal port, as a service has them.
 const PORTS: [u16; 2] = [9000, 9001];
+
+/// The port of an issuer's keys, which is led on.
+const KEYS_PORT: u16 = 8081;
 
 /// Where the test asks and tells. Only `kubectl port-forward` reaches it.
 const CONTROL: &str = "127.0.0.1:7001";
@@ -41,8 +49,8 @@ struct Seen {
     tries: Mutex<HashMap<String, u64>>,
 }
 
-/// Stands in until the pod ends.
-pub(crate) async fn serve() -> Result<(), String> {
+/// Stands in until the pod ends; with `keys`, a `HOST:PORT`, for an issuer.
+pub(crate) async fn serve(keys: Option<&str>) -> Result<(), String> {
     let seen = Arc::new(Seen::default());
     for port in PORTS {
         let listener = TcpListener::bind(("0.0.0.0", port)).await.map_err(|error| format!("port {port}: {error}"))?;
@@ -53,6 +61,11 @@ pub(crate) async fn serve() -> Result<(), String> {
                 tokio::spawn(connection(stream, Arc::clone(&seen)));
             }
         });
+    }
+    if let Some(keys) = keys {
+        let listener = TcpListener::bind(("0.0.0.0", KEYS_PORT)).await;
+        let listener = listener.map_err(|error| format!("port {KEYS_PORT}: {error}"))?;
+        tokio::spawn(relay::leads_on(listener, keys.to_owned()));
     }
     let listener = TcpListener::bind(CONTROL).await.map_err(|error| format!("{CONTROL}: {error}"))?;
     loop {
@@ -199,3 +212,6 @@ async fn collect(mut body: RecvStream) -> Result<(Bytes, Option<HeaderMap>), Fai
     }
     Ok((whole.into(), body.trailers().await?))
 }
+
+#[cfg(test)]
+mod tests;
