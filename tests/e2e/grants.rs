@@ -2,18 +2,20 @@
 
 use flaghoist_proto::auth::v1::issue_token_request::Grant;
 use flaghoist_proto::auth::v1::{
-    AuthorizeDeviceRequest, AuthorizeDeviceResponse, ClientCredentials, CreateClientRequest, DeviceCodeGrant,
-    ListConsentsRequest, Registration, RevokeConsentRequest, TokenSet,
+    AuthorizeDeviceRequest, AuthorizeDeviceResponse, ClientCredentials, CreateClientRequest,
+    CreateRegistrationTokenRequest, DeviceCodeGrant, ListConsentsRequest, Registration, RevokeConsentRequest, TokenSet,
 };
 use flaghoist_tests::forge::{Key, Parts};
 use flaghoist_tests::http1::{self, Answer};
 use flaghoist_tests::{PASSWORD, cli_asks, request_id as unique};
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::prelude::*;
 use crate::sign_in::{Browser, ISSUER, field, form};
 
+const EXCHANGE_GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 async fn codes(world: &World) -> AuthorizeDeviceResponse {
@@ -190,4 +192,125 @@ async fn a_program_that_signs_needs_no_secret_and_signs_for_one_use() {
         assert_eq!((answer.status, &answer.json()["error"]), (401, &"invalid_client".into()));
     }
     assert_eq!(asks(&assertion("https://other.example.com")).await.status, 401);
+}
+
+#[tokio::test]
+async fn case_57_a_service_reads_as_the_person_whose_token_it_got_and_as_nobody_else() {
+    let world = World::shared().await;
+    let registration = Registration {
+        grant_types: vec![EXCHANGE_GRANT.into()],
+        exchange_clients: vec!["flaghoist-cli".into()],
+        exchange_audiences: vec!["flaghoist".into(), "https://reports.example.com/".into()],
+        ..Registration::default()
+    };
+    let request = CreateClientRequest {
+        display_name: "Gateway".into(),
+        confidential: true,
+        scopes: vec!["chat.read".into()],
+        registration: Some(registration),
+        ..CreateClientRequest::default()
+    };
+    let admin = world.admin("admin").await;
+    let made = admin.calls().clients().create_client(request).await.expect("an admin may").into_inner();
+    let (id, secret) = (made.client.expect("the client").name.replace("clients/", ""), made.client_secret);
+    let bob = world.person("bob").await;
+    let asks = async |token: &str, audience: &str| {
+        let asked = [
+            ("grant_type", EXCHANGE_GRANT),
+            ("client_id", id.as_str()),
+            ("client_secret", &secret),
+            ("subject_token", token),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+            ("audience", audience),
+        ];
+        http1::post_form(world.http(), "/oauth2/token", &[], &asked).await
+    };
+    let given = asks(&bob.tokens.access_token, "flaghoist").await;
+    assert_eq!(given.status, 200, "{}", given.text());
+    let given = given.json()["access_token"].as_str().expect("a token").to_owned();
+    let account = world.with_token(&*given).whoami().await.expect("it reads");
+    assert_eq!(account.handle, bob.handle);
+    let elsewhere = asks(&bob.tokens.access_token, "https://reports.example.com/").await.json();
+    let elsewhere = elsewhere["access_token"].as_str().expect("a token").to_owned();
+    assert!(world.with_token(&*elsewhere).whoami().await.is_err(), "it is for another service");
+    for (token, audience, error) in [
+        (elsewhere.as_str(), "flaghoist", "invalid_request"),
+        ("garbage", "flaghoist", "invalid_request"),
+        (&bob.tokens.access_token, "https://evil.test/", "invalid_target"),
+    ] {
+        assert_eq!(asks(token, audience).await.json()["error"], error);
+    }
+}
+
+#[tokio::test]
+async fn case_7_a_program_registers_itself_with_a_token_for_that() {
+    let world = World::shared().await;
+    let admin = world.admin("admin").await;
+    let request = CreateRegistrationTokenRequest { scopes: vec!["openid".into()], uses: 2, lifetime: None };
+    let made = admin.calls().clients().create_registration_token(request).await.expect("an admin may").into_inner();
+    let bearer = format!("Bearer {}", made.registration_token);
+    let registers = async |bearer: &str, redirect_uri: &str| {
+        let headers = [("authorization", bearer), ("content-type", "application/json")];
+        let body = json!({"redirect_uris": [redirect_uri], "client_name": "Wiki"}).to_string();
+        let answer = http1::request(world.http(), "POST", "/oauth2/register", &headers, body.as_bytes()).await;
+        answer.expect("an answer")
+    };
+    let evil = registers(&bearer, "http://localhost.evil.test/cb").await;
+    assert_eq!((evil.status, &evil.json()["error"]), (400, &"invalid_redirect_uri".into()));
+    let all = join_all((0..10).map(|_| registers(&bearer, "https://wiki.example.com/cb"))).await;
+    let made: Vec<_> = all.iter().filter(|answer| answer.status == 201).collect();
+    assert_eq!(made.len(), 2);
+    assert!(made[0].json()["client_secret"].is_string());
+    assert_eq!(registers("Bearer x", "https://wiki.example.com/cb").await.status, 401);
+}
+
+#[tokio::test]
+async fn an_application_is_told_when_a_session_of_it_ends() {
+    if only_embedded("the application listens on this machine") {
+        return;
+    }
+    let world = World::shared().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let registration = Registration {
+        redirect_uris: vec!["https://wiki.example.com/cb".into()],
+        first_party: true,
+        grant_types: vec![DEVICE_GRANT.into(), "authorization_code".into(), "refresh_token".into()],
+        backchannel_logout_uri: format!("http://{}/bye", listener.local_addr().expect("its address")),
+        ..Registration::default()
+    };
+    let request = CreateClientRequest {
+        display_name: "Wiki".into(),
+        scopes: vec!["openid".into()],
+        registration: Some(registration),
+        ..CreateClientRequest::default()
+    };
+    let admin = world.admin("admin").await;
+    let made = admin.calls().clients().create_client(request).await.expect("an admin may").into_inner();
+    let id = made.client.expect("the client").name.replace("clients/", "");
+    let begun = http1::post_form(world.http(), "/oauth2/device_authorization", &[], &[("client_id", &id)]).await.json();
+    let bob = world.person("bob").await;
+    let mut browser = Browser::new(&world);
+    let complete = begun["verification_uri_complete"].as_str().expect("an address").to_owned();
+    let question = asked(&mut browser, &bob, &complete).await;
+    answers(&mut browser, &question, "allow").await;
+    let code = begun["device_code"].as_str().expect("a code");
+    let asks = [("grant_type", DEVICE_GRANT), ("client_id", id.as_str()), ("device_code", code)];
+    let tokens = http1::post_form(world.http(), "/oauth2/token", &[], &asks).await.json();
+    let refresh_token = tokens["refresh_token"].as_str().expect("a token");
+    http1::post_form(world.http(), "/oauth2/revoke", &[], &[("client_id", &id), ("token", refresh_token)]).await;
+    let hearing = async {
+        let (mut stream, _) = listener.accept().await.expect("it calls");
+        let mut heard = vec![0; 8192];
+        let mut filled = 0;
+        while !String::from_utf8_lossy(&heard[..filled]).contains("logout_token=") {
+            filled += stream.read(&mut heard[filled..]).await.expect("it sends");
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("it reads");
+        String::from_utf8_lossy(&heard[..filled]).into_owned()
+    };
+    let heard = tokio::time::timeout(Duration::from_secs(20), hearing).await.expect("it is told");
+    let token = Parts::of(heard.split("logout_token=").nth(1).expect("a token").trim());
+    let id_token = Parts::of(tokens["id_token"].as_str().expect("an ID token"));
+    assert_eq!((&token.header["typ"], &token.claims["sid"]), (&"logout+jwt".into(), &id_token.claims["sid"]));
+    assert_eq!(token.claims["sub"], bob.id());
 }

@@ -30,6 +30,16 @@ pub(crate) struct Claims<'a> {
     pub(crate) auth_time: Option<i64>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub(crate) amr: &'a [String],
+    /// Who acts, where that is not the client that the person signed in with (RFC 8693 §4.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) act: Option<Actor<'a>>,
+}
+
+/// A client that acts for a person.
+#[derive(Debug, Serialize)]
+pub(crate) struct Actor<'a> {
+    /// Its id.
+    pub(crate) sub: &'a str,
 }
 
 impl<'a> Claims<'a> {
@@ -47,6 +57,7 @@ impl<'a> Claims<'a> {
             sid: None,
             auth_time: None,
             amr: &[],
+            act: None,
         }
     }
 }
@@ -67,14 +78,14 @@ pub(crate) struct Signer {
     kid: String,
     algorithm: Algorithm,
     pair: Pair,
-    /// The encoded headers and their dots, the same for every token: of an access token, and of an ID token.
-    headers: [String; 2],
+    /// The encoded headers and their dots, the same for every token: of an access token, an ID token and a logout token.
+    headers: [String; 3],
 }
 
 impl Signer {
     /// A signer with a private key.
     pub(crate) fn new(kid: &str, algorithm: Algorithm, pair: Pair) -> Self {
-        let headers = ["at+jwt", "JWT"].map(|typ| {
+        let headers = ["at+jwt", "JWT", "logout+jwt"].map(|typ| {
             let header = serde_json::json!({"typ": typ, "alg": algorithm.name(), "kid": kid}).to_string();
             URL_SAFE_NO_PAD.encode(header) + "."
         });
@@ -99,6 +110,11 @@ impl Signer {
     /// The ID token that says `claims`.
     pub(crate) fn sign_id_token(&self, claims: &impl Serialize) -> Result<String, SignError> {
         self.sign_under(&self.headers[1], claims)
+    }
+
+    /// The logout token that says `claims`.
+    pub(crate) fn sign_logout_token(&self, claims: &impl Serialize) -> Result<String, SignError> {
+        self.sign_under(&self.headers[2], claims)
     }
 
     fn sign_under(&self, header: &str, claims: &impl Serialize) -> Result<String, SignError> {

@@ -135,6 +135,7 @@ actions! {
     SessionEnded = "SESSION_ENDED",
     RefreshTokenReused = "REFRESH_TOKEN_REUSED",
     TokenRevoked = "TOKEN_REVOKED",
+    TokenExchanged = "TOKEN_EXCHANGED",
     SubjectEnabled = "SUBJECT_ENABLED",
     SubjectDisabled = "SUBJECT_DISABLED",
     AdminGranted = "ADMIN_GRANTED",
@@ -144,6 +145,7 @@ actions! {
     ClientUpdated = "CLIENT_UPDATED",
     ClientSecretRotated = "CLIENT_SECRET_ROTATED",
     ClientDeleted = "CLIENT_DELETED",
+    RegistrationTokenCreated = "REGISTRATION_TOKEN_CREATED",
     ClientAuthenticationFailed = "CLIENT_AUTHENTICATION_FAILED",
     KeyPublished = "KEY_PUBLISHED",
     KeyActivated = "KEY_ACTIVATED",
@@ -313,8 +315,8 @@ mod tests {
             assert!(AuditAction::from_str_name(&name).is_some(), "{name}");
             assert_eq!(Action::named(action.name()), Some(*action));
         }
-        assert_eq!(Action::ALL.len(), 22, "the contract has no other");
-        assert!(AuditAction::try_from(21).is_ok() && AuditAction::try_from(22).is_err());
+        assert_eq!(Action::ALL.len(), 24, "the contract has no other");
+        assert!(AuditAction::try_from(23).is_ok() && AuditAction::try_from(24).is_err());
     }
 
     #[test]

@@ -83,6 +83,20 @@ impl Client {
 pub(crate) struct ClientChange {
     pub(crate) display_name: Option<String>,
     pub(crate) scopes: Option<Scopes>,
+    /// Replaces all of it.
+    pub(crate) registration: Option<Registration>,
+}
+
+impl ClientChange {
+    /// The names of what changes.
+    pub(crate) fn names(&self) -> String {
+        let names = [
+            self.display_name.as_ref().map(|_| "display_name"),
+            self.scopes.map(|_| "scopes"),
+            self.registration.as_ref().map(|_| "registration"),
+        ];
+        names.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// Takes a client's id. An id that could be read as a person's is refused: a client's own token carries its id as `sub`.
@@ -161,6 +175,17 @@ impl Client {
         let by_present = known.secret.filter(|_| good(known.previous_secret).is_none());
         by_present.is_some()
             && (self.secret == by_present || good(self.previous_secret).map(|(one, _)| one) == by_present)
+    }
+
+    /// The same client with another registration. A secret that was good for one that signs from now on is good no more.
+    pub(crate) fn with_registration(&self, registration: Registration) -> Result<Self, Error> {
+        registration.check(self.confidential())?;
+        let signs = |registration: &Registration| registration.auth_method == AuthMethod::PrivateKeyJwt;
+        let changed = Self { registration, ..self.clone() };
+        if signs(&changed.registration) && !signs(&self.registration) {
+            return Ok(Self { secret: Some(ClientSecret::random().digest()), previous_secret: None, ..changed });
+        }
+        Ok(changed)
     }
 
     /// The same client with a new secret. The present one is good until then.

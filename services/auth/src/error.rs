@@ -24,6 +24,15 @@ pub(crate) enum Error {
     /// The refresh token or code is unknown, used, expired or revoked, or not for who brings it.
     #[error("the token or code is unknown, used, expired or revoked, or not for this client")]
     GrantInvalid,
+    /// The initial access token is no good.
+    #[error("the initial access token is missing, unknown, used up or expired")]
+    RegistrationTokenInvalid,
+    /// The token that is to be exchanged is worth nothing.
+    #[error("the subject token is not an access token of a person that is good now")]
+    SubjectTokenInvalid,
+    /// The client may get no token for this audience.
+    #[error("the audience is unknown, or not one that this client may get tokens for")]
+    TargetInvalid,
     /// Nobody has decided about the device yet.
     #[error("nobody has decided about this device yet: ask again after the interval")]
     DevicePending,
@@ -91,6 +100,9 @@ impl Error {
             Self::ClientInvalid => (Code::Unauthenticated, Reason::ClientInvalid),
             Self::ClientUnauthorized => (Code::PermissionDenied, Reason::ClientUnauthorized),
             Self::GrantInvalid => (Code::Unauthenticated, Reason::GrantInvalid),
+            Self::RegistrationTokenInvalid => (Code::Unauthenticated, Reason::TokenInvalid),
+            Self::SubjectTokenInvalid => (Code::Unauthenticated, Reason::GrantInvalid),
+            Self::TargetInvalid => (Code::InvalidArgument, Reason::TargetInvalid),
             Self::DevicePending => (Code::FailedPrecondition, Reason::AuthorizationPending),
             Self::DeviceTooSoon => {
                 return Fault::new(Code::ResourceExhausted, Reason::SlowDown, self.to_string())

@@ -21,6 +21,7 @@ mod introspect;
 mod logout;
 mod metadata;
 mod par;
+mod register;
 mod token;
 mod userinfo;
 
@@ -51,6 +52,7 @@ pub(crate) fn router(endpoints: Endpoints) -> Router {
         )
         .route(RESUME_PATH, only("GET, HEAD", get(authorize::resume)))
         .route("/oauth2/consent", only("POST", post(authorize::consent)))
+        .route(metadata::REGISTRATION_PATH, only("POST", post(register::register)))
         .route(metadata::DEVICE_AUTHORIZATION_PATH, only("POST", post(device::begin)))
         .route(DEVICE_PATH, only("GET, HEAD, POST", get(device::page).post(device::page)))
         .route(metadata::LOGOUT_PATH, only("GET, HEAD, POST", get(logout::logout).post(logout::logout)))

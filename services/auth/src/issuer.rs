@@ -24,10 +24,15 @@ use crate::store::{Addition, Store, SubjectState};
 
 mod admin;
 mod authentication;
+mod exchange;
+mod logout;
+mod registering;
 mod tokens;
 
 pub(crate) use authentication::Proof;
-use tokens::{Commit, Unrefreshed};
+pub(crate) use exchange::Exchange;
+pub(crate) use registering::Metadata;
+use tokens::{Commit, Unrefreshed, unsigned};
 pub(crate) use tokens::{SignIn, Tokens, Told, asked};
 
 /// How many refreshes go into one commit.
@@ -36,7 +41,7 @@ const BATCH_MAX: usize = 512;
 /// How many sessions of a removed client are ended in one commit, so that refreshes get their turn in between.
 pub(crate) const SWEEP_MAX: u32 = 500;
 
-/// How many revocations of single access tokens are told of in the audit log at once; what is more is counted.
+/// How many revocations and exchanges of single access tokens are told of in the audit log at once, each; what is more is counted.
 const TOKENS_BURST: u32 = 600;
 
 /// How long it takes until one more may be.
@@ -63,6 +68,8 @@ pub(crate) struct Issuer {
     pub(crate) clock: Clock,
     /// Access tokens that were revoked one by one.
     token_revocations: Tally,
+    /// Access tokens that were exchanged.
+    token_exchanges: Tally,
     pub(crate) refresh_keys: RefreshKeys,
     refreshes: Batcher<Presentation, Result<Verdict, Unrefreshed>>,
     pub(crate) verifier: Arc<Verifier>,
@@ -93,6 +100,7 @@ impl Issuer {
             let commit = commit.clone();
             async move { commit.run(batch).await }
         });
+        let token_exchanges = Tally::new(Action::TokenExchanged, false, TOKENS_BURST, TOKEN_EVERY);
         let token_revocations = Tally::new(Action::TokenRevoked, false, TOKENS_BURST, TOKEN_EVERY);
         Self {
             url,
@@ -103,6 +111,7 @@ impl Issuer {
             feed,
             clock,
             token_revocations,
+            token_exchanges,
             refresh_keys,
             refreshes,
             verifier,

@@ -49,6 +49,7 @@ mod issuer;
 mod key;
 mod keyring;
 mod moment;
+mod outgoing;
 mod public_key;
 mod redirect;
 mod refresh_token;

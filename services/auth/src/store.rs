@@ -15,12 +15,14 @@ use crate::session::{Lifetimes, Presentation, Session, Verdict};
 mod conformance;
 pub(crate) mod grants;
 mod judge;
+pub(crate) mod logout;
 mod postgres;
 pub(crate) mod sign_in;
 mod sqlite;
 pub(crate) mod transfer;
 
 pub(crate) use grants::GrantStore;
+pub(crate) use logout::LogoutStore;
 pub(crate) use postgres::PostgresStore;
 pub(crate) use sign_in::{BrowserLifetimes, Profile, SignInStore};
 pub(crate) use sqlite::SqliteStore;
@@ -95,7 +97,7 @@ pub(crate) struct Purge {
 /// too, and not told of if it changes nothing. Any number of pods may use one store at once, where the backend is
 /// one that can be shared.
 #[async_trait]
-pub(crate) trait Store: SignInStore + GrantStore {
+pub(crate) trait Store: SignInStore + GrantStore + LogoutStore {
     /// Judges refresh tokens by [`Session::present`], one after the other in the order given, against what is committed,
     /// and commits what follows: so of any number of presentations, in one call or in parallel ones, each sees what those
     /// before it did. Answers in the same order.

@@ -20,6 +20,9 @@ const CLIENTS_EVERY: Duration = Duration::from_secs(1);
 /// How often what was counted is written to the audit log.
 const TALLIES_EVERY: Duration = Duration::from_secs(2);
 
+/// How often it is looked for clients that have to be told of the end of a session.
+const LOGOUTS_EVERY: Duration = Duration::from_secs(1);
+
 /// How often old rows are looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 
@@ -44,6 +47,7 @@ pub(crate) fn start(issuer: &Arc<Issuer>, drain: &Drain) {
     tokio::spawn(advance_keys(issuer.clone(), drain.clone()));
     tokio::spawn(keep_clients(issuer.clone(), drain.clone()));
     tokio::spawn(write_tallies(issuer.clone(), drain.clone()));
+    tokio::spawn(tell_of_logouts(issuer.clone(), drain.clone()));
     tokio::spawn(purge(issuer.clone(), drain.clone()));
 }
 
@@ -90,6 +94,18 @@ async fn keep_clients(issuer: Arc<Issuer>, drain: Drain) {
     while !pause(CLIENTS_EVERY, &drain).await {
         if let Err(error) = issuer.clients.refresh().await {
             fault::log_chain("reading clients", &error);
+        }
+    }
+}
+
+async fn tell_of_logouts(issuer: Arc<Issuer>, drain: Drain) {
+    while !pause(LOGOUTS_EVERY, &drain).await {
+        let mut more = true;
+        while more && !drain.is_started() {
+            more = issuer.tell_of_logouts().await.unwrap_or_else(|error| {
+                fault::log_chain("telling clients of logouts", &error);
+                false
+            });
         }
     }
 }

@@ -131,6 +131,18 @@ async fn exercise(parts: Parts) -> Vec<String> {
         let _answered = http.clone().oneshot(request).await.expect("it is answered");
     }
     secrets.extend(sign_in_by_a_browser(&http, &mut clients, &internal).await);
+    let device = AuthorizeDeviceRequest { client: cli(), scope: String::new() };
+    let codes = tokens.authorize_device(device).await.expect("it is answered").into_inner();
+    let grant = Grant::DeviceCode(DeviceCodeGrant { device_code: codes.device_code.clone() });
+    let polled = IssueTokenRequest { client: cli(), grant: Some(grant), scope: String::new() };
+    tokens.issue_token(polled).await.expect_err("it is refused");
+    let assertion = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJib3QiLCJpc3MiOiJib3QifQ.YS1ndWVzcw".to_owned();
+    let signed =
+        ClientCredentials { client_id: "bot".into(), client_assertion: assertion.clone(), ..Default::default() };
+    tokens.issue_token(own(Some(signed))).await.expect_err("it is refused");
+    let registering = CreateRegistrationTokenRequest { scopes: vec!["openid".into()], ..Default::default() };
+    let registering = clients.create_registration_token(registering).await.expect("it is answered").into_inner();
+    secrets.extend([codes.device_code, codes.user_code, assertion, registering.registration_token]);
     // Another client's token ends the session: it is told in the log, and only there.
     tokens.issue_token(refresh(client("bot", &secret), &second.refresh_token)).await.expect_err("it is refused");
     let last =

@@ -100,6 +100,7 @@ fn others() -> impl Iterator<Item = Served> {
         ("auth", 8080, "/oauth2/continue", GET, Class::Once),
         ("auth", 8080, "/oauth2/consent", POST, Class::Once),
         ("auth", 8080, "/oauth2/par", POST, Class::Once),
+        ("auth", 8080, "/oauth2/register", POST, Class::Once),
         ("auth", 8080, "/oauth2/device_authorization", POST, Class::Once),
         ("auth", 8080, "/device", FORM, Class::Once),
         ("auth", 8080, "/oauth2/logout", FORM, Class::Once),

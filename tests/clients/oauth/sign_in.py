@@ -1,11 +1,13 @@
 """An application that signs people in with flaghoist's accounts, by Authlib: the authorization code flow with PKCE, the ID token
-checked against the published keys, userinfo, a refresh, and signing out. The browser is played by `requests`, which types a handle
-and a password into the sign-in page. Every step is checked and printed; the first one that goes wrong ends the program."""
+checked against the published keys, userinfo, a refresh, and signing out; a device that is signed in from that browser; and a program
+that signs in place of keeping a secret. The browser is played by `requests`, which types a handle and a password into the sign-in
+page. Every step is checked and printed; the first one that goes wrong ends the program."""
 
 import argparse
 import hashlib
 import html.parser
 import http.cookies
+import json
 import secrets
 import shlex
 import subprocess
@@ -16,17 +18,19 @@ import grpc
 import requests
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from flaghoist.auth.v1 import client_pb2 as clients
 from flaghoist.auth.v1 import client_pb2_grpc as clients_grpc
 from flaghoist.login.v1 import login_pb2 as login
 from flaghoist.login.v1 import login_pb2_grpc as login_grpc
 from joserfc import jwt
-from joserfc.jwk import KeySet
+from joserfc.jwk import ECKey, KeySet
 
 CALLBACK = "https://wiki.example.com/callback"
 BYE = "https://wiki.example.com/bye"
 PASSWORD = "gentle otters paint nine moons"
 PATIENCE_SECONDS = 30
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 class Broken(Exception):
@@ -186,6 +190,46 @@ def sign_in(metadata, channel, client_id, secret, consents, algorithm):
     ok("signed out, and the code is used up")
 
 
+def connect_a_device(metadata, channel, client_id):
+    """Connects a device that has no browser, by one that is elsewhere."""
+    handle = sign_up(channel, "dora")
+    begun = requests.post(
+        metadata["device_authorization_endpoint"],
+        data={"client_id": client_id, "scope": "openid profile"},
+        timeout=PATIENCE_SECONDS,
+    ).json()
+    app = OAuth2Session(client_id, token_endpoint_auth_method="none")
+    asks = {"grant_type": DEVICE_GRANT, "device_code": begun["device_code"]}
+    try:
+        app.fetch_token(metadata["token_endpoint"], **asks)
+        raise Broken("a device got tokens before anybody agreed")
+    except OAuthError as error:
+        want(error.error == "authorization_pending", f"a device is told {error.error}")
+    browser = Browser(metadata["issuer"])
+    _, page = browser.goes(begun["verification_uri_complete"])
+    want(page.fields["user_code"] == begun["user_code"], "the page does not show the code")
+    _, page = browser.sends(page)
+    _, page = browser.sends(page, handle=handle, password=PASSWORD, decision="sign_in")
+    browser.sends(page, decision="allow")
+    token = app.fetch_token(metadata["token_endpoint"], **asks)
+    info = app.get(metadata["userinfo_endpoint"]).json()
+    want(info["preferred_username"] == handle and "id_token" in token, f"userinfo says {info}")
+    ok("a device was connected by a browser elsewhere")
+
+
+def sign_instead_of_keeping_a_secret(metadata, client_id, key):
+    """Gets a program's own token by an assertion that it signs."""
+    app = OAuth2Session(
+        client_id,
+        key,
+        token_endpoint_auth_method=PrivateKeyJWT(metadata["token_endpoint"], alg="ES256"),
+    )
+    first = app.fetch_token(metadata["token_endpoint"], grant_type="client_credentials")
+    second = app.fetch_token(metadata["token_endpoint"], grant_type="client_credentials")
+    want(first["access_token"] != second["access_token"], "two calls gave one token")
+    ok("a program signs in place of keeping a secret")
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--target", required=True, help="HOST:PORT of gRPC")
@@ -202,6 +246,19 @@ def main():
             channel, given.grant_admin, confidential=True, first_party=True, id_token_signed_response_alg="ES256"
         )
         sign_in(metadata, channel, confidential, secret, consents=False, algorithm="ES256")
+        grants = [DEVICE_GRANT, "authorization_code", "refresh_token"]
+        device, _ = register(channel, given.grant_admin, grant_types=grants)
+        connect_a_device(metadata, channel, device)
+        key = ECKey.generate_key("P-256")
+        signer, none = register(
+            channel,
+            given.grant_admin,
+            confidential=True,
+            token_endpoint_auth_method="private_key_jwt",
+            jwks=json.dumps({"keys": [key.as_dict(private=False)]}),
+        )
+        want(none == "", "a client that signs was given a secret")
+        sign_instead_of_keeping_a_secret(metadata, signer, key)
 
 
 if __name__ == "__main__":

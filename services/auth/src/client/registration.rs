@@ -1,5 +1,6 @@
 //! How people sign in with a client: what is registered about the authorization code flow, and its rules.
 
+use flaghoist_runtime::token::AUDIENCE;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithm::Algorithm;
@@ -19,12 +20,14 @@ pub(crate) enum GrantType {
     ClientCredentials,
     #[serde(rename = "urn:ietf:params:oauth:grant-type:device_code")]
     DeviceCode,
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:token-exchange")]
+    TokenExchange,
 }
 
 impl GrantType {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials, Self::DeviceCode];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials, Self::DeviceCode, Self::TokenExchange];
 }
 
 /// How a client proves over HTTP that it is the one it says.
@@ -59,6 +62,12 @@ pub(crate) struct Registration {
     pub(crate) pkce_optional: bool,
     /// The keys that it signs assertions with.
     pub(crate) keys: Vec<PublicKey>,
+    /// Whose tokens it may exchange, beside its own: ids of clients.
+    pub(crate) exchange_clients: Vec<String>,
+    /// Whom the tokens may be for that it gets for them.
+    pub(crate) exchange_audiences: Vec<String>,
+    /// Where it wants to be told of the ends of sessions; empty if it does not.
+    pub(crate) backchannel_logout_uri: String,
 }
 
 impl Registration {
@@ -90,6 +99,12 @@ impl Registration {
         if !confidential && self.pkce_optional {
             return bad("registration.pkce_optional", "is for confidential clients");
         }
+        if !self.backchannel_logout_uri.is_empty() {
+            let field = "registration.backchannel_logout_uri";
+            redirect::check(&self.backchannel_logout_uri, false)
+                .map_err(|problem| Error::Invalid { field, problem })?;
+        }
+        self.check_exchange(confidential)?;
         let signs = self.auth_method == AuthMethod::PrivateKeyJwt;
         if signs && self.keys.is_empty() {
             return bad("registration.jwks", "is empty, but the client is to sign assertions");
@@ -112,6 +127,37 @@ impl Registration {
             }
             _ => Ok(()),
         }
+    }
+
+    fn check_exchange(&self, confidential: bool) -> Result<(), Error> {
+        let bad = |field, problem| Err(Error::Invalid { field, problem });
+        let exchanges = self.grant_types.contains(&GrantType::TokenExchange);
+        if exchanges && !confidential {
+            return bad("registration.grant_types", "has token-exchange, which only a confidential client may use");
+        }
+        if exchanges && self.exchange_audiences.is_empty() {
+            return bad("registration.exchange_audiences", "is empty, but the client is to exchange tokens");
+        }
+        if !exchanges && !(self.exchange_audiences.is_empty() && self.exchange_clients.is_empty()) {
+            return bad(
+                "registration.grant_types",
+                "lacks token-exchange, without which audiences and clients are of no use",
+            );
+        }
+        // No audience is a client's id: those are the audience of ID tokens.
+        let names_a_service = |audience: &String| audience == AUDIENCE || url::Url::parse(audience).is_ok();
+        if !self.exchange_audiences.iter().all(names_a_service) {
+            return bad("registration.exchange_audiences", "has an audience that is neither flaghoist nor a URI");
+        }
+        if self.exchange_clients.iter().any(|id| super::check_id(id).is_err()) {
+            return bad("registration.exchange_clients", "has an entry that is not the id of a client");
+        }
+        Ok(())
+    }
+
+    /// Whether the client `id` may exchange tokens of the client `of`.
+    pub(crate) fn exchanges_of(&self, id: &str, of: &str) -> bool {
+        id == of || self.exchange_clients.iter().any(|client| client == of)
     }
 
     /// The keys of a JWK set; none if the text is empty.
@@ -140,7 +186,7 @@ impl Registration {
             GrantType::AuthorizationCode => !self.redirect_uris.is_empty(),
             GrantType::RefreshToken => true,
             GrantType::ClientCredentials => confidential,
-            GrantType::DeviceCode => false,
+            GrantType::DeviceCode | GrantType::TokenExchange => false,
         }
     }
 
@@ -177,6 +223,7 @@ names!(GrantType {
     RefreshToken = "refresh_token",
     ClientCredentials = "client_credentials",
     DeviceCode = "urn:ietf:params:oauth:grant-type:device_code",
+    TokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange",
 });
 names!(AuthMethod {
     Any = "",

@@ -52,11 +52,18 @@ impl From<Error> for OAuthError {
                 let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_client", description);
                 return Self { header: Some((WWW_AUTHENTICATE, "Basic realm=\"flaghoist\"")), ..error };
             }
+            Error::RegistrationTokenInvalid => {
+                let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_token", description);
+                let header = Some((WWW_AUTHENTICATE, "Bearer realm=\"flaghoist\", error=\"invalid_token\""));
+                return Self { header, ..error };
+            }
             Error::Overloaded | Error::Unavailable => return Self::unavailable(description),
             Error::ClientUnauthorized => (StatusCode::BAD_REQUEST, "unauthorized_client"),
             Error::GrantInvalid | Error::TokenOfAnother | Error::SubjectDisabled => {
                 (StatusCode::BAD_REQUEST, "invalid_grant")
             }
+            Error::SubjectTokenInvalid => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Error::TargetInvalid => (StatusCode::BAD_REQUEST, "invalid_target"),
             Error::DevicePending => (StatusCode::BAD_REQUEST, "authorization_pending"),
             Error::DeviceTooSoon => (StatusCode::BAD_REQUEST, "slow_down"),
             Error::DeviceDenied => (StatusCode::BAD_REQUEST, "access_denied"),

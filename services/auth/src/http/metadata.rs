@@ -16,6 +16,7 @@ use crate::scope::KNOWN;
 pub(super) const JWKS_PATH: &str = "/oauth2/jwks";
 pub(super) const AUTHORIZATION_PATH: &str = "/oauth2/authorize";
 pub(crate) const PUSHED_PATH: &str = "/oauth2/par";
+pub(super) const REGISTRATION_PATH: &str = "/oauth2/register";
 pub(super) const DEVICE_AUTHORIZATION_PATH: &str = "/oauth2/device_authorization";
 pub(super) const USERINFO_PATH: &str = "/userinfo";
 pub(super) const LOGOUT_PATH: &str = "/oauth2/logout";
@@ -53,9 +54,12 @@ pub(super) async fn metadata(State(endpoints): State<Endpoints>) -> Response {
         "request_uri_parameter_supported": false,
         "pushed_authorization_request_endpoint": format!("{url}{PUSHED_PATH}"),
         "require_pushed_authorization_requests": false,
+        "registration_endpoint": format!("{url}{REGISTRATION_PATH}"),
         "device_authorization_endpoint": format!("{url}{DEVICE_AUTHORIZATION_PATH}"),
         "userinfo_endpoint": format!("{url}{USERINFO_PATH}"),
         "end_session_endpoint": format!("{url}{LOGOUT_PATH}"),
+        "backchannel_logout_supported": true,
+        "backchannel_logout_session_supported": true,
         "grant_types_supported": grants,
         "id_token_signing_alg_values_supported": algorithms,
         "subject_types_supported": ["public"],

@@ -13,6 +13,7 @@ use super::{Endpoints, json};
 use crate::client::GrantType;
 use crate::code::Redemption;
 use crate::error::Error;
+use crate::issuer::Exchange;
 
 /// Tokens as RFC 6749 §5.1 writes them.
 #[derive(Serialize)]
@@ -25,13 +26,20 @@ struct TokenAnswer {
     scope: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     id_token: Option<String>,
+    /// What an exchange gives (RFC 8693 §2.2.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
 }
+
+/// What access tokens are called where tokens are exchanged.
+const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 /// Answers tokens for a grant.
 pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<Body>) -> Result<Response, OAuthError> {
     let form = Form::read(request, endpoints.trusted_hops).await?;
     let issuer = &endpoints.issuer;
     let scope = form.get("scope").unwrap_or_default();
+    let mut issued_token_type = None;
     let tokens = match form.require("grant_type")? {
         "refresh_token" => {
             let client = form.authenticate(issuer).await?;
@@ -54,6 +62,11 @@ pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<B
             let client = form.authenticate(issuer).await?;
             issuer.exchange_device_code(&client, form.require("device_code")?, &form.address).await?
         }
+        grant if grant == GrantType::TokenExchange.name() => {
+            let client = form.authenticate(issuer).await?;
+            issued_token_type = Some(ACCESS_TOKEN_TYPE);
+            issuer.exchange_token(&client, &exchange(&form)?, &form.address).await?
+        }
         _ => {
             let supported = GrantType::ALL.map(GrantType::name).join(", ");
             let text = format!("supported are {supported}");
@@ -67,7 +80,28 @@ pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<B
         refresh_token: tokens.refresh_token,
         scope: tokens.scopes.to_string(),
         id_token: tokens.id_token,
+        issued_token_type,
     }))
+}
+
+/// What is to be exchanged. Access tokens are, and nothing else.
+fn exchange(form: &Form) -> Result<Exchange<'_>, OAuthError> {
+    let subject_token = form.require("subject_token")?;
+    if form.require("subject_token_type")? != ACCESS_TOKEN_TYPE {
+        return Err(OAuthError::invalid_request(format!("subject_token_type is not {ACCESS_TOKEN_TYPE}")));
+    }
+    if form.get("requested_token_type").is_some_and(|kind| kind != ACCESS_TOKEN_TYPE) {
+        return Err(OAuthError::invalid_request(format!("requested_token_type is not {ACCESS_TOKEN_TYPE}")));
+    }
+    if form.get("actor_token").is_some() || form.get("actor_token_type").is_some() {
+        return Err(OAuthError::invalid_request("actor_token is not taken: the client itself is who acts"));
+    }
+    if form.get("resource").is_some() {
+        let text = "resource is not taken: name the audience";
+        return Err(OAuthError::new(StatusCode::BAD_REQUEST, "invalid_target", text));
+    }
+    let (audience, scope) = (form.get("audience").unwrap_or_default(), form.get("scope").unwrap_or_default());
+    Ok(Exchange { subject_token, audience, scope })
 }
 
 /// Ends a token. One that is worth nothing is no error.

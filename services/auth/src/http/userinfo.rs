@@ -35,7 +35,7 @@ pub(super) async fn post(State(endpoints): State<Endpoints>, request: Request<Bo
     answer(&endpoints, token).await
 }
 
-fn bearer(headers: &HeaderMap) -> Option<String> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<String> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }

@@ -22,15 +22,17 @@ impl Issuer {
         change: &ClientChange,
         by: &Origin,
     ) -> Result<Arc<Client>, Error> {
-        let detail = [change.display_name.as_ref().map(|_| "display_name"), change.scopes.map(|_| "scopes")];
-        let event = Event::new(by, Action::ClientUpdated, client_name(id));
-        let event = event.detail(detail.into_iter().flatten().collect::<Vec<_>>().join(" "));
+        let event = Event::new(by, Action::ClientUpdated, client_name(id)).detail(change.names());
         self.replace_client(id, event, |client| {
             let display_name = change.display_name.as_deref().map(|name| printable(name).collect());
+            let changed = match &change.registration {
+                Some(registration) => client.with_registration(registration.clone())?,
+                None => client.clone(),
+            };
             Ok(Client {
                 display_name: display_name.unwrap_or_else(|| client.display_name.clone()),
                 scopes: change.scopes.unwrap_or(client.scopes),
-                ..client.clone()
+                ..changed
             })
         })
         .await
@@ -111,6 +113,7 @@ impl Issuer {
     pub(crate) async fn write_tallies(&self) -> Result<(), StoreError> {
         let mut events = self.clients.failures();
         events.extend(self.token_revocations.take(self.clock.now()));
+        events.extend(self.token_exchanges.take(self.clock.now()));
         if events.is_empty() { Ok(()) } else { self.store.audit(&events).await }
     }
 }

@@ -207,7 +207,7 @@ impl Issuer {
         Ok(Tokens { access_token, expires_at, refresh_token, scopes, id_token })
     }
 
-    fn sign(&self, claims: &Claims<'_>) -> Result<String, Error> {
+    pub(super) fn sign(&self, claims: &Claims<'_>) -> Result<String, Error> {
         let published = self.keyring.published().ok_or(Error::Unavailable)?;
         published.signer.sign(claims).map_err(unsigned)
     }
@@ -220,7 +220,7 @@ pub(crate) struct Told<'a> {
     pub(crate) profile: ProfileClaims,
 }
 
-fn unsigned(error: SignError) -> Error {
+pub(super) fn unsigned(error: SignError) -> Error {
     fault::log_chain("writing a token", &error);
     Error::Internal
 }

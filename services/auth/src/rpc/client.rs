@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use flaghoist_proto::auth::v1::client_service_server::ClientService;
 use flaghoist_proto::auth::v1::{
-    self as pb, CreateClientRequest, CreateClientResponse, DeleteClientRequest, DeleteClientResponse, GetClientRequest,
-    GetClientResponse, ListClientsRequest, ListClientsResponse, RotateClientSecretRequest, RotateClientSecretResponse,
+    self as pb, CreateClientRequest, CreateClientResponse, CreateRegistrationTokenRequest,
+    CreateRegistrationTokenResponse, DeleteClientRequest, DeleteClientResponse, GetClientRequest, GetClientResponse,
+    ListClientsRequest, ListClientsResponse, RotateClientSecretRequest, RotateClientSecretResponse,
     UpdateClientRequest, UpdateClientResponse,
 };
 use flaghoist_runtime::fault::{Fault, check};
@@ -31,6 +32,12 @@ pub(crate) struct Clients {
 
 /// How long the secret of before is good if nothing is said, and at most.
 const GRACE: (Duration, Duration) = (Duration::from_secs(24 * 3600), Duration::from_secs(30 * 24 * 3600));
+
+/// How long a registration token is good if nothing is said, and at most.
+const REGISTRATION_TOKEN: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(30 * 24 * 3600));
+
+/// How many clients may register with one token.
+const REGISTRATIONS_MAX: u32 = 1000;
 
 /// The scopes of these names, which must be known.
 fn scopes_named(names: &[String]) -> Result<Scopes, Error> {
@@ -64,6 +71,9 @@ fn registration_message(registration: &Registration) -> pb::Registration {
         post_logout_redirect_uris: registration.post_logout_redirect_uris.clone(),
         pkce_optional: registration.pkce_optional,
         jwks: registration.jwks(),
+        exchange_clients: registration.exchange_clients.clone(),
+        exchange_audiences: registration.exchange_audiences.clone(),
+        backchannel_logout_uri: registration.backchannel_logout_uri.clone(),
     }
 }
 
@@ -85,6 +95,9 @@ fn read_registration(registration: pb::Registration) -> Result<Registration, Err
         id_token_algorithm: algorithm.ok_or_else(|| unknown("registration.id_token_signed_response_alg"))?,
         pkce_optional: registration.pkce_optional,
         keys: Registration::read_keys(&registration.jwks)?,
+        exchange_clients: registration.exchange_clients,
+        exchange_audiences: registration.exchange_audiences,
+        backchannel_logout_uri: registration.backchannel_logout_uri,
     })
 }
 
@@ -139,7 +152,8 @@ impl ClientService for Clients {
         let request = request.into_inner();
         let id = id_in(&request.name)?.to_owned();
         let scopes = request.scopes.map(|scopes| scopes_named(&scopes.scopes)).transpose()?;
-        let change = ClientChange { display_name: request.display_name, scopes };
+        let registration = request.registration.map(read_registration).transpose()?;
+        let change = ClientChange { display_name: request.display_name, scopes, registration };
         let issuer = self.issuer.clone();
         let client = to_the_end(async move { issuer.update_client(&id, &change, &by).await }).await?;
         Ok(Response::new(UpdateClientResponse { client: Some(self.message(&client)) }))
@@ -164,6 +178,32 @@ impl ClientService for Clients {
         let (client, secret) = to_the_end(async move { issuer.rotate_client_secret(&id, grace, &by).await }).await?;
         let client = Some(self.message(&client));
         Ok(Response::new(RotateClientSecretResponse { client, client_secret: secret.into_text() }))
+    }
+
+    async fn create_registration_token(
+        &self,
+        request: Request<CreateRegistrationTokenRequest>,
+    ) -> Result<Response<CreateRegistrationTokenResponse>, Status> {
+        check(request.get_ref(), DOMAIN)?;
+        let by = origin_of(&self.issuer, &request, self.trusted_hops);
+        let request = request.into_inner();
+        let scopes = scopes_named(&request.scopes)?;
+        let uses = u32::try_from(request.uses.max(1)).unwrap_or(1);
+        if uses > REGISTRATIONS_MAX {
+            return Err(Error::Invalid { field: "uses", problem: "is more than 1000" }.into());
+        }
+        let lifetime = match request.lifetime {
+            None => REGISTRATION_TOKEN.0,
+            Some(lifetime) => Duration::try_from(lifetime)
+                .ok()
+                .filter(|lifetime| !lifetime.is_zero() && *lifetime <= REGISTRATION_TOKEN.1)
+                .ok_or(Error::Invalid { field: "lifetime", problem: "is not between nothing and 30 days" })?,
+        };
+        let (issuer, expires_at) = (self.issuer.clone(), by.at.plus(lifetime));
+        let token =
+            to_the_end(async move { issuer.create_registration_token(scopes, uses, lifetime, &by).await }).await?;
+        let registration_token = token.text().to_owned();
+        Ok(Response::new(CreateRegistrationTokenResponse { registration_token, expire_time: Some(time(expires_at)) }))
     }
 
     async fn list_clients(

@@ -17,7 +17,7 @@ use super::{address_of, authenticate, time, to_the_end, token_set};
 use crate::code::Redemption;
 use crate::error::{DOMAIN, Error};
 use crate::flow::{DEVICE_INTERVAL, DEVICE_LIFETIME};
-use crate::issuer::{Inspected, Issuer};
+use crate::issuer::{Exchange, Inspected, Issuer};
 
 /// Issues, revokes and inspects tokens.
 #[derive(Debug)]
@@ -45,6 +45,11 @@ impl TokenService for TokenRpc {
             }
             Some(Grant::DeviceCode(grant)) => {
                 self.issuer.exchange_device_code(&client, &grant.device_code, &address).await?
+            }
+            Some(Grant::TokenExchange(grant)) => {
+                let (subject_token, audience) = (&grant.subject_token, &grant.audience);
+                let exchange = Exchange { subject_token, audience, scope: &request.scope };
+                self.issuer.exchange_token(&client, &exchange, &address).await?
             }
             None => return Err(Error::Invalid { field: "grant", problem: "is required" }.into()),
         };

@@ -17,6 +17,7 @@ mod at_once;
 mod audit;
 mod grants;
 mod keys;
+mod logout;
 mod pods;
 mod sign_in;
 
@@ -24,6 +25,7 @@ use at_once::*;
 use audit::*;
 use grants::*;
 use keys::*;
+use logout::*;
 use sign_in::*;
 
 const NOW: Moment = Moment(1_700_000_000_000);
@@ -85,6 +87,9 @@ macro_rules! conformance {
             consents_add_up_are_listed_and_end_with_their_sessions,
             what_is_left_of_sign_ins_is_purged,
             an_id_is_used_once_however_many_bring_it,
+            a_registration_token_is_good_for_as_many_as_it_says,
+            who_wants_to_be_told_of_the_end_of_a_session_is_and_nobody_else,
+            a_notice_is_taken_once_at_a_time_and_again_when_it_was_not_dropped,
             case_53_and_54_a_device_is_told_where_it_stands,
             case_33_a_device_code_is_redeemed_once_however_many_bring_it,
             case_40_a_device_gets_nothing_of_a_person_who_is_signed_out,

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use flaghoist_runtime::names::SessionId;
 
 use super::Opened;
+use crate::audit::Event;
 use crate::authorization::Recognised;
 use crate::error::StoreError;
 use crate::moment::Moment;
@@ -63,6 +64,23 @@ pub(crate) trait GrantStore: std::fmt::Debug + Send + Sync + 'static {
     /// Notes that this id was used, by one statement. Answers whether it is the first time: of any number of calls, in any pod, one
     /// is. It is forgotten some time after `expires_at`.
     async fn use_once(&self, id: Digest, expires_at: Moment, now: Moment) -> Result<bool, StoreError>;
+
+    /// Keeps a token with which `uses` clients may register that may ask for `scopes`.
+    async fn add_registration_token(
+        &self,
+        token: Digest,
+        scopes: Scopes,
+        uses: u32,
+        expires_at: Moment,
+        event: &Event,
+    ) -> Result<(), StoreError>;
+
+    /// Whether such a token is good for one more client.
+    async fn registration_token(&self, token: Digest, now: Moment) -> Result<bool, StoreError>;
+
+    /// Uses such a token for one client, by one statement, and answers the scopes; none if it is not good any more. Of any number of calls,
+    /// in any pod, as many get them as there were uses.
+    async fn use_registration_token(&self, token: Digest, now: Moment) -> Result<Option<Scopes>, StoreError>;
 
     /// Adds a device that nobody has approved yet. Answers whether there was room: `max` of one address may wait.
     async fn add_device(&self, device: &Device, max: u32, now: Moment) -> Result<bool, StoreError>;

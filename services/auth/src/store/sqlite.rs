@@ -22,6 +22,7 @@ mod audit;
 mod client;
 mod grants;
 mod key;
+mod logout;
 mod revocation;
 mod session;
 mod sign_in;

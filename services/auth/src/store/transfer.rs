@@ -158,6 +158,17 @@ const TABLES: &[Table] = &[
         order: "id_sha256",
     },
     Table {
+        name: "registration_tokens",
+        columns: &[
+            Column::same("token_sha256", Kind::Bytes),
+            Column::same("scopes", Kind::Text),
+            Column::same("uses_left", Kind::Big),
+            Column::same("expires_at", Kind::Big),
+        ],
+        from: "registration_tokens",
+        order: "token_sha256",
+    },
+    Table {
         name: "device_codes",
         columns: &[
             Column::same("device_sha256", Kind::Bytes),
@@ -177,6 +188,18 @@ const TABLES: &[Table] = &[
         ],
         from: "device_codes",
         order: "device_sha256",
+    },
+    Table {
+        name: "logout_notices",
+        columns: &[
+            Column::same("session_id", Kind::Bytes),
+            Column::same("client_id", Kind::Text),
+            Column::same("user_id", Kind::Bytes),
+            Column::same("tries", Kind::Big),
+            Column::same("next_try_at", Kind::Big),
+        ],
+        from: "logout_notices",
+        order: "session_id",
     },
     Table {
         name: "audit_events",

@@ -227,3 +227,40 @@ async fn what_is_no_set_of_public_keys_is_not_registered() {
     let answer = world.clients(&admin).rotate_client_secret(rotate).await;
     refused(answer, Code::FailedPrecondition, Reason::ClientUnauthorized);
 }
+
+#[tokio::test]
+async fn a_client_moves_from_a_secret_to_a_key_and_to_another_key() {
+    let world = World::new().await;
+    let secret = world.confidential("bot", &["chat.read"]).await;
+    let mut clients = world.clients(&world.admin().await);
+    let (first, second) = (Key::new(Algorithm::EdDsa), Key::new(Algorithm::EdDsa));
+    let with_key = |key: &Key| Registration {
+        token_endpoint_auth_method: "private_key_jwt".into(),
+        jwks: json!({"keys": [key.jwk("k1")]}).to_string(),
+        ..Registration::default()
+    };
+    let update = |registration: Registration| UpdateClientRequest {
+        name: "clients/bot".into(),
+        registration: Some(registration),
+        ..UpdateClientRequest::default()
+    };
+    let answer = clients.update_client(update(with_key(&first))).await.unwrap().into_inner().client.unwrap();
+    assert_eq!(answer.registration.unwrap().token_endpoint_auth_method, "private_key_jwt");
+    assert_eq!(world.audited(AuditAction::ClientUpdated).await[0].detail, "registration");
+    refused(world.client_token(credentials("bot", &secret), "").await, Code::Unauthenticated, Reason::ClientInvalid);
+    world.client_token(signed(&first.asserts(&world, json!({}))), "").await.unwrap();
+    clients.update_client(update(with_key(&second))).await.unwrap();
+    let old = world.client_token(signed(&first.asserts(&world, json!({}))), "").await;
+    refused(old, Code::Unauthenticated, Reason::ClientInvalid);
+    world.client_token(signed(&second.asserts(&world, json!({}))), "").await.unwrap();
+    // What makes no sense changes nothing.
+    let nowhere = Registration { grant_types: vec!["authorization_code".into()], ..with_key(&first) };
+    refused(clients.update_client(update(nowhere)).await, Code::InvalidArgument, Reason::FieldViolation);
+    // Back to a secret: the old one is good no more, and a new one is asked for.
+    clients.update_client(update(Registration::default())).await.unwrap();
+    refused(world.client_token(credentials("bot", &secret), "").await, Code::Unauthenticated, Reason::ClientInvalid);
+    refused(world.client_token(credentials("bot", ""), "").await, Code::Unauthenticated, Reason::ClientInvalid);
+    let rotate = RotateClientSecretRequest { name: "clients/bot".into(), grace: None };
+    let renewed = clients.rotate_client_secret(rotate).await.unwrap().into_inner().client_secret;
+    world.client_token(credentials("bot", &renewed), "").await.unwrap();
+}

@@ -97,7 +97,7 @@ async fn a_client_is_changed_by_admins_and_loses_what_is_taken_away() {
     let secret = world.confidential("bot", &["chat.read", "chat.send"]).await;
     let bot = || credentials("bot", &secret);
     let (_, session) = world.try_sign_in(somebody(), "bot", &["chat.read", "chat.send"]).await.unwrap();
-    let update = |name: &str| UpdateClientRequest { name: name.into(), display_name: None, scopes: None };
+    let update = |name: &str| UpdateClientRequest { name: name.into(), ..UpdateClientRequest::default() };
     let (_, person) = world.sign_in(somebody()).await;
     let answer = world.clients(&person.access_token).update_client(update("clients/bot")).await;
     refused(answer, Code::PermissionDenied, Reason::ScopeMissing);

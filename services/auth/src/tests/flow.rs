@@ -14,6 +14,7 @@ use super::*;
 
 mod codes;
 mod device;
+mod logout;
 mod pages;
 mod prompts;
 mod tokens;

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use flaghoist_proto::auth::v1::client_service_client::ClientServiceClient;
 use flaghoist_proto::auth::v1::{
-    self as pb, ClientScopes, CreateClientRequest, DeleteClientRequest, GetClientRequest, ListClientsRequest,
-    Registration, RotateClientSecretRequest, UpdateClientRequest,
+    self as pb, ClientScopes, CreateClientRequest, CreateRegistrationTokenRequest, DeleteClientRequest,
+    GetClientRequest, ListClientsRequest, RotateClientSecretRequest, UpdateClientRequest,
 };
 use flaghoist_runtime::settings::{duration_text, parse_duration};
 use serde_json::{Value, json};
 
 use crate::client::{Client, harmless, time, time_value};
 use crate::exit::{Exit, Failure};
+
+mod registration;
 
 /// Every scope that a client may have.
 const SCOPE_HELP: &str = "A scope that it may ask for: chat.read, chat.send, admin, openid, profile, offline_access; may be given \
@@ -31,7 +33,9 @@ Examples:
 Examples:
   flaghoist admin client create reports --name 'Nightly reports' --scope chat.read
   flaghoist admin client create --name 'A browser app' --public --scope openid --scope chat.read --scope chat.send \
-    --redirect-uri https://app.example/callback")]
+    --redirect-uri https://app.example/callback
+  flaghoist admin client create nightly --name 'Nightly job' --scope chat.send --jwks nightly.jwks.json
+  flaghoist admin client create --name 'A television' --public --scope chat.read --grant device_code --grant refresh_token")]
     Create {
         /// Its id: lower-case letters, digits, `.`, `_`, `-`; one is made if none is given
         #[arg(default_value = "")]
@@ -44,15 +48,8 @@ Examples:
         /// It cannot keep a secret, as an app in a browser or on a phone
         #[arg(long)]
         public: bool,
-        /// Where the browsers of people who sign in with it may be sent back to; may be given several times
-        #[arg(long = "redirect-uri", value_name = "URI")]
-        redirect_uris: Vec<String>,
-        /// It is a program on the person's device: any port is good in redirect addresses on that device
-        #[arg(long, requires = "redirect_uris")]
-        native: bool,
-        /// It belongs to whoever runs the installation: people are not asked for their consent
-        #[arg(long, requires = "redirect_uris")]
-        first_party: bool,
+        #[command(flatten)]
+        registration: registration::Flags,
     },
     /// Show one client
     #[command(after_help = "Example:\n  flaghoist admin client show reports")]
@@ -84,6 +81,22 @@ Examples:
     Delete {
         /// The client's id
         id: String,
+    },
+    /// Make a token with which programs register themselves as clients (RFC 7591); printed once
+    #[command(after_help = "\
+Examples:
+  flaghoist admin client registration-token --scope openid --scope profile
+  flaghoist admin client registration-token --scope openid --uses 20 --lifetime 7d")]
+    RegistrationToken {
+        /// A scope that they may ask for; may be given several times
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// How many may register with it; 1000 at most
+        #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+        uses: i32,
+        /// How long it is good, such as 1h or 7d; 30d at most
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = grace)]
+        lifetime: Duration,
     },
     /// Give a client a new secret, printed once; the present one stays good for a while
     #[command(after_help = "\
@@ -117,8 +130,8 @@ fn missing() -> Failure {
 pub(super) async fn run(client: &Client, command: Command) -> Result<(), Failure> {
     match command {
         Command::List => list(client).await,
-        Command::Create { id, name, scopes, public, redirect_uris, native, first_party } => {
-            let registration = Registration { redirect_uris, native, first_party, ..Registration::default() };
+        Command::Create { id, name, scopes, public, registration } => {
+            let registration = registration.read()?;
             let request = CreateClientRequest {
                 client_id: id,
                 display_name: name,
@@ -127,6 +140,9 @@ pub(super) async fn run(client: &Client, command: Command) -> Result<(), Failure
                 registration: Some(registration),
             };
             create(client, request).await
+        }
+        Command::RegistrationToken { scopes, uses, lifetime } => {
+            registration_token(client, scopes, uses, lifetime).await
         }
         Command::Show { id } => show(client, &id).await,
         Command::Update { id, name, scopes, no_scopes } => {
@@ -173,6 +189,31 @@ async fn create(client: &Client, request: CreateClientRequest) -> Result<(), Fai
     })
 }
 
+async fn registration_token(
+    client: &Client,
+    scopes: Vec<String>,
+    uses: i32,
+    lifetime: Duration,
+) -> Result<(), Failure> {
+    let lifetime = lifetime.try_into().map_err(|_| Failure::new(Exit::Usage, "--lifetime is too long"))?;
+    let request = CreateRegistrationTokenRequest { scopes, uses, lifetime: Some(lifetime) };
+    let signed = client.signed()?;
+    let made = signed
+        .once(|service| {
+            let request = request.clone();
+            async move { ClientServiceClient::new(service).create_registration_token(request).await }
+        })
+        .await?;
+    let object = json!({
+        "registration_token": made.registration_token,
+        "expire_time": time_value(made.expire_time.as_ref()),
+    });
+    client.output.show(&object, || {
+        let until = time(made.expire_time.as_ref());
+        format!("registration token, until {until}: {}", harmless(&made.registration_token))
+    })
+}
+
 async fn show(client: &Client, id: &str) -> Result<(), Failure> {
     let signed = client.signed()?;
     let answer = signed.call(|service| {
@@ -192,7 +233,7 @@ async fn update(
     if display_name.is_none() && scopes.is_none() {
         return Err(Failure::new(Exit::Usage, "say what is to change: --name, --scope or --no-scopes"));
     }
-    let request = UpdateClientRequest { name: name(id), display_name, scopes };
+    let request = UpdateClientRequest { name: name(id), display_name, scopes, registration: None };
     let signed = client.signed()?;
     let answer = signed.call(|service| {
         let request = request.clone();

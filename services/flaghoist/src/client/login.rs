@@ -1,7 +1,7 @@
 //! `flaghoist login`: opens a session and keeps its tokens in the profile.
 
 use flaghoist_proto::auth::v1::token_service_client::TokenServiceClient;
-use flaghoist_proto::auth::v1::{ClientCredentials, RevokeTokenRequest};
+use flaghoist_proto::auth::v1::{ClientCredentials, RevokeTokenRequest, TokenSet};
 use flaghoist_proto::login::v1::login_service_client::LoginServiceClient;
 use flaghoist_proto::login::v1::{Account, LoginRequest};
 use serde_json::json;
@@ -13,16 +13,23 @@ use super::password::PasswordFrom;
 use super::profile::{Profile, Session, new_device};
 use crate::exit::{Exit, Failure};
 
+mod browser;
+
 /// The arguments of `login`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   flaghoist login alice
   flaghoist login bob --profile bob
+  flaghoist login --browser
   flaghoist login alice --password-file ~/.alice --server https://chat.example.com")]
 pub(crate) struct Arguments {
     /// The handle, with or without `@`
+    #[arg(required_unless_present = "browser", default_value = "", hide_default_value = true)]
     handle: String,
+    /// Sign in in a browser, here or elsewhere: prints an address and a code, and waits
+    #[arg(long, conflicts_with_all = ["handle", "label", "password_file"])]
+    browser: bool,
     /// What this sign-in is called in the list of sessions
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
@@ -31,11 +38,15 @@ pub(crate) struct Arguments {
 }
 
 pub(super) async fn run(client: &Client, arguments: Arguments) -> Result<(), Failure> {
-    let handle = plain(&arguments.handle);
-    client.connection()?;
-    let password = arguments.password.read(&format!("Password for {handle}: "))?;
-    let label = arguments.label.unwrap_or_else(|| default_label(client));
-    let signed_in = sign_in(client, handle, password, label).await?;
+    let signed_in = if arguments.browser {
+        browser::sign_in(client).await?
+    } else {
+        let handle = plain(&arguments.handle);
+        client.connection()?;
+        let password = arguments.password.read(&format!("Password for {handle}: "))?;
+        let label = arguments.label.unwrap_or_else(|| default_label(client));
+        sign_in(client, handle, password, label).await?
+    };
     client.output.show(
         &json!({
             "user": signed_in.account.name,
@@ -84,7 +95,17 @@ pub(super) async fn sign_in(
     let (Some(account), Some(session), Some(tokens)) = (answer.account, answer.session, answer.tokens) else {
         return Err(Failure::new(Exit::Failed, "the server answered without tokens"));
     };
+    keep(client, &connection, account, session.name, tokens).await
+}
 
+/// Puts a sign-in in the place of what the profile held.
+async fn keep(
+    client: &Client,
+    connection: &Connection,
+    account: Account,
+    session: String,
+    tokens: TokenSet,
+) -> Result<SignedIn, Failure> {
     let lock = client.file.lock().await?;
     // A profile that cannot be read is replaced: signing in is the way out of it.
     let before = client.file.read().ok().flatten();
@@ -97,14 +118,14 @@ pub(super) async fn sign_in(
         user: account.name.clone(),
         handle: account.handle.clone(),
         device,
-        session: Some(Session::new(session.name.clone(), tokens)),
+        session: Some(Session::new(session.clone(), tokens)),
     };
     client.file.write(&profile, &lock)?;
     drop(lock);
     if let Some(before) = before {
-        end(&connection, before).await;
+        end(connection, before).await;
     }
-    Ok(SignedIn { account, session: session.name, server: connection.server().to_owned() })
+    Ok(SignedIn { account, session, server: connection.server().to_owned() })
 }
 
 /// Ends the session that the profile held until now, as nobody has its tokens any more. If that fails it runs out by

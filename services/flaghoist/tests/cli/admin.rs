@@ -35,6 +35,19 @@ fn clients_are_looked_after() {
     let changed = client(&["update", "reports", "--name", "Hourly", "--scope", "chat.send"]).remove(0);
     assert_eq!((&changed["display_name"], &changed["scopes"]), (&"Hourly".into(), &serde_json::json!(["chat.send"])));
     assert_eq!(client(&["update", "clients/reports", "--no-scopes"])[0]["scopes"], serde_json::json!([]));
+    let keys = stage.folder.path().join("keys.json");
+    let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    std::fs::write(&keys, format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","x":"{x}"}}]}}"#)).unwrap();
+    let signs = client(&["create", "nightly", "--name", "Nightly", "--jwks", keys.to_str().unwrap()]).remove(0);
+    assert!(signs["confidential"] == true && signs.get("client_secret").is_none(), "{signs}");
+    client(&["create", "tv", "--name", "Television", "--public", "--grant", "device_code"]);
+    let gateway = ["create", "gateway", "--name", "Gateway", "--grant", "token-exchange"];
+    client(&[&gateway[..], &["--exchange-client", "flaghoist-cli", "--exchange-audience", "flaghoist"]].concat());
+    let token = client(&["registration-token", "--scope", "openid", "--uses", "3"]).remove(0);
+    assert!(token["registration_token"].as_str().unwrap().len() == 43 && token["expire_time"].is_string());
+    for id in ["nightly", "tv", "gateway"] {
+        client(&["delete", id]);
+    }
     let renewed = client(&["rotate-secret", "reports", "--grace", "1h"]).remove(0);
     assert_ne!(renewed["client_secret"], made["client_secret"]);
     assert!(client(&["show", "reports"])[0]["previous_secret_expire_time"].is_string());

@@ -64,6 +64,21 @@ pub(super) async fn an_id_is_used_once_however_many_bring_it(store: &dyn Store) 
     assert!(store.use_once(secret("id"), SOON, NOW).await.unwrap());
 }
 
+pub(super) async fn a_registration_token_is_good_for_as_many_as_it_says(store: &dyn Store) {
+    let event = Event::new(by(NOW), Action::RegistrationTokenCreated, "registrationTokens");
+    store.add_registration_token(secret("token"), Scopes::OPENID, 3, SOON, &event).await.unwrap();
+    assert!(store.registration_token(secret("token"), NOW).await.unwrap());
+    assert!(!store.registration_token(secret("other"), NOW).await.unwrap());
+    assert!(!store.registration_token(secret("token"), SOON).await.unwrap());
+    assert_eq!(store.use_registration_token(secret("token"), SOON).await.unwrap(), None);
+    let all = join_all((0..20).map(|_| store.use_registration_token(secret("token"), NOW))).await;
+    let used: Vec<_> = all.into_iter().filter_map(Result::unwrap).collect();
+    assert_eq!(used, [Scopes::OPENID; 3]);
+    assert!(!store.registration_token(secret("token"), NOW).await.unwrap());
+    let told = store.audit_events(&Filter::default(), 10).await.unwrap();
+    assert!(told.iter().any(|event| event.action == Action::RegistrationTokenCreated));
+}
+
 pub(super) async fn case_53_and_54_a_device_is_told_where_it_stands(store: &dyn Store) {
     let device = add(store, "code").await;
     let at = |seconds: u32| NOW.plus(seconds * SECOND);
@@ -152,6 +167,25 @@ pub(super) async fn case_55_guesses_are_counted_until_they_are_forgotten(store: 
 impl GrantStore for InTurn {
     async fn use_once(&self, id: Digest, expires_at: Moment, now: Moment) -> Result<bool, StoreError> {
         self.next().use_once(id, expires_at, now).await
+    }
+
+    async fn add_registration_token(
+        &self,
+        token: Digest,
+        scopes: Scopes,
+        uses: u32,
+        expires_at: Moment,
+        event: &Event,
+    ) -> Result<(), StoreError> {
+        self.next().add_registration_token(token, scopes, uses, expires_at, event).await
+    }
+
+    async fn registration_token(&self, token: Digest, now: Moment) -> Result<bool, StoreError> {
+        self.next().registration_token(token, now).await
+    }
+
+    async fn use_registration_token(&self, token: Digest, now: Moment) -> Result<Option<Scopes>, StoreError> {
+        self.next().use_registration_token(token, now).await
     }
 
     async fn add_device(&self, device: &Device, max: u32, now: Moment) -> Result<bool, StoreError> {

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use sqlx::Error;
 
 use super::{PostgresStore, read, write};
+use crate::audit::Event;
 use crate::authorization::Recognised;
 use crate::error::StoreError;
 use crate::moment::Moment;
@@ -13,6 +14,7 @@ use crate::session::Session;
 use crate::store::grants::{Approved, Device, GrantStore, Polled};
 
 pub(super) mod device;
+mod registration;
 
 /// Throws away up to `rows_max` rows of each kind that are over. Answers whether there is more.
 pub(super) async fn purge(
@@ -32,6 +34,11 @@ pub(super) async fn purge(
             "DELETE FROM device_codes WHERE device_sha256 IN \
              (SELECT device_sha256 FROM device_codes WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
             codes_before,
+        ),
+        (
+            "DELETE FROM registration_tokens WHERE token_sha256 IN \
+             (SELECT token_sha256 FROM registration_tokens WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            now,
         ),
         (
             "DELETE FROM code_guesses WHERE who_sha256 IN \
@@ -63,6 +70,25 @@ async fn use_once(store: &PostgresStore, id: Digest, expires_at: Moment, now: Mo
 impl GrantStore for PostgresStore {
     async fn use_once(&self, id: Digest, expires_at: Moment, now: Moment) -> Result<bool, StoreError> {
         write("note that something was used", || use_once(self, id, expires_at, now)).await
+    }
+
+    async fn add_registration_token(
+        &self,
+        token: Digest,
+        scopes: Scopes,
+        uses: u32,
+        expires_at: Moment,
+        event: &Event,
+    ) -> Result<(), StoreError> {
+        write("add a registration token", || registration::add(self, token, scopes, uses, expires_at, event)).await
+    }
+
+    async fn registration_token(&self, token: Digest, now: Moment) -> Result<bool, StoreError> {
+        read("look for a registration token", || registration::good(self, token, now)).await
+    }
+
+    async fn use_registration_token(&self, token: Digest, now: Moment) -> Result<Option<Scopes>, StoreError> {
+        write("use a registration token", || registration::take(self, token, now)).await
     }
 
     async fn add_device(&self, device: &Device, max: u32, now: Moment) -> Result<bool, StoreError> {

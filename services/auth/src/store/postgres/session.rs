@@ -9,7 +9,7 @@ use sqlx::{Error, Row as _};
 use uuid::Uuid;
 
 use super::sign_in::forget;
-use super::{LOCKS, PostgresStore, Transaction, audit, count, revocation, unreadable};
+use super::{LOCKS, PostgresStore, Transaction, audit, count, logout, revocation, unreadable};
 use crate::audit::{Event, Origin, Why};
 use crate::moment::Moment;
 use crate::refresh_token::Digest;
@@ -118,7 +118,7 @@ pub(super) async fn end(
         "WITH doomed AS MATERIALIZED \
              (SELECT session_id FROM sessions WHERE session_id = ANY($1) ORDER BY session_id FOR UPDATE) \
          DELETE FROM sessions USING doomed WHERE sessions.session_id = doomed.session_id \
-         RETURNING sessions.session_id, sessions.user_id, sessions.client_id",
+         RETURNING sessions.session_id, sessions.user_id, sessions.client_id, sessions.scopes",
     )
     .bind(bytes(&ids))
     .fetch_all(&mut **transaction)
@@ -130,6 +130,7 @@ pub(super) async fn end(
     };
     let events = rows.iter().zip(&ended).map(event).collect::<Result<Vec<_>, _>>()?;
     audit::insert(transaction, &events).await?;
+    logout::note_ends(transaction, &rows, by.at).await?;
     ended.sort_unstable();
     if !ended.is_empty() {
         revocation::record_ends(transaction, &ended, by.at).await?;

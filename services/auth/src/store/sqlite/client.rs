@@ -105,7 +105,7 @@ pub(super) async fn replace(
         return Ok(false);
     }
     sqlx::query(
-        "UPDATE clients SET display_name = ?2, secret_sha256 = ?3, scopes = ?4, previous_sha256 = ?5, previous_until = ?6 \
+        "UPDATE clients SET display_name = ?2, secret_sha256 = ?3, scopes = ?4, previous_sha256 = ?5, previous_until = ?6, registration = ?7 \
          WHERE client_id = ?1",
     )
     .bind(&*before.id)
@@ -114,6 +114,7 @@ pub(super) async fn replace(
     .bind(client.scopes.to_string())
     .bind(client.previous_secret.as_ref().map(|(digest, _)| digest.0.as_slice()))
     .bind(client.previous_secret.map(|(_, until)| until.0))
+    .bind(serde_json::to_string(&client.registration).map_err(|error| sqlx::Error::Encode(error.into()))?)
     .execute(&mut *transaction)
     .await?;
     audit::insert(&mut transaction, std::slice::from_ref(event)).await?;

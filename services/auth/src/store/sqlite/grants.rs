@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::{SqliteStore, failed};
+use crate::audit::Event;
 use crate::authorization::Recognised;
 use crate::error::StoreError;
 use crate::moment::Moment;
@@ -12,6 +13,7 @@ use crate::session::Session;
 use crate::store::grants::{Approved, Device, GrantStore, Polled};
 
 pub(super) mod device;
+mod registration;
 
 /// Throws away up to `rows_max` rows of each kind that are over. Answers whether there is more.
 pub(super) async fn purge(
@@ -31,6 +33,11 @@ pub(super) async fn purge(
             "DELETE FROM device_codes WHERE device_sha256 IN \
              (SELECT device_sha256 FROM device_codes WHERE expires_at <= ?1 LIMIT ?2)",
             codes_before,
+        ),
+        (
+            "DELETE FROM registration_tokens WHERE token_sha256 IN \
+             (SELECT token_sha256 FROM registration_tokens WHERE expires_at <= ?1 LIMIT ?2)",
+            now,
         ),
         (
             "DELETE FROM code_guesses WHERE who_sha256 IN \
@@ -66,6 +73,26 @@ async fn use_once(store: &SqliteStore, id: Digest, expires_at: Moment, now: Mome
 impl GrantStore for SqliteStore {
     async fn use_once(&self, id: Digest, expires_at: Moment, now: Moment) -> Result<bool, StoreError> {
         use_once(self, id, expires_at, now).await.map_err(failed("note that something was used"))
+    }
+
+    async fn add_registration_token(
+        &self,
+        token: Digest,
+        scopes: Scopes,
+        uses: u32,
+        expires_at: Moment,
+        event: &Event,
+    ) -> Result<(), StoreError> {
+        let added = registration::add(self, token, scopes, uses, expires_at, event).await;
+        added.map_err(failed("add a registration token"))
+    }
+
+    async fn registration_token(&self, token: Digest, now: Moment) -> Result<bool, StoreError> {
+        registration::good(self, token, now).await.map_err(failed("look for a registration token"))
+    }
+
+    async fn use_registration_token(&self, token: Digest, now: Moment) -> Result<Option<Scopes>, StoreError> {
+        registration::take(self, token, now).await.map_err(failed("use a registration token"))
     }
 
     async fn add_device(&self, device: &Device, max: u32, now: Moment) -> Result<bool, StoreError> {

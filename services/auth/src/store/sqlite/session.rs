@@ -8,7 +8,7 @@ use sqlx::{Row as _, Sqlite};
 use uuid::Uuid;
 
 use super::sign_in::forget;
-use super::{SqliteStore, Transaction, audit, count, json, unreadable};
+use super::{SqliteStore, Transaction, audit, count, json, logout, unreadable};
 use crate::audit::{Event, Origin, Why};
 use crate::moment::Moment;
 use crate::refresh_token::Digest;
@@ -145,7 +145,7 @@ async fn end_for(transaction: &mut Transaction, ids: &[SessionId], why: Why, by:
     let ids = json(&texts(ids))?;
     let ended = sqlx::query(
         "DELETE FROM sessions WHERE session_id IN (SELECT unhex(value, '-') FROM json_each(?1)) \
-         RETURNING session_id, user_id, client_id",
+         RETURNING session_id, user_id, client_id, scopes",
     )
     .bind(&ids)
     .fetch_all(&mut **transaction)
@@ -155,6 +155,7 @@ async fn end_for(transaction: &mut Transaction, ids: &[SessionId], why: Why, by:
         Ok(Event::session_ended(by, why, UserId(uuid(1)?), SessionId(uuid(0)?), row.try_get(2)?))
     };
     audit::insert(transaction, &ended.iter().map(event).collect::<Result<Vec<_>, _>>()?).await?;
+    logout::note_ends(transaction, &ended, now).await?;
     sqlx::query("INSERT INTO revocations (kind, target, revoked_at) SELECT 'session', value, ?2 FROM json_each(?1)")
         .bind(&ids)
         .bind(now.0)

@@ -1,0 +1,13 @@
+-- Back-channel logout: clients that have to be told of the end of a session. A row is written with the end, and deleted when the client
+-- was told or cannot be. Times are milliseconds since 1970 UTC.
+-- Pods of the version before do not know this table: what they end, nobody is told of.
+
+CREATE TABLE logout_notices (
+    session_id  BYTEA  NOT NULL PRIMARY KEY,
+    client_id   TEXT   NOT NULL,
+    user_id     BYTEA  NOT NULL,
+    tries       BIGINT NOT NULL DEFAULT 0,
+    next_try_at BIGINT NOT NULL
+);
+
+CREATE INDEX logout_notices_by_time ON logout_notices (next_try_at);

@@ -1,0 +1,74 @@
+//! The promises about clients that are told of the ends of sessions.
+
+use async_trait::async_trait;
+
+use super::pods::InTurn;
+use super::*;
+use crate::client::Registration;
+use crate::store::logout::{LogoutNotice, LogoutStore};
+
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// A session of a client that wants to be told, or does not.
+async fn session_of(store: &dyn Store, id: &str, wants: bool, scopes: Scopes) -> Session {
+    let backchannel_logout_uri = if wants { "https://app.example.com/bye".into() } else { String::new() };
+    let registration = Registration { backchannel_logout_uri, ..Registration::default() };
+    let client = Client { id: id.into(), registration, ..Client::built_in(NOW) };
+    store.add_client(&client, MAX, by(NOW)).await.unwrap();
+    let session = Session { client_id: id.into(), scopes, ..sign_in(somebody(), NOW).0 };
+    assert!(matches!(store.open_session(&session, MAX, by(NOW)).await.unwrap(), Opened::Open { .. }));
+    session
+}
+
+async fn due(store: &dyn Store, now: Moment) -> Vec<LogoutNotice> {
+    store.take_logout_notices(10, PAUSE, now).await.unwrap()
+}
+
+pub(super) async fn who_wants_to_be_told_of_the_end_of_a_session_is_and_nobody_else(store: &dyn Store) {
+    let told = session_of(store, "told", true, Scopes::OPENID).await;
+    let unwilling = session_of(store, "unwilling", false, Scopes::OPENID).await;
+    let without = session_of(store, "told", true, Scopes::API).await;
+    let living = session_of(store, "told", true, Scopes::OPENID).await;
+    assert!(due(store, NOW).await.is_empty());
+    for ended in [&told, &unwilling, &without] {
+        assert!(store.end_session(ended.user, ended.id, Why::Revoked, by(NOW)).await.unwrap());
+    }
+    let notice = LogoutNotice { session: told.id, client_id: "told".into(), user: told.user, tries: 1 };
+    assert_eq!(due(store, NOW).await, [notice]);
+    store.drop_logout_notice(told.id).await.unwrap();
+    // Whatever ends it: here a person who is disabled.
+    store.set_subject(living.user, SubjectState { enabled: false, admin: false }, by(NOW)).await.unwrap();
+    let all = due(store, NOW.plus(3600 * PAUSE)).await;
+    assert_eq!(all.iter().map(|notice| notice.session).collect::<Vec<_>>(), [living.id]);
+}
+
+pub(super) async fn a_notice_is_taken_once_at_a_time_and_again_when_it_was_not_dropped(store: &dyn Store) {
+    let session = session_of(store, "told", true, Scopes::OPENID).await;
+    store.end_session(session.user, session.id, Why::Revoked, by(NOW)).await.unwrap();
+    let taken = join_all((0..8).map(|_| due(store, NOW))).await;
+    assert_eq!(taken.iter().map(Vec::len).sum::<usize>(), 1, "of many pods one tells");
+    let later = |seconds: u64| NOW.plus(Duration::from_secs(seconds));
+    assert!(due(store, later(29)).await.is_empty());
+    assert_eq!(due(store, later(30)).await[0].tries, 2);
+    assert!(due(store, later(89)).await.is_empty(), "each pause is twice the one before");
+    assert_eq!(due(store, later(90)).await[0].tries, 3);
+    store.drop_logout_notice(session.id).await.unwrap();
+    store.drop_logout_notice(session.id).await.unwrap();
+    assert!(due(store, later(100_000)).await.is_empty());
+}
+
+#[async_trait]
+impl LogoutStore for InTurn {
+    async fn take_logout_notices(
+        &self,
+        limit: u32,
+        pause: Duration,
+        now: Moment,
+    ) -> Result<Vec<LogoutNotice>, StoreError> {
+        self.next().take_logout_notices(limit, pause, now).await
+    }
+
+    async fn drop_logout_notice(&self, session: SessionId) -> Result<(), StoreError> {
+        self.next().drop_logout_notice(session).await
+    }
+}

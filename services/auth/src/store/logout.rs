@@ -1,0 +1,37 @@
+//! What the issuer keeps until clients were told of the ends of sessions, and what it may rely on. Whatever ends a session that was given
+//! with the scope `openid` to a client that wants to be told writes a notice in the same commit, so that none is lost, whichever pod ends
+//! it and whichever stops.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use flaghoist_runtime::names::{SessionId, UserId};
+
+use crate::error::StoreError;
+use crate::moment::Moment;
+
+/// A client that has to be told of the end of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogoutNotice {
+    pub(crate) session: SessionId,
+    pub(crate) client_id: String,
+    pub(crate) user: UserId,
+    /// The how manieth try this is, from 1.
+    pub(crate) tries: u32,
+}
+
+/// The notices. What is said of [`super::Store`] holds here too.
+#[async_trait]
+pub(crate) trait LogoutStore: std::fmt::Debug + Send + Sync + 'static {
+    /// Takes up to `limit` notices that are due. Nobody else gets them for `pause`, and for twice as long after each further try; after
+    /// that they are due again, unless they were dropped.
+    async fn take_logout_notices(
+        &self,
+        limit: u32,
+        pause: Duration,
+        now: Moment,
+    ) -> Result<Vec<LogoutNotice>, StoreError>;
+
+    /// Forgets the notice of this session: the client was told, or is not to be any more.
+    async fn drop_logout_notice(&self, session: SessionId) -> Result<(), StoreError>;
+}
