@@ -11,7 +11,7 @@ const GRANT_PREFIX: &str = "urn:ietf:params:oauth:grant-type:";
 
 /// The flags of a registration.
 #[derive(Debug, clap::Args)]
-pub(super) struct Flags {
+pub(crate) struct Flags {
     /// Where the browsers of people who sign in with it may be sent back to; may be given several times
     #[arg(long = "redirect-uri", value_name = "URI")]
     redirect_uris: Vec<String>,
