@@ -138,7 +138,8 @@ impl Registration {
         if exchanges && self.exchange_audiences.is_empty() {
             return bad("registration.exchange_audiences", "is empty, but the client is to exchange tokens");
         }
-        if !exchanges && !(self.exchange_audiences.is_empty() && self.exchange_clients.is_empty()) {
+        let permits = !self.exchange_audiences.is_empty() || !self.exchange_clients.is_empty();
+        if permits && !exchanges {
             return bad(
                 "registration.grant_types",
                 "lacks token-exchange, without which audiences and clients are of no use",

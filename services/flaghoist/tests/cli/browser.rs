@@ -140,8 +140,7 @@ fn case_54_who_refuses_in_the_browser_ends_the_command() {
 #[test]
 fn a_browser_and_a_handle_do_not_go_together() {
     let stage = Stage::new(&[]);
-    for arguments in [&["login", "alice", "--browser"][..], &["login", "--browser", "--password-file", "-"]]
-    {
+    for arguments in [&["login", "alice", "--browser"][..], &["login", "--browser", "--password-file", "-"]] {
         assert_eq!(stage.run("alice", arguments).status.code(), Some(64), "{arguments:?}");
     }
 }

@@ -9,6 +9,10 @@ use crate::exit::{Exit, Failure};
 /// Before the short names of grants that have none of their own.
 const GRANT_PREFIX: &str = "urn:ietf:params:oauth:grant-type:";
 
+/// Every way to get tokens.
+const GRANT_HELP: &str = "A way to get tokens, in place of those that follow from the rest: authorization_code, refresh_token, \
+                          client_credentials, device_code, token-exchange; may be given several times";
+
 /// The flags of a registration.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
@@ -21,9 +25,7 @@ pub(crate) struct Flags {
     /// It belongs to whoever runs the installation: people are not asked for their consent
     #[arg(long, requires = "redirect_uris")]
     first_party: bool,
-    /// A way to get tokens, in place of those that follow from the rest: authorization_code, refresh_token, client_credentials,
-    /// device_code, token-exchange; may be given several times
-    #[arg(long = "grant", value_name = "GRANT")]
+    #[arg(long = "grant", value_name = "GRANT", help = GRANT_HELP)]
     grants: Vec<String>,
     /// A file with its public keys, a JWK set: it signs assertions with them and gets no secret
     #[arg(long = "jwks", value_name = "FILE", conflicts_with = "public")]
