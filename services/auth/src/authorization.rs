@@ -21,6 +21,13 @@ pub(crate) const PROFILE_CLAIMS: [&str; 2] = ["name", "preferred_username"];
 
 /// How a person is signed in here, as ID tokens say it: by one factor.
 pub(crate) const ACR: &str = "urn:flaghoist:acr:1fa";
+/// By two factors, or more.
+pub(crate) const ACR_TWO: &str = "urn:flaghoist:acr:2fa";
+
+/// How a person was signed in by these methods (RFC 8176): login says `mfa` where there was more than one factor.
+pub(crate) fn acr_of(amr: &[String]) -> &'static str {
+    if amr.iter().any(|method| method == "mfa") { ACR_TWO } else { ACR }
+}
 
 /// The parameters of a request, in order.
 pub(crate) type Parameters = [(String, String)];
@@ -48,6 +55,9 @@ pub(crate) struct AuthorizationRequest {
     pub(crate) id_token_claims: Vec<String>,
     /// Whether the client insists on a way of signing in that there is not.
     pub(crate) acr_unmet: bool,
+    /// Whether the client insists on two factors.
+    #[serde(default)]
+    pub(crate) two_factors: bool,
 }
 
 /// What the client wants the person to be asked.
@@ -161,6 +171,7 @@ impl AuthorizationRequest {
             userinfo_claims: Vec::new(),
             id_token_claims: Vec::new(),
             acr_unmet: false,
+            two_factors: false,
         };
         if let Some(claims) = first(parameters, "claims") {
             request.read_claims(claims).map_err(invalid)?;
@@ -194,7 +205,10 @@ impl AuthorizationRequest {
                 .cloned()
                 .or_else(|| acr.get("value").map(|one| vec![one.clone()]))
         });
-        self.acr_unmet = wanted.is_some_and(|values| !values.iter().any(|value| value == ACR));
+        let wanted = wanted.as_deref();
+        let wants = |acr: &str| wanted.is_some_and(|values| values.iter().any(|value| value == acr));
+        self.two_factors = wants(ACR_TWO) && !wants(ACR);
+        self.acr_unmet = wanted.is_some() && !wants(ACR) && !wants(ACR_TWO);
         Ok(())
     }
 
@@ -211,6 +225,7 @@ impl AuthorizationRequest {
             !self.prompts.login
                 && self.max_age_seconds.is_none_or(|max| age <= u64::from(max))
                 && self.subject.is_none_or(|subject| subject == person.user.0)
+                && (!self.two_factors || acr_of(&person.amr) == ACR_TWO)
         });
         match known {
             Some(_) => self.next_for(client, consented),
@@ -223,6 +238,9 @@ impl AuthorizationRequest {
     pub(crate) fn next_after_sign_in(&self, client: &Client, person: &Recognised, consented: Option<Scopes>) -> Next {
         if self.subject.is_some_and(|subject| subject != person.user.0) {
             return Next::Deny("login_required", "another person has signed in than the one who was asked for");
+        }
+        if self.two_factors && acr_of(&person.amr) != ACR_TWO {
+            return Next::Deny("unmet_authentication_requirements", "the person has no second factor");
         }
         self.next_for(client, consented)
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::access_token::{Claims, SignError};
 use crate::audit::{Action, Actor, Event, Origin, Tally, Why};
-use crate::authorization::ACR;
+use crate::authorization::acr_of;
 use crate::client::{self, BUILT_IN, Client, ClientSecret, GrantType, Registration};
 use crate::clients::Clients;
 use crate::error::{Error, StoreError};
@@ -271,7 +271,7 @@ impl Issuer {
                 at_hash: algorithm.half_digest(&access_token),
                 sid: grant.session.to_string(),
                 amr: &grant.amr,
-                acr: ACR,
+                acr: acr_of(&grant.amr),
                 profile: told.profile,
             };
             Some(signer.sign_id_token(&claims).map_err(unsigned)?)

@@ -162,3 +162,22 @@ fn claims_asked_for_by_name_are_noted_and_who_it_must_be_is_kept_to() {
     let request = AuthorizationRequest::read(&changed("claims", Some(strict)), &public()).unwrap();
     assert!(matches!(request.next(&public(), Some(&person(user)), all, Moment(0)), Next::Deny(..)));
 }
+
+#[test]
+fn a_client_that_insists_on_two_factors_gets_no_one_with_one() {
+    let strict = format!(r#"{{"id_token": {{"acr": {{"essential": true, "value": "{ACR_TWO}"}}}}}}"#);
+    let request = AuthorizationRequest::read(&changed("claims", Some(&strict)), &public()).unwrap();
+    let person = |amr: &str| {
+        let amr = amr.split(' ').map(str::to_owned).collect();
+        Recognised { user: UserId(Uuid::nil()), amr, authenticated_at: Moment(0) }
+    };
+    let all = Some(Scopes::ALL);
+    let next = |amr| request.next(&public(), Some(&person(amr)), all, Moment(0));
+    assert_eq!((next("pwd"), next("pwd otp mfa")), (Next::SignIn, Next::Answer));
+    let after = |amr| request.next_after_sign_in(&public(), &person(amr), all);
+    assert!(matches!(after("pwd"), Next::Deny("unmet_authentication_requirements", _)));
+    assert_eq!(after("pwd otp mfa"), Next::Answer);
+    let either = format!(r#"{{"id_token": {{"acr": {{"essential": true, "values": ["{ACR_TWO}", "{ACR}"]}}}}}}"#);
+    let request = AuthorizationRequest::read(&changed("claims", Some(&either)), &public()).unwrap();
+    assert_eq!(request.next(&public(), Some(&person("pwd")), all, Moment(0)), Next::Answer);
+}

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Endpoints;
 use crate::algorithm::Algorithm;
-use crate::authorization::ACR;
+use crate::authorization::{ACR, ACR_TWO};
 use crate::client::GrantType;
 use crate::scope::KNOWN;
 
@@ -59,7 +59,7 @@ pub(super) async fn metadata(State(endpoints): State<Endpoints>) -> Response {
             "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "amr", "acr", "name",
             "preferred_username",
         ],
-        "acr_values_supported": [ACR],
+        "acr_values_supported": [ACR, ACR_TWO],
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
     });
     ([(CACHE_CONTROL, "public, max-age=300")], Json(metadata)).into_response()

@@ -23,6 +23,7 @@ fn request() -> AuthorizationRequest {
         userinfo_claims: vec!["name".into()],
         id_token_claims: Vec::new(),
         acr_unmet: false,
+        two_factors: false,
     }
 }
 
