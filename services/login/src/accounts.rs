@@ -10,6 +10,7 @@ pub(crate) mod lanes;
 mod logins;
 pub(crate) mod notices;
 mod registration;
+mod security_keys;
 mod sign_in;
 
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ use crate::handle::Handle;
 use crate::hashing::pool::StartError;
 use crate::hashing::{Hasher, Pool};
 use crate::issuer::Issuer;
+use crate::security_key::Keys;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::throttle::quota::{BucketKey, Empty, Limit, Quota};
@@ -52,6 +54,7 @@ pub(crate) struct Accounts {
     empty: Empty,
     sealer: Sealer,
     host: String,
+    keys: Keys,
     /// Opening a session for a person and telling the issuer about them exclude one another: a session opened for
     /// credentials that have just changed would outlive the change.
     lanes: Lanes,
@@ -67,6 +70,8 @@ pub(crate) struct Makings {
     pub(crate) sealer: Sealer,
     /// Where the accounts are, as authenticator apps show it.
     pub(crate) host: String,
+    /// Registers and checks security keys.
+    pub(crate) keys: Keys,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -103,6 +108,7 @@ impl Accounts {
             },
             sealer: makings.sealer,
             host: makings.host,
+            keys: makings.keys,
             empty: Empty::default(),
             lanes,
             teller,

@@ -11,6 +11,7 @@ use crate::handle::BadHandle;
 use crate::hashing::{Full, HashError, Stopped};
 use crate::issuer::IssuerError;
 use crate::password::BadPassword;
+use crate::security_key::KeyError;
 use crate::store::StoreError;
 
 /// The domain of the reasons that login gives.
@@ -69,6 +70,21 @@ pub(crate) enum Error {
     /// There is no authenticator app to confirm.
     #[error("no authenticator app is being enrolled, or its time is over; enrol it again")]
     EnrolmentUnknown,
+    /// No registration of a key is under way.
+    #[error("no security key is being registered, or its time is over; begin again")]
+    RegistrationUnknown,
+    /// The key was registered before, by whomever.
+    #[error("this key was registered before")]
+    KeyKnown,
+    /// There is no such key.
+    #[error("there is no such security key")]
+    KeyUnknown,
+    /// There are as many keys as may be.
+    #[error("the account has as many security keys as it may have; remove one first")]
+    KeysLimit,
+    /// A ceremony came to nothing.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// There is no such account, or it is being deleted.
     #[error("there is no account {0}")]
     AccountUnknown(String),
@@ -136,6 +152,16 @@ impl Error {
             Self::LastFactor => Fault::new(Code::FailedPrecondition, Reason::LastFactor, text()),
             Self::FactorMissing => Fault::new(Code::FailedPrecondition, Reason::FactorMissing, text()),
             Self::EnrolmentUnknown => Fault::not_found("authenticator app", ""),
+            Self::RegistrationUnknown => Fault::not_found("registration of a security key", ""),
+            Self::KeyKnown => {
+                Fault::new(Code::AlreadyExists, Reason::AlreadyExists, text()).resource("security key", "")
+            }
+            Self::KeyUnknown => Fault::not_found("security key", ""),
+            Self::KeysLimit => Fault::new(Code::ResourceExhausted, Reason::LimitReached, text()),
+            Self::Key(KeyError::NoHost) => Fault::new(Code::FailedPrecondition, Reason::FactorMissing, text()),
+            Self::Key(error @ (KeyError::Malformed | KeyError::Refused(_))) => {
+                Fault::invalid("credential", error.to_string())
+            }
             Self::AccountUnknown(name) => Fault::not_found("account", name.clone()),
             Self::HandleTaken(handle) => {
                 Fault::new(Code::AlreadyExists, Reason::AlreadyExists, text()).resource("account", handle.clone())
@@ -169,6 +195,7 @@ impl Error {
             Self::Stopped(_) => Fault::unavailable("shutting down"),
             Self::Hash(_)
             | Self::Seal(_)
+            | Self::Key(KeyError::Failed(_))
             | Self::Issuer(IssuerError::Failed(_))
             | Self::Store(StoreError::Failed(_)) => {
                 log_chain("answering a call to login", self);

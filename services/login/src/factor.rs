@@ -8,6 +8,8 @@ use flaghoist_runtime::seal::Sealed;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Factors {
     pub(crate) totp: Option<TotpTimes>,
+    /// How many security keys and passkeys there are.
+    pub(crate) keys: u32,
     /// How many are left.
     pub(crate) recovery_codes: u32,
 }
@@ -32,6 +34,8 @@ pub(crate) struct Totp {
 pub(crate) enum FactorKind {
     /// A code of an authenticator app.
     Totp,
+    /// A security key or a passkey.
+    SecurityKey,
     /// A recovery code.
     RecoveryCode,
 }
@@ -41,6 +45,7 @@ impl FactorKind {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Totp => "totp",
+            Self::SecurityKey => "security_key",
             Self::RecoveryCode => "recovery_code",
         }
     }
@@ -52,6 +57,9 @@ impl Factors {
         let mut kinds = Vec::new();
         if self.totp.is_some() {
             kinds.push(FactorKind::Totp);
+        }
+        if self.keys > 0 {
+            kinds.push(FactorKind::SecurityKey);
         }
         if !kinds.is_empty() && self.recovery_codes > 0 {
             kinds.push(FactorKind::RecoveryCode);
@@ -67,6 +75,10 @@ pub(crate) enum Proof {
     Password,
     /// By the password and a one-time code.
     PasswordAndCode,
+    /// By the password and a security key.
+    PasswordAndKey,
+    /// By a passkey, which has asked for a PIN or a finger itself.
+    Passkey,
 }
 
 impl Proof {
@@ -75,6 +87,9 @@ impl Proof {
         let words: &[&str] = match self {
             Self::Password => &["pwd"],
             Self::PasswordAndCode => &["pwd", "otp", "mfa"],
+            // Whether a key is in hardware nobody vouches for.
+            Self::PasswordAndKey => &["pwd", "pop", "mfa"],
+            Self::Passkey => &["pop", "user", "mfa"],
         };
         words.iter().map(|word| (*word).to_owned()).collect()
     }

@@ -100,6 +100,8 @@ struct SignInPage<'a> {
 #[derive(Template)]
 #[template(path = "second_factor.html")]
 struct SecondFactorPage<'a> {
+    /// Whether the person has security keys, which the page does not take.
+    keys: bool,
     client_name: &'a str,
     problem: &'a str,
     challenge: &'a str,
@@ -247,7 +249,9 @@ impl Pages {
             Err(page) => return page,
         };
         let token = self.form_key.token(shown.cookie, shown.challenge);
+        let keys = self.accounts.login_has_keys(&LoginToken::read(shown.login.to_owned())).await.unwrap_or_default();
         let template = SecondFactorPage {
+            keys,
             client_name: &asked.client_name,
             problem: shown.problem,
             challenge: shown.challenge,

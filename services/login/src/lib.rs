@@ -15,6 +15,7 @@ mod login_token;
 mod password;
 mod recovery_code;
 mod rpc;
+mod security_key;
 mod settings;
 mod store;
 mod throttle;
@@ -35,6 +36,7 @@ pub use settings::{Registration, SETTINGS, Settings};
 use crate::accounts::{Accounts, Makings};
 use crate::issuer::Issuer;
 use crate::rpc::Rpc;
+use crate::security_key::Keys;
 use crate::store::Store;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
@@ -103,6 +105,7 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
         attempts_key: secret.derive("login/attempts"),
         sealer: Sealer::of(place, &settings.seal_files, SEALING)?,
         host: host_of(&context.issuer).to_owned(),
+        keys: Keys::of(&context.issuer),
     };
     let accounts = Accounts::start(settings, store, Issuer::new(peers.auth), makings)
         .map_err(|error| StartError::Hashing(flaghoist_runtime::fault::chain(&error)))?;

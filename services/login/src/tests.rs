@@ -12,3 +12,4 @@ mod logins;
 mod pages;
 mod passwords;
 mod pods;
+mod security_keys;

@@ -23,6 +23,26 @@ CREATE TABLE totp_enrolments (
 
 CREATE INDEX totp_enrolments_expiry ON totp_enrolments (expires_at);
 
+-- Security keys and passkeys.
+CREATE TABLE security_keys (
+    id            bytea NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
+    user_id       bytea NOT NULL REFERENCES accounts (user_id) ON DELETE CASCADE,
+    -- As the key itself names it. No two accounts have one.
+    credential_id bytea NOT NULL UNIQUE,
+    -- What its owner calls it.
+    name          text NOT NULL,
+    -- Whether it signs in without a password.
+    passkey       boolean NOT NULL,
+    -- The public key and what else the library keeps, as JSON.
+    credential    text NOT NULL,
+    -- How often it was used, as it says itself; it only rises, or is 0 for ever.
+    counter       bigint NOT NULL,
+    created_at    bigint NOT NULL,
+    used_at       bigint
+);
+
+CREATE INDEX security_keys_user ON security_keys (user_id);
+
 -- Recovery codes that were not used yet: SHA-256 of the person and the code, which has 80 random bits.
 CREATE TABLE recovery_codes (
     user_id    bytea  NOT NULL REFERENCES accounts (user_id) ON DELETE CASCADE,
@@ -52,3 +72,14 @@ CREATE UNLOGGED TABLE logins (
 
 CREATE INDEX logins_expiry ON logins (expires_at);
 CREATE INDEX logins_user ON logins (user_id);
+
+-- Ceremonies with security keys: a challenge and what belongs to it, taken out before an answer is looked at. They live for minutes.
+CREATE UNLOGGED TABLE ceremonies (
+    -- Of the login, or of the person who registers a key.
+    digest     bytea NOT NULL PRIMARY KEY CHECK (octet_length(digest) = 32),
+    -- The library's, as JSON.
+    state      text NOT NULL,
+    expires_at bigint NOT NULL
+);
+
+CREATE INDEX ceremonies_expiry ON ceremonies (expires_at);

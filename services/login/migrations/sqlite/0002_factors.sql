@@ -23,6 +23,26 @@ CREATE TABLE totp_enrolments (
 
 CREATE INDEX totp_enrolments_expiry ON totp_enrolments (expires_at);
 
+-- Security keys and passkeys.
+CREATE TABLE security_keys (
+    id            BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    user_id       BLOB NOT NULL REFERENCES accounts (user_id) ON DELETE CASCADE,
+    -- As the key itself names it. No two accounts have one.
+    credential_id BLOB NOT NULL UNIQUE,
+    -- What its owner calls it.
+    name          TEXT NOT NULL,
+    -- Whether it signs in without a password.
+    passkey       INTEGER NOT NULL CHECK (passkey IN (0, 1)),
+    -- The public key and what else the library keeps, as JSON.
+    credential    TEXT NOT NULL,
+    -- How often it was used, as it says itself; it only rises, or is 0 for ever.
+    counter       INTEGER NOT NULL,
+    created_at    INTEGER NOT NULL,
+    used_at       INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX security_keys_user ON security_keys (user_id);
+
 -- Recovery codes that were not used yet: SHA-256 of the person and the code, which has 80 random bits.
 CREATE TABLE recovery_codes (
     user_id    BLOB    NOT NULL REFERENCES accounts (user_id) ON DELETE CASCADE,
@@ -51,3 +71,14 @@ CREATE TABLE logins (
 
 CREATE INDEX logins_expiry ON logins (expires_at);
 CREATE INDEX logins_user ON logins (user_id);
+
+-- Ceremonies with security keys: a challenge and what belongs to it, taken out before an answer is looked at. They live for minutes.
+CREATE TABLE ceremonies (
+    -- Of the login, or of the person who registers a key.
+    digest     BLOB NOT NULL PRIMARY KEY CHECK (length(digest) = 32),
+    -- The library's, as JSON.
+    state      TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX ceremonies_expiry ON ceremonies (expires_at);

@@ -61,7 +61,7 @@ pub(crate) struct Enrolment {
 /// Someone who changes their factors, and when they signed in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner {
-    user: UserId,
+    pub(super) user: UserId,
 }
 
 impl Owner {

@@ -149,7 +149,7 @@ impl Accounts {
         Ok(proven)
     }
 
-    async fn end(&self, token: &LoginToken, step: Step) -> Result<(), Error> {
+    pub(super) async fn end(&self, token: &LoginToken, step: Step) -> Result<(), Error> {
         if self.store.end_login(token.digest(), step, now()).await? { Ok(()) } else { Err(Error::LoginStep) }
     }
 }

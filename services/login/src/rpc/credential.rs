@@ -3,14 +3,17 @@
 use flaghoist_proto::login::v1 as login;
 use flaghoist_proto::login::v1::credential_service_server::CredentialService;
 use flaghoist_runtime::Caller;
+use flaghoist_runtime::names::strict_uuid;
 use flaghoist_runtime::time::timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response, Status};
 
 use super::{Rpc, address, check};
+use crate::account::DisplayName;
 use crate::accounts::Owner;
 use crate::error::Error;
 use crate::password::Password;
+use crate::security_key::StoredKey;
 use crate::totp::TotpCode;
 
 #[tonic::async_trait]
@@ -40,6 +43,7 @@ impl CredentialService for Rpc {
                 use_time: Some(timestamp(totp.used_at)),
             }),
             recovery_codes_left: i32::try_from(factors.recovery_codes).unwrap_or(i32::MAX),
+            security_keys: self.accounts.security_keys(me).await?.iter().map(shown_key).collect(),
         }))
     }
 
@@ -82,6 +86,55 @@ impl CredentialService for Rpc {
     ) -> Result<Response<login::CreateRecoveryCodesResponse>, Status> {
         let codes = self.accounts.create_recovery_codes(owner(&request)?).await?;
         Ok(Response::new(login::CreateRecoveryCodesResponse { recovery_codes: written(&codes) }))
+    }
+
+    async fn start_security_key_registration(
+        &self,
+        request: Request<login::StartSecurityKeyRegistrationRequest>,
+    ) -> Result<Response<login::StartSecurityKeyRegistrationResponse>, Status> {
+        let owner = owner(&request)?;
+        let options = self.accounts.start_key_registration(owner, request.into_inner().passkey).await?;
+        Ok(Response::new(login::StartSecurityKeyRegistrationResponse { options }))
+    }
+
+    async fn finish_security_key_registration(
+        &self,
+        request: Request<login::FinishSecurityKeyRegistrationRequest>,
+    ) -> Result<Response<login::FinishSecurityKeyRegistrationResponse>, Status> {
+        let (owner, address) = (owner(&request)?, address(&request));
+        let request = request.into_inner();
+        check(&request)?;
+        let name = DisplayName::read(&request.display_name).map_err(Error::from)?.into_string();
+        let (key, codes) = self.accounts.finish_key_registration(owner, &request.credential, name, address).await?;
+        Ok(Response::new(login::FinishSecurityKeyRegistrationResponse {
+            security_key: Some(shown_key(&key)),
+            recovery_codes: written(&codes),
+        }))
+    }
+
+    async fn delete_security_key(
+        &self,
+        request: Request<login::DeleteSecurityKeyRequest>,
+    ) -> Result<Response<login::DeleteSecurityKeyResponse>, Status> {
+        let owner = owner(&request)?;
+        let (me, _) = Caller::user_of(&request)?;
+        let request = request.into_inner();
+        check(&request)?;
+        // Another's key is one that is not there.
+        let id = request.name.strip_prefix(&format!("{}/securityKeys/", me.name())).and_then(strict_uuid);
+        self.accounts.delete_key(owner, id.ok_or(Error::KeyUnknown)?, request.allow_last).await?;
+        Ok(Response::new(login::DeleteSecurityKeyResponse {}))
+    }
+}
+
+/// A key as its owner sees it.
+fn shown_key(key: &StoredKey) -> login::SecurityKey {
+    login::SecurityKey {
+        name: format!("{}/securityKeys/{}", key.user.name(), key.id),
+        display_name: key.name.clone(),
+        passkey: key.passkey,
+        create_time: Some(timestamp(key.created_at)),
+        use_time: key.used_at.map(timestamp),
     }
 }
 

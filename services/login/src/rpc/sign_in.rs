@@ -99,6 +99,29 @@ impl LoginService for Rpc {
             recovery_codes_left: i32::try_from(left).unwrap_or(i32::MAX),
         }))
     }
+
+    async fn start_security_key(
+        &self,
+        request: Request<login::StartSecurityKeyRequest>,
+    ) -> Result<Response<login::StartSecurityKeyResponse>, Status> {
+        let address = address(&request);
+        let request = request.into_inner();
+        check(&request)?;
+        let options = self.accounts.start_key(&LoginToken::read(request.login), address).await?;
+        Ok(Response::new(login::StartSecurityKeyResponse { options }))
+    }
+
+    async fn finish_security_key(
+        &self,
+        request: Request<login::FinishSecurityKeyRequest>,
+    ) -> Result<Response<login::FinishSecurityKeyResponse>, Status> {
+        let address = address(&request);
+        let request = request.into_inner();
+        check(&request)?;
+        let token = LoginToken::read(request.login);
+        let welcome = self.accounts.finish_key(&token, &request.credential, address).await?;
+        Ok(Response::new(login::FinishSecurityKeyResponse { signed_in: Some(signed_in(welcome)) }))
+    }
 }
 
 fn signed_in(welcome: Welcome) -> login::SignedIn {
@@ -112,6 +135,7 @@ fn signed_in(welcome: Welcome) -> login::SignedIn {
 fn factor(kind: FactorKind) -> login::Factor {
     match kind {
         FactorKind::Totp => login::Factor::Totp,
+        FactorKind::SecurityKey => login::Factor::SecurityKey,
         FactorKind::RecoveryCode => login::Factor::RecoveryCode,
     }
 }

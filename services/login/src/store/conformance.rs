@@ -1,6 +1,7 @@
 //! What every store must do: one function for each promise, and the macro that lists them.
 
 mod factors;
+mod keys;
 
 use std::any::Any;
 use std::pin::Pin;
@@ -50,6 +51,10 @@ macro_rules! suite {
             factors_go_with_the_account,
             a_step_of_a_login_is_taken_once,
             logins_and_enrolments_that_are_over_are_forgotten,
+            a_credential_is_one_key_of_one_account,
+            the_count_of_a_key_only_rises,
+            the_last_of_the_keys_is_removed_only_on_purpose,
+            a_ceremony_is_taken_once,
         );
     };
     ($world:expr; $($promise:ident),* $(,)?) => {$(
@@ -64,6 +69,7 @@ macro_rules! suite {
 pub(crate) use suite;
 
 pub(crate) use self::factors::*;
+pub(crate) use self::keys::*;
 
 type Opener = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Arc<dyn Store>>>>>;
 

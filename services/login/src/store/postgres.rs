@@ -29,6 +29,7 @@ mod accounts;
 mod attempts;
 mod factors;
 mod invitations;
+mod keys;
 mod lanes;
 mod logins;
 mod notices;

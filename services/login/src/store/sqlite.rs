@@ -3,6 +3,7 @@
 mod accounts;
 mod attempts;
 mod factors;
+mod keys;
 mod logins;
 mod memory;
 mod notices;

@@ -67,6 +67,22 @@ const TABLES: &[Table] = &[
         order: "user_id",
     },
     Table {
+        name: "security_keys",
+        columns: &[
+            Column::same("id", Kind::Bytes),
+            Column::same("user_id", Kind::Bytes),
+            Column::same("credential_id", Kind::Bytes),
+            Column::same("name", Kind::Text),
+            Column::same("passkey", Kind::Flag),
+            Column::same("credential", Kind::Text),
+            Column::same("counter", Kind::Big),
+            Column::same("created_at", Kind::Big),
+            Column::same("used_at", Kind::Big),
+        ],
+        from: "security_keys",
+        order: "id",
+    },
+    Table {
         name: "recovery_codes",
         columns: &[
             Column::same("user_id", Kind::Bytes),
@@ -148,7 +164,7 @@ mod tests {
             .sql(
                 &url,
                 "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'login' \
-                 AND table_name NOT IN ('_sqlx_migrations', 'buckets', 'lanes', 'key_check', 'logins', 'totp_enrolments')",
+                 AND table_name NOT IN ('_sqlx_migrations', 'buckets', 'lanes', 'key_check', 'logins', 'totp_enrolments', 'ceremonies')",
             )
             .await;
         let sorted = |mut names: Vec<String>| {

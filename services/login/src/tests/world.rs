@@ -1,6 +1,7 @@
 //! A world with login in it, an issuer in memory, and people who call from somewhere.
 
 mod factors;
+mod keys;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,12 +25,14 @@ use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 pub(super) use self::factors::App;
+pub(super) use self::keys::{Key, ORIGIN, spoiled};
 use super::issuer::FakeIssuer;
 use crate::accounts::{Accounts, Makings};
 use crate::hashing::Cost;
 use crate::http::{FormKey, Pages, router};
 use crate::issuer::Issuer;
 use crate::rpc::Rpc;
+use crate::security_key::Keys;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::store::postgres::PostgresStore;
@@ -122,6 +125,7 @@ impl World {
             attempts_key: *b"a secret of thirty-two bytes ...",
             sealer: Sealer::new(&[7; 32]).unwrap(),
             host: "chat.example.com".into(),
+            keys: Keys::of("https://chat.example.com"),
         };
         let accounts = Accounts::start(settings.clone(), Arc::clone(&store), issuer, makings).unwrap();
         let accounts = Arc::new(accounts);

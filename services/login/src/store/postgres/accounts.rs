@@ -39,7 +39,8 @@ macro_rules! select {
             "SELECT user_id, handle, display_name, password_hash, credential_version, admin, disabled, created_at,
                     deleting_at IS NOT NULL AS deleting,
                     EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold,
-                    EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id) AS second_factor
+                    (EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id)
+                 OR EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id)) AS second_factor
              FROM accounts WHERE ",
             $condition
         )

@@ -27,6 +27,8 @@ const EXPIRED_INVITATIONS: &str = "DELETE FROM invitations WHERE ctid = ANY (ARR
         SELECT ctid FROM invitations WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
 const EXPIRED_ENROLMENTS: &str = "DELETE FROM totp_enrolments WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM totp_enrolments WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
+const EXPIRED_CEREMONIES: &str = "DELETE FROM ceremonies WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM ceremonies WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
 const EXPIRED_LOGINS: &str = "DELETE FROM logins WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM logins WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
 const SURPLUS_LOGINS: &str = "DELETE FROM logins WHERE ctid = ANY (ARRAY (
@@ -45,6 +47,7 @@ pub(super) async fn forget(store: &PostgresStore, now: i64, rows_max: u32) -> Re
         (SURPLUS_BUCKETS, &[rows_max]),
         (EXPIRED_INVITATIONS, &[now]),
         (EXPIRED_ENROLMENTS, &[now]),
+        (EXPIRED_CEREMONIES, &[now]),
         (EXPIRED_LOGINS, &[now]),
         (SURPLUS_LOGINS, &[rows_max]),
         (LEFT_LANES, &[]),

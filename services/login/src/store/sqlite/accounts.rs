@@ -36,7 +36,8 @@ pub(super) async fn by_user(
     let row = sqlx::query(
         "SELECT *, deleting_at IS NOT NULL AS deleting,
                 EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold,
-                EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id) AS second_factor
+                (EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id)
+                 OR EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id)) AS second_factor
          FROM accounts WHERE user_id = ?1",
     )
     .bind(key(&user))
@@ -52,7 +53,8 @@ pub(super) async fn by_handle(
     let row = sqlx::query(
         "SELECT *, deleting_at IS NOT NULL AS deleting,
                 EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold,
-                EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id) AS second_factor
+                (EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id)
+                 OR EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id)) AS second_factor
          FROM accounts WHERE handle = ?1",
     )
     .bind(handle.as_str())

@@ -71,7 +71,8 @@ fn sealed(row: &SqliteRow) -> Result<Sealed, sqlx::Error> {
 
 async fn factors(store: &SqliteStore, user: UserId) -> Result<Factors, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT (SELECT count(*) FROM recovery_codes WHERE user_id = ?1) AS codes, totp.created_at AS created_at,
+        "SELECT (SELECT count(*) FROM recovery_codes WHERE user_id = ?1) AS codes,
+                (SELECT count(*) FROM security_keys WHERE user_id = ?1) AS keys, totp.created_at AS created_at,
                 totp.used_at AS used_at
          FROM (SELECT 1) AS one LEFT JOIN totp ON totp.user_id = ?1",
     )
@@ -84,7 +85,8 @@ async fn factors(store: &SqliteStore, user: UserId) -> Result<Factors, sqlx::Err
         }
         _ => None,
     };
-    Ok(Factors { totp, recovery_codes: u32::try_from(row.try_get::<i64, _>("codes")?).unwrap_or(u32::MAX) })
+    let keys = u32::try_from(row.try_get::<i64, _>("keys")?).unwrap_or(u32::MAX);
+    Ok(Factors { totp, keys, recovery_codes: u32::try_from(row.try_get::<i64, _>("codes")?).unwrap_or(u32::MAX) })
 }
 
 async fn begin_totp(store: &SqliteStore, user: UserId, secret: &Sealed, expires_at: i64) -> Result<bool, sqlx::Error> {
@@ -221,12 +223,17 @@ async fn take_recovery_code(store: &SqliteStore, user: UserId, code: RecoveryDig
 }
 
 /// How many strong factors a person has; recovery codes are none.
-async fn strong_factors(connection: &mut SqliteConnection, user: UserId) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT count(*) FROM totp WHERE user_id = ?1").bind(key(&user)).fetch_one(connection).await
+pub(super) async fn strong_factors(connection: &mut SqliteConnection, user: UserId) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM totp WHERE user_id = ?1) + (SELECT count(*) FROM security_keys WHERE user_id = ?1)",
+    )
+    .bind(key(&user))
+    .fetch_one(connection)
+    .await
 }
 
 /// Keeps these recovery codes and no others.
-async fn keep_recovery_codes(
+pub(super) async fn keep_recovery_codes(
     connection: &mut SqliteConnection,
     user: UserId,
     codes: &[RecoveryDigest],

@@ -102,8 +102,11 @@ async fn end(store: &SqliteStore, digest: LoginDigest, step: Step, now: i64) -> 
 /// Forgets what has expired and, beyond `rows_max`, the oldest of the rest.
 pub(super) async fn forget(store: &SqliteStore, now: i64, rows_max: u32) -> Result<(), sqlx::Error> {
     let mut transaction = store.write().await?;
-    for statement in ["DELETE FROM logins WHERE expires_at <= ?1", "DELETE FROM totp_enrolments WHERE expires_at <= ?1"]
-    {
+    for statement in [
+        "DELETE FROM logins WHERE expires_at <= ?1",
+        "DELETE FROM totp_enrolments WHERE expires_at <= ?1",
+        "DELETE FROM ceremonies WHERE expires_at <= ?1",
+    ] {
         sqlx::query(statement).bind(now).execute(&mut *transaction).await?;
     }
     sqlx::query(

@@ -1,0 +1,175 @@
+//! Security keys and passkeys: registering and removing them, and signing in with one, after the password or without.
+//!
+//! Nobody guesses at a key, so it is not counted: whoever hammers an account keeps no one out who has one.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use flaghoist_runtime::fault::chain;
+use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::time::millis;
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use super::factors::Owner;
+use super::sign_in::{SessionClient, Welcome, read_handle};
+use super::{Accounts, now};
+use crate::error::Error;
+use crate::factor::{FactorKind, Proof};
+use crate::login_token::{LoginDigest, LoginToken, sha256};
+use crate::recovery_code::RecoveryCode;
+use crate::security_key::{Ceremony, KeyError, Keys, StoredKey};
+use crate::store::factors::{Login, Proven, Step};
+use crate::store::keys::{Added, KeyRemoved};
+use crate::throttle::quota::Limit;
+
+/// How long a key may take to answer.
+const CEREMONY_LIFETIME: Duration = Duration::from_secs(5 * 60);
+/// How many keys a person may have.
+const KEYS_MAX: u32 = 20;
+
+impl Accounts {
+    /// Begins to register a key. Answers what a browser is to be asked, as JSON.
+    pub(crate) async fn start_key_registration(&self, owner: Owner, passkey: bool) -> Result<String, Error> {
+        let account = self.get(owner.user).await?;
+        self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, owner.user)).await?;
+        let have = self.store.keys(owner.user).await?;
+        let (options, ceremony) = self.keys.start_registration(&account, passkey, &have)?;
+        self.begin_ceremony(registration_of(owner.user), &ceremony).await?;
+        Ok(options)
+    }
+
+    /// Registers the key that has answered. Who had no strong factor gets recovery codes.
+    pub(crate) async fn finish_key_registration(
+        &self,
+        owner: Owner,
+        answer: &str,
+        name: String,
+        address: IpAddr,
+    ) -> Result<(StoredKey, Vec<SecretString>), Error> {
+        self.take_from(Limit::Attempts, address).await?;
+        let ceremony = self.take_ceremony(registration_of(owner.user)).await?.ok_or(Error::RegistrationUnknown)?;
+        let key = self.keys.finish_registration(&ceremony, answer, owner.user, name)?;
+        let (codes, digests) = RecoveryCode::generate(owner.user);
+        match self.store.add_key(&key, &digests, KEYS_MAX).await? {
+            Added::Done { codes: true } => Ok((key, codes)),
+            Added::Done { codes: false } => Ok((key, Vec::new())),
+            Added::Known => Err(Error::KeyKnown),
+            Added::Full => Err(Error::KeysLimit),
+        }
+    }
+
+    /// The keys of a person.
+    pub(crate) async fn security_keys(&self, user: UserId) -> Result<Vec<StoredKey>, Error> {
+        Ok(self.store.keys(user).await?)
+    }
+
+    /// Removes a key, the last strong factor only where that is meant.
+    pub(crate) async fn delete_key(&self, owner: Owner, id: Uuid, allow_last: bool) -> Result<(), Error> {
+        match self.store.remove_key(owner.user, id, allow_last).await? {
+            KeyRemoved::Done => Ok(()),
+            KeyRemoved::Unknown => Err(Error::KeyUnknown),
+            KeyRemoved::Last => Err(Error::LastFactor),
+        }
+    }
+
+    /// Asks for a key: one of the person's after the password, any passkey before. Answers what a browser is to be asked, as JSON.
+    pub(crate) async fn start_key(&self, token: &LoginToken, address: IpAddr) -> Result<String, Error> {
+        self.take_from(Limit::Logins, address).await?;
+        let login = self.login_unbound(token).await?;
+        let (options, ceremony) = match login.proven {
+            Some(proven) => {
+                let keys = self.store.keys(proven.user).await?;
+                if keys.is_empty() {
+                    return Err(Error::FactorMissing);
+                }
+                self.keys.start_second(&keys)?
+            }
+            None => self.keys.start_alone()?,
+        };
+        self.begin_ceremony(token.digest(), &ceremony).await?;
+        Ok(options)
+    }
+
+    /// Whether the person whose second factor a login awaits has security keys.
+    pub(crate) async fn login_has_keys(&self, token: &LoginToken) -> Result<bool, Error> {
+        let proven = self.store.login(token.digest(), now()).await?.and_then(|login| login.proven);
+        let Some(proven) = proven else { return Ok(false) };
+        Ok(self.store.factors(proven.user).await?.keys > 0)
+    }
+
+    /// Takes the answer of a key, which signs in.
+    pub(crate) async fn finish_key(&self, token: &LoginToken, answer: &str, address: IpAddr) -> Result<Welcome, Error> {
+        self.take_from(Limit::Attempts, address).await?;
+        let login = self.login_unbound(token).await?;
+        // It is gone from here on, whatever comes of it.
+        let ceremony = self.take_ceremony(token.digest()).await?.ok_or(Error::LoginStep)?;
+        let expected = match ceremony {
+            Ceremony::Second(_) => Step::SecondFactor,
+            Ceremony::Alone(_) => Step::Password,
+            Ceremony::Key(_) | Ceremony::Passkey(_) => return Err(Error::LoginStep),
+        };
+        if login.step() != expected {
+            return Err(Error::LoginStep);
+        }
+        let checked = self.prove_key(&login, ceremony, answer).await;
+        let outcome = if checked.is_ok() { "passed" } else { "refused" };
+        let factor = FactorKind::SecurityKey.label();
+        metrics::counter!("flaghoist_login_factor_checks_total", "factor" => factor, "outcome" => outcome).increment(1);
+        let proven = checked?;
+        self.end(token, expected).await?;
+        let proof = if expected == Step::Password { Proof::Passkey } else { Proof::PasswordAndKey };
+        let client = SessionClient { client_id: login.client_id, label: login.label, address };
+        self.open_session(proven, proof, client).await
+    }
+
+    /// Checks the answer of a key and takes it; answers whose it is.
+    async fn prove_key(&self, login: &Login, ceremony: Ceremony, answer: &str) -> Result<Proven, Error> {
+        let (answer, credential_id) = Keys::answered_by(answer)?;
+        let key = self.store.key(&credential_id).await?.ok_or(Error::CodeInvalid)?;
+        let proven = match login.proven {
+            Some(proven) if proven.user == key.user => proven,
+            Some(_) => return Err(Error::CodeInvalid),
+            None => {
+                let current = self.store.credentials_of(key.user).await?.ok_or(Error::CodeInvalid)?;
+                // Who said for whom the login is gets no other account.
+                if login.handle != current.account.handle && login.handle != read_handle("") {
+                    return Err(Error::CodeInvalid);
+                }
+                Proven::by(&current)
+            }
+        };
+        let used = match self.keys.finish(ceremony, &answer, &key) {
+            Ok(used) => used,
+            Err(KeyError::Refused(error)) => {
+                tracing::info!(user = %key.user, key = %key.id, error = %chain(&error), "the answer of a key was refused");
+                return Err(Error::CodeInvalid);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // Of two answers with one count, begun before either came, one is taken.
+        if self.store.use_key(&used, now()).await? { Ok(proven) } else { Err(Error::CodeInvalid) }
+    }
+
+    /// A login that is not one of the page.
+    async fn login_unbound(&self, token: &LoginToken) -> Result<Login, Error> {
+        let found = self.store.login(token.digest(), now()).await?;
+        found.filter(|login| login.bound_to.is_empty()).ok_or(Error::LoginOver)
+    }
+
+    async fn begin_ceremony(&self, of: LoginDigest, ceremony: &Ceremony) -> Result<(), Error> {
+        let state = serde_json::to_string(ceremony).map_err(|error| KeyError::Failed(Box::new(error)))?;
+        let expires_at = millis(SystemTime::now() + CEREMONY_LIFETIME);
+        Ok(self.store.begin_ceremony(of, &state, expires_at).await?)
+    }
+
+    async fn take_ceremony(&self, of: LoginDigest) -> Result<Option<Ceremony>, Error> {
+        let Some(state) = self.store.take_ceremony(of, now()).await? else { return Ok(None) };
+        Ok(Some(serde_json::from_str(&state).map_err(|error| KeyError::Failed(Box::new(error)))?))
+    }
+}
+
+/// What the one registration of a person that may be under way is kept by.
+fn registration_of(user: UserId) -> LoginDigest {
+    LoginDigest(sha256(&[b"registration of a key ".as_slice(), user.0.as_bytes()].concat()))
+}
