@@ -76,8 +76,8 @@ async fn rounds(plan: Plan, world: &World, book: &Arc<Book>) -> Result<Totals, S
             println!("round {round}: killed after {until_kill:?}; so far {}", book.totals());
         }
     }
-    load::listen_to_the_end(&cast, book).await?;
-    load::check_from_the_beginning(&cast, book).await?;
+    load::listen_to_the_end(&mut cast, book).await?;
+    load::check_from_the_beginning(&mut cast, book).await?;
     book.broken()?;
     Ok(book.totals())
 }
@@ -98,9 +98,14 @@ impl Cast {
     }
 
     pub(crate) async fn refresh_tokens(&mut self) -> Result<(), String> {
-        for person in &mut self.people {
-            person.refreshes().await.map_err(|error| format!("{} cannot refresh: {error:?}", person.handle))?;
+        for place in 0..self.people.len() {
+            self.refresh_token(place).await?;
         }
         Ok(())
+    }
+
+    pub(crate) async fn refresh_token(&mut self, place: usize) -> Result<(), String> {
+        let person = &mut self.people[place];
+        person.refreshes().await.map_err(|error| format!("{} cannot refresh: {error:?}", person.handle))
     }
 }

@@ -92,9 +92,10 @@ async fn faults(plan: Plan, world: &World, book: &Arc<Book>) -> Result<Totals, S
             }
         }
     }
+    cast.refresh_tokens().await?;
     load::check_answered(&cast, book).await?;
-    load::listen_to_the_end(&cast, book).await?;
-    load::check_from_the_beginning(&cast, book).await?;
+    load::listen_to_the_end(&mut cast, book).await?;
+    load::check_from_the_beginning(&mut cast, book).await?;
     book.broken()?;
     Ok(book.totals())
 }

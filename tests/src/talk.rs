@@ -77,9 +77,8 @@ impl Talk {
     /// # Errors
     /// The first promise that was broken.
     pub async fn end(mut self) -> Result<Totals, String> {
-        self.cast.refresh_tokens().await?;
-        load::listen_to_the_end(&self.cast, &self.book).await?;
-        load::check_from_the_beginning(&self.cast, &self.book).await?;
+        load::listen_to_the_end(&mut self.cast, &self.book).await?;
+        load::check_from_the_beginning(&mut self.cast, &self.book).await?;
         Ok(self.book.totals())
     }
 

@@ -79,8 +79,8 @@ async fn steps(plan: &Plan, world: &World) -> Result<Totals, String> {
         println!("{what}: {}", book.totals());
         cast.refresh_tokens().await?;
     }
-    load::listen_to_the_end(&cast, &book).await?;
-    load::check_from_the_beginning(&cast, &book).await?;
+    load::listen_to_the_end(&mut cast, &book).await?;
+    load::check_from_the_beginning(&mut cast, &book).await?;
     book.broken()?;
     Ok(book.totals())
 }

@@ -343,9 +343,11 @@ pub(crate) async fn check_answered(cast: &Cast, book: &Arc<Book>) -> Result<(), 
     book.broken()
 }
 
-/// Lets every device listen until it has heard everything, and acknowledge it.
-pub(crate) async fn listen_to_the_end(cast: &Cast, book: &Arc<Book>) -> Result<(), String> {
-    for (place, person) in cast.people.iter().enumerate() {
+/// Lets every device listen until it has heard everything, and acknowledge it. After a long run that takes longer than a token lives.
+pub(crate) async fn listen_to_the_end(cast: &mut Cast, book: &Arc<Book>) -> Result<(), String> {
+    for place in 0..cast.people.len() {
+        cast.refresh_token(place).await?;
+        let person = &cast.people[place];
         for device in DEVICES {
             let manner = CALM;
             let reader = Reader { place, device, person: person.clone(), manner, book: Arc::clone(book) };
@@ -376,8 +378,10 @@ pub(crate) async fn listen_to_the_end(cast: &Cast, book: &Arc<Book>) -> Result<(
 }
 
 /// Lets a new device of everyone hear everything from the beginning: `seq` must be dense from 1 on.
-pub(crate) async fn check_from_the_beginning(cast: &Cast, book: &Arc<Book>) -> Result<(), String> {
-    for (place, person) in cast.people.iter().enumerate() {
+pub(crate) async fn check_from_the_beginning(cast: &mut Cast, book: &Arc<Book>) -> Result<(), String> {
+    for place in 0..cast.people.len() {
+        cast.refresh_token(place).await?;
+        let person = &cast.people[place];
         let mut stream = person.opens("new").from(OpenFrom::Beginning).open().await;
         let events = stream.until_caught_up_acking().await;
         for event in &events {
