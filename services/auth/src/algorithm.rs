@@ -63,12 +63,13 @@ impl Algorithm {
         jwk
     }
 
-    /// The RFC 7638 thumbprint of a key: its members in the order of their names, without spaces, as `serde_json` writes them.
+    /// The RFC 7638 thumbprint of a key: its members in the order of their names, without spaces.
     pub(crate) fn thumbprint(self, public: &[u8]) -> String {
         let members = self.members(public).to_string();
         URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.as_bytes()))
     }
 
+    /// What makes the key, in the order of the names: `serde_json` keeps an order or sorts, as any crate of a build asks it to.
     fn members(self, public: &[u8]) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match self {

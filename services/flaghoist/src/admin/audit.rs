@@ -236,7 +236,10 @@ mod tests {
         assert_eq!(action("key-revoked"), Ok(AuditAction::KeyRevoked));
         assert_eq!(action("SESSION_OPENED"), Ok(AuditAction::SessionOpened));
         let known = action("unspecified").unwrap_err();
-        assert!(known.starts_with("known are session-opened, ") && known.ends_with("key-resealed"), "{known}");
+        assert!(
+            known.starts_with("known are session-opened, ") && known.ends_with("registration-token-created"),
+            "{known}"
+        );
     }
 
     #[test]
