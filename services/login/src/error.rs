@@ -61,6 +61,12 @@ pub(crate) enum Error {
     /// Whoever calls has signed in too long ago.
     #[error("this asks for a login of the last 10 minutes; sign in again")]
     LoginNotFresh,
+    /// Whoever calls has signed in by one factor, and has two.
+    #[error("this asks for a login by two factors; sign in again with the second one")]
+    LoginOneFactor,
+    /// An application calls, to which the person has signed in.
+    #[error("second factors are not changed through an application; sign in to flaghoist itself")]
+    ClientForeign,
     /// The last strong factor is not removed by mistake.
     #[error("this is the last second factor: enrol another one first, or say allow_last")]
     LastFactor,
@@ -148,7 +154,10 @@ impl Error {
             Self::SecondFactorRequired => Fault::new(Code::FailedPrecondition, Reason::SecondFactorRequired, text()),
             Self::LoginOver => Fault::new(Code::FailedPrecondition, Reason::LoginOver, text()),
             Self::LoginStep => Fault::new(Code::FailedPrecondition, Reason::LoginStep, text()),
-            Self::LoginNotFresh => Fault::new(Code::FailedPrecondition, Reason::LoginNotFresh, text()),
+            Self::LoginNotFresh | Self::LoginOneFactor => {
+                Fault::new(Code::FailedPrecondition, Reason::LoginNotFresh, text())
+            }
+            Self::ClientForeign => Fault::new(Code::PermissionDenied, Reason::CallerNotAllowed, text()),
             Self::LastFactor => Fault::new(Code::FailedPrecondition, Reason::LastFactor, text()),
             Self::FactorMissing => Fault::new(Code::FailedPrecondition, Reason::FactorMissing, text()),
             Self::EnrolmentUnknown => Fault::not_found("authenticator app", ""),

@@ -285,7 +285,10 @@ impl Pages {
                 response
             }
             // The password was right long ago, or in another browser, or is another by now.
-            Error::LoginOver | Error::LoginStep | Error::CredentialsInvalid => match self.asked(&challenge).await {
+            Error::LoginOver
+            | Error::LoginStep
+            | Error::CredentialsInvalid
+            | Error::Issuer(IssuerError::SubjectRefused) => match self.asked(&challenge).await {
                 Ok(asked) => {
                     let problem = "That took too long, or something has changed. Sign in once more.";
                     self.form(StatusCode::UNPROCESSABLE_ENTITY, &asked, &Shown { login: "", problem, ..shown })

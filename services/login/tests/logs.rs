@@ -126,6 +126,7 @@ async fn secrets_of_a_story(store: StoreAddress) -> Vec<String> {
         token_id: Uuid::now_v7(),
         key_id: "key".into(),
         authenticated_at: Some(SystemTime::now()),
+        two_factors: true,
         issued_at: SystemTime::now(),
         expires_at: SystemTime::now(),
     });

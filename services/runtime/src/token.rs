@@ -51,6 +51,8 @@ pub struct Caller {
     pub key_id: String,
     /// When the person proved who they are, if the token says so; a client's own token does not.
     pub authenticated_at: Option<SystemTime>,
+    /// Whether they proved it by two factors: `mfa` in the token's `amr` (RFC 8176).
+    pub two_factors: bool,
     /// When it was issued.
     pub issued_at: SystemTime,
     /// When it ends.

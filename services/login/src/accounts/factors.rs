@@ -3,16 +3,18 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::Caller;
+use flaghoist_runtime::fault::chain;
+use flaghoist_runtime::names::{SessionId, UserId};
 use flaghoist_runtime::time::millis;
 use secrecy::SecretString;
 
-use super::sign_in::KNOWN_ADDRESSES_MAX;
+use super::sign_in::{DEFAULT_CLIENT, KNOWN_ADDRESSES_MAX};
 use super::{Accounts, now};
 use crate::error::Error;
 use crate::factor::{FactorKind, Factors};
 use crate::recovery_code::RecoveryCode;
-use crate::store::factors::{Confirmed, Removed};
+use crate::store::factors::{Confirmed, FirstFactor, Removed};
 use crate::throttle::quota::Limit;
 use crate::throttle::{Delays, FACTOR_STRANGERS_DELAY_MAX};
 use crate::totp::{TotpCode, TotpSecret};
@@ -58,22 +60,52 @@ pub(crate) struct Enrolment {
     pub(crate) expires_at: SystemTime,
 }
 
-/// Someone who changes their factors, and when they signed in.
+/// Someone who changes their factors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner {
     pub(super) user: UserId,
+    /// The session that they do it in.
+    session: Option<SessionId>,
+    /// Whether they signed in by two factors.
+    two_factors: bool,
 }
 
 impl Owner {
-    /// Whoever has signed in lately.
-    pub(crate) fn fresh(user: UserId, authenticated_at: Option<SystemTime>) -> Result<Self, Error> {
+    /// Whoever has signed in lately, and not to an application: a person's consent to write messages for them is none to sign in as them.
+    pub(crate) fn of(caller: &Caller, user: UserId) -> Result<Self, Error> {
+        if caller.client_id != DEFAULT_CLIENT {
+            return Err(Error::ClientForeign);
+        }
         // A time that is yet to come is that of a clock which is ahead of this one.
-        let age = authenticated_at.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-        if age.is_some_and(|age| age <= FRESH_FOR) { Ok(Self { user }) } else { Err(Error::LoginNotFresh) }
+        let age = caller.authenticated_at.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+        if age.is_none_or(|age| age > FRESH_FOR) {
+            return Err(Error::LoginNotFresh);
+        }
+        Ok(Self { user, session: caller.session, two_factors: caller.two_factors })
+    }
+
+    /// The session that a first strong factor leaves, as the issuer knows it.
+    pub(super) fn kept_session(self) -> String {
+        self.session.map(|session| session.to_string()).unwrap_or_default()
     }
 }
 
 impl Accounts {
+    /// Asks for two factors of who has two: a password alone must not change what protects against its loss.
+    pub(super) async fn may_change(&self, owner: Owner) -> Result<(), Error> {
+        if !owner.two_factors && !self.store.factors(owner.user).await?.second().is_empty() {
+            return Err(Error::LoginOneFactor);
+        }
+        Ok(())
+    }
+
+    /// Ends the sessions from before a first strong factor, at once where possible.
+    pub(super) async fn end_older_sessions(&self, user: UserId) {
+        if let Err(error) = self.teller.tell(user).await {
+            tracing::warn!(%user, error = %chain(&error), "sessions end later, the issuer could not be told");
+        }
+    }
+
     /// Checks a code of a person and takes it. Every attempt is counted before.
     pub(super) async fn prove_code(&self, user: UserId, code: Code, address: IpAddr) -> Result<(), Error> {
         let kind = code.kind();
@@ -133,6 +165,7 @@ impl Accounts {
 
     /// Makes a secret for an authenticator app.
     pub(crate) async fn enroll_totp(&self, owner: Owner) -> Result<Enrolment, Error> {
+        self.may_change(owner).await?;
         let user = owner.user;
         let account = self.get(user).await?;
         self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, user)).await?;
@@ -154,6 +187,7 @@ impl Accounts {
         code: &TotpCode,
         address: IpAddr,
     ) -> Result<Vec<SecretString>, Error> {
+        self.may_change(owner).await?;
         let user = owner.user;
         self.count_code(user, FactorKind::Totp, address).await?;
         let sealed = self.store.totp_enrolment(user, now()).await?.ok_or(Error::EnrolmentUnknown)?;
@@ -162,15 +196,21 @@ impl Accounts {
         self.code_checked(user, FactorKind::Totp, address, step.is_some()).await?;
         let Some(step) = step else { return Err(Error::CodeInvalid) };
         let (codes, digests) = RecoveryCode::generate(user);
-        match self.store.confirm_totp(user, &sealed, step, &digests, now()).await? {
-            Confirmed::Done { codes: true } => Ok(codes),
-            Confirmed::Done { codes: false } => Ok(Vec::new()),
+        let kept_session = owner.kept_session();
+        let first = FirstFactor { codes: &digests, kept_session: &kept_session };
+        match self.store.confirm_totp(user, &sealed, step, first, now()).await? {
+            Confirmed::Done { first: true } => {
+                self.end_older_sessions(user).await;
+                Ok(codes)
+            }
+            Confirmed::Done { first: false } => Ok(Vec::new()),
             Confirmed::Gone => Err(Error::EnrolmentUnknown),
         }
     }
 
     /// Removes the authenticator app, the last strong factor only where that is meant.
     pub(crate) async fn delete_totp(&self, owner: Owner, allow_last: bool) -> Result<(), Error> {
+        self.may_change(owner).await?;
         match self.store.remove_totp(owner.user, allow_last).await? {
             Removed::Done => Ok(()),
             Removed::Last => Err(Error::LastFactor),
@@ -179,6 +219,7 @@ impl Accounts {
 
     /// Makes recovery codes in the place of those that were there.
     pub(crate) async fn create_recovery_codes(&self, owner: Owner) -> Result<Vec<SecretString>, Error> {
+        self.may_change(owner).await?;
         let user = owner.user;
         self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, user)).await?;
         let (codes, digests) = RecoveryCode::generate(user);

@@ -19,7 +19,7 @@ use crate::factor::{FactorKind, Proof};
 use crate::login_token::{LoginDigest, LoginToken, sha256};
 use crate::recovery_code::RecoveryCode;
 use crate::security_key::{Ceremony, KeyError, Keys, StoredKey};
-use crate::store::factors::{Login, Proven, Step};
+use crate::store::factors::{FirstFactor, Login, Proven, Step};
 use crate::store::keys::{Added, KeyRemoved};
 use crate::throttle::quota::Limit;
 
@@ -31,6 +31,7 @@ const KEYS_MAX: u32 = 20;
 impl Accounts {
     /// Begins to register a key. Answers what a browser is to be asked, as JSON.
     pub(crate) async fn start_key_registration(&self, owner: Owner, passkey: bool) -> Result<String, Error> {
+        self.may_change(owner).await?;
         let account = self.get(owner.user).await?;
         self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, owner.user)).await?;
         let have = self.store.keys(owner.user).await?;
@@ -48,12 +49,18 @@ impl Accounts {
         address: IpAddr,
     ) -> Result<(StoredKey, Vec<SecretString>), Error> {
         self.take_from(Limit::Attempts, address).await?;
+        self.may_change(owner).await?;
         let ceremony = self.take_ceremony(registration_of(owner.user)).await?.ok_or(Error::RegistrationUnknown)?;
         let key = self.keys.finish_registration(&ceremony, answer, owner.user, name)?;
         let (codes, digests) = RecoveryCode::generate(owner.user);
-        match self.store.add_key(&key, &digests, KEYS_MAX).await? {
-            Added::Done { codes: true } => Ok((key, codes)),
-            Added::Done { codes: false } => Ok((key, Vec::new())),
+        let kept_session = owner.kept_session();
+        let first = FirstFactor { codes: &digests, kept_session: &kept_session };
+        match self.store.add_key(&key, first, KEYS_MAX).await? {
+            Added::Done { first: true } => {
+                self.end_older_sessions(owner.user).await;
+                Ok((key, codes))
+            }
+            Added::Done { first: false } => Ok((key, Vec::new())),
             Added::Known => Err(Error::KeyKnown),
             Added::Full => Err(Error::KeysLimit),
         }
@@ -66,6 +73,7 @@ impl Accounts {
 
     /// Removes a key, the last strong factor only where that is meant.
     pub(crate) async fn delete_key(&self, owner: Owner, id: Uuid, allow_last: bool) -> Result<(), Error> {
+        self.may_change(owner).await?;
         match self.store.remove_key(owner.user, id, allow_last).await? {
             KeyRemoved::Done => Ok(()),
             KeyRemoved::Unknown => Err(Error::KeyUnknown),

@@ -138,10 +138,10 @@ fn shown_key(key: &StoredKey) -> login::SecurityKey {
     }
 }
 
-/// Whoever calls, if they have signed in lately.
+/// Whoever calls, if they may change factors.
 fn owner<T>(request: &Request<T>) -> Result<Owner, Status> {
     let (me, caller) = Caller::user_of(request)?;
-    Ok(Owner::fresh(me, caller.authenticated_at)?)
+    Ok(Owner::of(&caller, me)?)
 }
 
 /// Codes for the one answer that carries them.

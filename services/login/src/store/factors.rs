@@ -23,14 +23,14 @@ pub(crate) trait FactorStore: Send + Sync + 'static {
     /// The secret that is yet to be confirmed.
     async fn totp_enrolment(&self, user: UserId, now: i64) -> Result<Option<Sealed>, StoreError>;
 
-    /// Makes the secret that is yet to be confirmed the person's own, with a code of `step` taken, and keeps `codes` for those who had
+    /// Makes the secret that is yet to be confirmed the person's own, with a code of `step` taken, and keeps what `first` brings for those who had
     /// no strong factor. Does nothing when the secret is another by now: of many at once one confirms.
     async fn confirm_totp(
         &self,
         user: UserId,
         secret: &Sealed,
         step: i64,
-        codes: &[RecoveryDigest],
+        first: FirstFactor<'_>,
         now: i64,
     ) -> Result<Confirmed, StoreError>;
 
@@ -74,13 +74,22 @@ pub(crate) trait LoginStore: Send + Sync + 'static {
     async fn end_login(&self, digest: LoginDigest, step: Step, now: i64) -> Result<bool, StoreError>;
 }
 
+/// What a first strong factor brings, in the commit that keeps it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FirstFactor<'a> {
+    /// The recovery codes.
+    pub(crate) codes: &'a [RecoveryDigest],
+    /// The one session that does not end: the others were begun by a password alone, whoever knew it.
+    pub(crate) kept_session: &'a str,
+}
+
 /// What came of confirming an authenticator app.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Confirmed {
     /// It is the person's.
     Done {
-        /// Whether the recovery codes were kept.
-        codes: bool,
+        /// Whether it is the first strong factor.
+        first: bool,
     },
     /// Nothing is to be confirmed any more.
     Gone,

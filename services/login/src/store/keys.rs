@@ -5,8 +5,8 @@ use flaghoist_runtime::names::UserId;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::factors::FirstFactor;
 use crate::login_token::LoginDigest;
-use crate::recovery_code::RecoveryDigest;
 use crate::security_key::StoredKey;
 
 /// Security keys and passkeys, which go with their owner's account, and ceremonies, which live for minutes and may be forgotten when
@@ -19,9 +19,9 @@ pub(crate) trait KeyStore: Send + Sync + 'static {
     /// The key with this id of a credential, whoever's it is.
     async fn key(&self, credential_id: &[u8]) -> Result<Option<StoredKey>, StoreError>;
 
-    /// Keeps a new key, and `codes` for those who had no strong factor. Keeps none whose credential is known, to whomever, and no
+    /// Keeps a new key, and what `first` brings for those who had no strong factor. Keeps none whose credential is known, to whomever, and no
     /// more than `keys_max` of a person: of many at once too.
-    async fn add_key(&self, key: &StoredKey, codes: &[RecoveryDigest], keys_max: u32) -> Result<Added, StoreError>;
+    async fn add_key(&self, key: &StoredKey, first: FirstFactor<'_>, keys_max: u32) -> Result<Added, StoreError>;
 
     /// Keeps a key as it is after a use. Answers `false` when its count did not rise, or it is gone: of many uses with one count one
     /// is taken. A key that does not count says 0, always.
@@ -43,8 +43,8 @@ pub(crate) trait KeyStore: Send + Sync + 'static {
 pub(crate) enum Added {
     /// It is kept.
     Done {
-        /// Whether the recovery codes were, too.
-        codes: bool,
+        /// Whether it is the first strong factor.
+        first: bool,
     },
     /// The credential is known.
     Known,

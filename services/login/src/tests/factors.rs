@@ -58,6 +58,52 @@ async fn who_adds_or_removes_a_factor_has_signed_in_lately() {
 }
 
 #[tokio::test]
+async fn who_has_two_factors_changes_them_by_both() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    // The first one is enrolled by who has no other.
+    let thief = alice.by_password_alone();
+    let begun = App::with(&thief.enroll().await.unwrap().secret);
+    let codes = alice.with_app().await.1;
+    assert_eq!(codes.len(), 10);
+    let refused = thief.delete_totp(true).await.unwrap_err();
+    assert!(refused.message().contains("two factors"), "{}", refused.message());
+    assert_eq!(reason::<()>(Err(refused)), Reason::LoginNotFresh);
+    assert_eq!(reason(thief.enroll().await), Reason::LoginNotFresh);
+    assert_eq!(reason(thief.confirm(&begun.code(0)).await), Reason::LoginNotFresh);
+    assert_eq!(reason(thief.new_recovery_codes().await), Reason::LoginNotFresh);
+    assert_eq!(reason(thief.start_registration(true).await), Reason::LoginNotFresh);
+    alice.delete_totp(true).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_first_second_factor_ends_the_sessions_that_a_password_alone_began() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    alice.signed_in("alice", PASSWORD).await;
+    assert_eq!(world.issuer.sessions(&alice.name()).len(), 2);
+    let (app, _) = alice.with_app().await;
+    assert_eq!(world.issuer.sessions(&alice.name()), [alice.session()]);
+    let login = alice.half_signed_in("alice").await;
+    alice.totp(&login, &app.code(0)).await.unwrap();
+    alice.with_app().await;
+    assert_eq!(world.issuer.sessions(&alice.name()).len(), 2, "another app ends nothing");
+}
+
+#[tokio::test]
+async fn an_application_cannot_give_itself_a_factor_of_the_person() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    let wiki = alice.through_an_application();
+    let refused = wiki.enroll().await.unwrap_err();
+    assert_eq!((refused.code(), reason::<()>(Err(refused))), (Code::PermissionDenied, Reason::CallerNotAllowed));
+    assert_eq!(reason(wiki.start_registration(true).await), Reason::CallerNotAllowed);
+    alice.with_app().await;
+    assert_eq!(reason(wiki.delete_totp(true).await), Reason::CallerNotAllowed);
+    assert_eq!(reason(wiki.new_recovery_codes().await), Reason::CallerNotAllowed);
+}
+
+#[tokio::test]
 async fn case_95_the_last_strong_factor_is_not_removed_by_mistake() {
     let world = World::new().await;
     let alice = world.person("alice").await;

@@ -301,6 +301,18 @@ impl Person {
         Self { caller: Some(Arc::new(caller)), ..self.clone() }
     }
 
+    /// The same person, who signed in by the password alone.
+    pub(super) fn by_password_alone(&self) -> Self {
+        let caller = Caller { two_factors: false, ..(**self.caller.as_ref().unwrap()).clone() };
+        Self { caller: Some(Arc::new(caller)), ..self.clone() }
+    }
+
+    /// An application that the same person has signed in to a moment ago.
+    pub(super) fn through_an_application(&self) -> Self {
+        let caller = Caller { client_id: "wiki".into(), ..(**self.caller.as_ref().unwrap()).clone() };
+        Self { caller: Some(Arc::new(caller)), ..self.clone() }
+    }
+
     pub(super) async fn invite(&self) -> Result<login::CreateInvitationResponse, Status> {
         let request = self.request(login::CreateInvitationRequest {});
         let mut client = AdministrationServiceClient::new(self.public.clone());
@@ -318,6 +330,7 @@ fn caller(user: UserId, session: SessionId, scope: &str) -> Caller {
         token_id: Uuid::now_v7(),
         key_id: "key".into(),
         authenticated_at: Some(SystemTime::now()),
+        two_factors: true,
         issued_at: SystemTime::now(),
         expires_at: SystemTime::now() + Duration::from_secs(300),
     }

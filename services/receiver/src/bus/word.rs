@@ -259,6 +259,7 @@ fn caller(wire: CallerWire) -> Option<Caller> {
         key_id: wire.key_id,
         // Nothing that a pod does for another depends on it.
         authenticated_at: None,
+        two_factors: false,
         issued_at: from_millis(wire.issued_at_ms),
         expires_at: from_millis(wire.expires_at_ms),
     })
@@ -295,6 +296,7 @@ mod tests {
             token_id: Uuid::now_v7(),
             key_id: "key".into(),
             authenticated_at: None,
+            two_factors: false,
             issued_at: from_millis(1_000),
             expires_at: from_millis(2_000),
         };

@@ -71,6 +71,8 @@ struct Claims {
     scope: String,
     sid: Option<String>,
     auth_time: Option<i64>,
+    #[serde(default)]
+    amr: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -154,6 +156,7 @@ fn caller(claims: Claims, kid: &str, issuer: &str, now: i64) -> Result<Caller, T
         token_id: Uuid::try_parse(&claims.jti).map_err(|_| MALFORMED)?,
         key_id: kid.to_owned(),
         authenticated_at: claims.auth_time.map(time),
+        two_factors: claims.amr.iter().any(|method| method == "mfa"),
         issued_at: time(claims.iat),
         expires_at: time(claims.exp),
         subject: claims.sub,

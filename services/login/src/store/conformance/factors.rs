@@ -5,7 +5,7 @@ use flaghoist_runtime::seal::Sealed;
 use super::*;
 use crate::login_token::{LoginDigest, LoginToken};
 use crate::recovery_code::{CODES, RecoveryCode, RecoveryDigest};
-use crate::store::factors::{Confirmed, Login, Proven, Removed, Step};
+use crate::store::factors::{Confirmed, FirstFactor, Login, Proven, Removed, Step};
 
 fn secret(text: &str) -> Sealed {
     Sealed { bytes: text.as_bytes().to_vec(), with: "key".into() }
@@ -15,13 +15,18 @@ fn codes(user: UserId) -> Vec<RecoveryDigest> {
     RecoveryCode::generate(user).1
 }
 
+/// What a first factor brings to whoever signed in as session "kept".
+pub(super) fn first(codes: &[RecoveryDigest]) -> FirstFactor<'_> {
+    FirstFactor { codes, kept_session: "kept" }
+}
+
 /// Someone with an authenticator app, whose last code was of step 5, and with recovery codes.
 async fn enrolled(store: &dyn Store, text: &str) -> (UserId, Vec<RecoveryDigest>) {
     let user = register(store, text).await;
     let codes = codes(user);
     assert!(store.begin_totp(user, &secret("s"), NOW + 10).await.unwrap());
-    let confirmed = store.confirm_totp(user, &secret("s"), 5, &codes, NOW).await.unwrap();
-    assert_eq!(confirmed, Confirmed::Done { codes: true });
+    let confirmed = store.confirm_totp(user, &secret("s"), 5, first(&codes), NOW).await.unwrap();
+    assert_eq!(confirmed, Confirmed::Done { first: true });
     (user, codes)
 }
 
@@ -41,21 +46,25 @@ pub(crate) async fn an_authenticator_is_confirmed_once(world: World) {
     assert_eq!(store.totp_enrolment(user, NOW + 10).await.unwrap(), None, "expired");
     let codes = codes(user);
     for (sealed, at) in [("first", NOW), ("second", NOW + 10)] {
-        assert_eq!(store.confirm_totp(user, &secret(sealed), 5, &codes, at).await.unwrap(), Confirmed::Gone);
+        assert_eq!(store.confirm_totp(user, &secret(sealed), 5, first(&codes), at).await.unwrap(), Confirmed::Gone);
     }
     assert!(!store.credentials_of(user).await.unwrap().unwrap().second_factor, "nothing depends on it yet");
     let sealed = secret("second");
-    let confirmed = pods.iter().cycle().take(8).map(|pod| pod.confirm_totp(user, &sealed, 5, &codes, NOW));
+    let confirmed = pods.iter().cycle().take(8).map(|pod| pod.confirm_totp(user, &sealed, 5, first(&codes), NOW));
     let confirmed: Vec<_> = futures_util::future::try_join_all(confirmed).await.unwrap();
-    assert_eq!(confirmed.iter().filter(|confirmed| **confirmed == Confirmed::Done { codes: true }).count(), 1);
+    assert_eq!(confirmed.iter().filter(|confirmed| **confirmed == Confirmed::Done { first: true }).count(), 1);
     assert_eq!(confirmed.iter().filter(|confirmed| **confirmed == Confirmed::Gone).count(), 7);
     let factors = store.factors(user).await.unwrap();
     assert_eq!((millis(factors.totp.unwrap().created_at), factors.recovery_codes), (NOW, 10));
     assert!(store.credentials(&handle("alice")).await.unwrap().unwrap().second_factor);
-    // Another app takes its place, and the codes stay.
+    let notices = store.notices(user).await.unwrap();
+    assert!(matches!(&notices[..], [(_, Notice::EndSessions { except })] if except == "kept"), "{notices:?}");
+    store.told(notices[0].0).await.unwrap();
+    // Another app takes its place, and the codes and sessions stay.
     assert!(store.begin_totp(user, &secret("third"), NOW + 10).await.unwrap());
-    let again = store.confirm_totp(user, &secret("third"), 3, &[], NOW + 1).await.unwrap();
-    assert_eq!(again, Confirmed::Done { codes: false });
+    let again = store.confirm_totp(user, &secret("third"), 3, first(&[]), NOW + 1).await.unwrap();
+    assert_eq!(again, Confirmed::Done { first: false });
+    assert!(store.notices(user).await.unwrap().is_empty());
     let totp = store.totp(user).await.unwrap().unwrap();
     assert_eq!(
         (totp.secret, totp.last_step, store.factors(user).await.unwrap().recovery_codes),

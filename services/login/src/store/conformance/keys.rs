@@ -1,5 +1,6 @@
 //! What every store must do with security keys and with ceremonies.
 
+use super::factors::first;
 use super::*;
 use crate::login_token::LoginToken;
 use crate::recovery_code::RecoveryCode;
@@ -25,9 +26,9 @@ pub(crate) async fn a_credential_is_one_key_of_one_account(world: World) {
     let (alice, bob) = (register(&*pods[0], "alice").await, register(&*pods[0], "bob").await);
     let keys = [stored(alice, b"one"), stored(bob, b"one"), stored(alice, b"one"), stored(bob, b"one")];
     let codes = RecoveryCode::generate(alice).1;
-    let added = keys.iter().zip(pods.iter().cycle()).map(|(key, pod)| pod.add_key(key, &codes, 3));
+    let added = keys.iter().zip(pods.iter().cycle()).map(|(key, pod)| pod.add_key(key, first(&codes), 3));
     let added = futures_util::future::try_join_all(added).await.unwrap();
-    let winner = added.iter().position(|added| *added == Added::Done { codes: true }).unwrap();
+    let winner = added.iter().position(|added| *added == Added::Done { first: true }).unwrap();
     assert_eq!(added.iter().filter(|added| **added == Added::Known).count(), 3, "{added:?}");
     assert_eq!(pods[1].key(b"one").await.unwrap(), Some(keys[winner].clone()));
     assert_eq!(pods[1].key(b"two").await.unwrap(), None);
@@ -35,9 +36,9 @@ pub(crate) async fn a_credential_is_one_key_of_one_account(world: World) {
     assert!(pods[0].credentials_of(owner).await.unwrap().unwrap().second_factor);
     // No more than may be, of many at once too; who has a strong factor gets no other codes.
     let more: Vec<_> = (0..6).map(|number: u8| stored(owner, &[number])).collect();
-    let added = more.iter().zip(pods.iter().cycle()).map(|(key, pod)| pod.add_key(key, &codes, 3));
+    let added = more.iter().zip(pods.iter().cycle()).map(|(key, pod)| pod.add_key(key, first(&codes), 3));
     let added = futures_util::future::try_join_all(added).await.unwrap();
-    assert_eq!(added.iter().filter(|added| **added == Added::Done { codes: false }).count(), 2, "{added:?}");
+    assert_eq!(added.iter().filter(|added| **added == Added::Done { first: false }).count(), 2, "{added:?}");
     assert_eq!(added.iter().filter(|added| **added == Added::Full).count(), 4);
     assert_eq!(pods[0].keys(owner).await.unwrap().len(), 3);
 }
@@ -46,7 +47,7 @@ pub(crate) async fn the_count_of_a_key_only_rises(world: World) {
     let pods = world.pods().await;
     let user = register(&*pods[0], "alice").await;
     let key = stored(user, b"one");
-    pods[0].add_key(&key, &[], 3).await.unwrap();
+    pods[0].add_key(&key, first(&[]), 3).await.unwrap();
     let used = |counter| StoredKey { counter, credential: format!("{{\"counter\":{counter}}}"), ..key.clone() };
     // One that does not count says 0 again and again.
     assert!(pods[0].use_key(&used(0), NOW).await.unwrap() && pods[1].use_key(&used(0), NOW).await.unwrap());
@@ -68,8 +69,8 @@ pub(crate) async fn the_last_of_the_keys_is_removed_only_on_purpose(world: World
     let (alice, bob) = (register(&*pods[0], "alice").await, register(&*pods[0], "bob").await);
     for _ in 0..5 {
         let (one, two) = (stored(alice, b"one"), stored(alice, b"two"));
-        pods[0].add_key(&one, &RecoveryCode::generate(alice).1, 3).await.unwrap();
-        pods[0].add_key(&two, &[], 3).await.unwrap();
+        pods[0].add_key(&one, first(&RecoveryCode::generate(alice).1), 3).await.unwrap();
+        pods[0].add_key(&two, first(&[]), 3).await.unwrap();
         assert_eq!(pods[0].remove_key(bob, one.id, true).await.unwrap(), KeyRemoved::Unknown);
         // Of two that are removed at once one is the last.
         let (first, second) =

@@ -7,11 +7,11 @@ use flaghoist_runtime::time::from_millis;
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::{PostgresStore, in_time, key};
+use super::{PostgresStore, in_time, key, notices};
 use crate::factor::{Factors, Totp, TotpTimes};
 use crate::recovery_code::RecoveryDigest;
-use crate::store::StoreError;
-use crate::store::factors::{Confirmed, FactorStore, Removed};
+use crate::store::factors::{Confirmed, FactorStore, FirstFactor, Removed};
+use crate::store::{Notice, StoreError};
 
 #[async_trait]
 impl FactorStore for PostgresStore {
@@ -32,10 +32,10 @@ impl FactorStore for PostgresStore {
         user: UserId,
         secret: &Sealed,
         step: i64,
-        codes: &[RecoveryDigest],
+        first: FirstFactor<'_>,
         now: i64,
     ) -> Result<Confirmed, StoreError> {
-        settled!(confirm_totp(self, user, secret, step, codes, now))
+        settled!(confirm_totp(self, user, secret, step, first, now))
     }
 
     async fn totp(&self, user: UserId) -> Result<Option<Totp>, StoreError> {
@@ -123,7 +123,7 @@ async fn confirm_totp(
     user: UserId,
     secret: &Sealed,
     step: i64,
-    codes: &[RecoveryDigest],
+    first: FirstFactor<'_>,
     now: i64,
 ) -> Result<Confirmed, sqlx::Error> {
     let mut transaction = store.pool.begin().await?;
@@ -138,7 +138,7 @@ async fn confirm_totp(
         transaction.rollback().await?;
         return Ok(Confirmed::Gone);
     }
-    let first = strong_factors(&mut transaction, user).await? == 0;
+    let is_first = strong_factors(&mut transaction, user).await? == 0;
     sqlx::query(
         "INSERT INTO totp (user_id, secret, sealed_with, last_step, created_at, used_at) VALUES ($1, $2, $3, $4, $5, $5)
          ON CONFLICT (user_id) DO UPDATE
@@ -152,11 +152,11 @@ async fn confirm_totp(
     .bind(now)
     .execute(&mut *transaction)
     .await?;
-    if first {
-        keep_recovery_codes(&mut transaction, user, codes, now).await?;
+    if is_first {
+        keep_first(&mut transaction, user, first, now).await?;
     }
     transaction.commit().await?;
-    Ok(Confirmed::Done { codes: first })
+    Ok(Confirmed::Done { first: is_first })
 }
 
 async fn totp(store: &PostgresStore, user: UserId) -> Result<Option<Totp>, sqlx::Error> {
@@ -237,6 +237,18 @@ pub(super) async fn strong_factors(connection: &mut PgConnection, user: UserId) 
     .bind(key(&user))
     .fetch_one(connection)
     .await
+}
+
+/// Keeps what a first strong factor brings.
+pub(super) async fn keep_first(
+    connection: &mut PgConnection,
+    user: UserId,
+    first: FirstFactor<'_>,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    keep_recovery_codes(connection, user, first.codes, now).await?;
+    let notice = Notice::EndSessions { except: first.kept_session.to_owned() };
+    notices::note(connection, user, &notice, now).await
 }
 
 /// Keeps these recovery codes and no others.

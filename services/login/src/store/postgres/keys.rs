@@ -7,12 +7,12 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::factors::{keep_recovery_codes, lock_person, strong_factors};
+use super::factors::{keep_first, keep_recovery_codes, lock_person, strong_factors};
 use super::{PostgresStore, in_time, key, user};
 use crate::login_token::LoginDigest;
-use crate::recovery_code::RecoveryDigest;
 use crate::security_key::StoredKey;
 use crate::store::StoreError;
+use crate::store::factors::FirstFactor;
 use crate::store::keys::{Added, KeyRemoved, KeyStore};
 
 #[async_trait]
@@ -25,8 +25,8 @@ impl KeyStore for PostgresStore {
         in_time(find(self, credential_id)).await
     }
 
-    async fn add_key(&self, key: &StoredKey, codes: &[RecoveryDigest], keys_max: u32) -> Result<Added, StoreError> {
-        settled!(add(self, key, codes, keys_max))
+    async fn add_key(&self, key: &StoredKey, first: FirstFactor<'_>, keys_max: u32) -> Result<Added, StoreError> {
+        settled!(add(self, key, first, keys_max))
     }
 
     async fn use_key(&self, used: &StoredKey, now: i64) -> Result<bool, StoreError> {
@@ -86,12 +86,12 @@ async fn find(store: &PostgresStore, credential_id: &[u8]) -> Result<Option<Stor
 async fn add(
     store: &PostgresStore,
     new: &StoredKey,
-    codes: &[RecoveryDigest],
+    first: FirstFactor<'_>,
     keys_max: u32,
 ) -> Result<Added, sqlx::Error> {
     let mut transaction = store.pool.begin().await?;
     lock_person(&mut transaction, new.user).await?;
-    let first = strong_factors(&mut transaction, new.user).await? == 0;
+    let is_first = strong_factors(&mut transaction, new.user).await? == 0;
     let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM security_keys WHERE user_id = $1")
         .bind(key(&new.user))
         .fetch_one(&mut *transaction)
@@ -119,11 +119,11 @@ async fn add(
         transaction.rollback().await?;
         return Ok(Added::Known);
     }
-    if first {
-        keep_recovery_codes(&mut transaction, new.user, codes, millis(new.created_at)).await?;
+    if is_first {
+        keep_first(&mut transaction, new.user, first, millis(new.created_at)).await?;
     }
     transaction.commit().await?;
-    Ok(Added::Done { codes: first })
+    Ok(Added::Done { first: is_first })
 }
 
 /// One statement decides: who comes second waits for the first and finds the count taken.
