@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use flaghoist_proto::{Access, DESCRIPTORS, METHODS};
+use flaghoist_tests::release::Release;
 use flaghoist_tests::skip;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
@@ -170,16 +171,23 @@ fn has(message: &DynamicMessage, any_of: &[&str]) -> bool {
     any_of.iter().any(|name| message.has_field_by_name(name))
 }
 
-#[test]
-fn buf_finds_nothing_to_lint_or_to_format() {
+/// The program; none was said to be missing.
+fn buf(test: &str) -> Option<PathBuf> {
     // `make proto` fetches one where none is installed.
     let fetched = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/node_modules/.bin/buf");
     let named = std::env::var_os("BUF").map(PathBuf::from);
     let candidates = named.into_iter().chain([PathBuf::from("buf"), PathBuf::from(fetched)]);
     let works = |buf: &PathBuf| Command::new(buf).arg("--version").output().is_ok();
-    let Some(buf) = candidates.into_iter().find(works) else {
-        return skip("buf lint and buf format", "buf is not on the PATH, and `make proto` has fetched none");
-    };
+    let found = candidates.into_iter().find(works);
+    if found.is_none() {
+        skip(test, "buf is not on the PATH, and `make proto` has fetched none");
+    }
+    found
+}
+
+#[test]
+fn buf_finds_nothing_to_lint_or_to_format() {
+    let Some(buf) = buf("buf lint and buf format") else { return };
     let proto = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto");
     let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/flaghoist");
     for arguments in [&["lint", proto][..], &["format", "--diff", "--exit-code", proto, "--path", ours]] {
@@ -187,4 +195,21 @@ fn buf_finds_nothing_to_lint_or_to_format() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "buf {}:\n{said}", arguments[0]);
     }
+}
+
+/// Clients that were generated from the newest release are built anew without a change, from the same files.
+#[test]
+fn the_contracts_break_nobody_who_uses_the_release_before() {
+    let test = "buf breaking";
+    let Some(release) = Release::newest() else { return eprintln!("{test}: nothing was released yet") };
+    if !release.is_in_clone() {
+        return eprintln!("LEFT OUT: {test}: {release} is not in this clone, which was made without its history");
+    }
+    let Some(buf) = buf(test) else { return };
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let against = format!(".git#ref={},subdir=proto", release.commit);
+    let output = Command::new(&buf).current_dir(root).args(["breaking", "proto", "--against", &against]).output();
+    let output = output.expect("buf starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "buf breaking:\n{said}");
 }
