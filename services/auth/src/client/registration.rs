@@ -74,6 +74,10 @@ impl Registration {
     /// Checks what is to be registered for a client that is confidential or not.
     pub(crate) fn check(&self, confidential: bool) -> Result<(), Error> {
         let bad = |field, problem| Err(Error::Invalid { field, problem });
+        // PostgreSQL takes such a text, and then fails whatever reads it as JSON.
+        if serde_json::to_string(self).map_err(|_| Error::Internal)?.contains("\\u0000") {
+            return bad("registration", "has the character U+0000, which no database keeps");
+        }
         let lists = [
             ("registration.redirect_uris", &self.redirect_uris),
             ("registration.post_logout_redirect_uris", &self.post_logout_redirect_uris),
@@ -257,6 +261,14 @@ mod tests {
         assert!(Registration { auth_method: AuthMethod::ClientSecretPost, ..web() }.check(false).is_err());
         let evil = vec!["http://localhost.evil.test/cb".to_owned()];
         assert!(Registration { post_logout_redirect_uris: evil, ..web() }.check(true).is_err());
+        let exchanges = |audience: &str| Registration {
+            grant_types: vec![GrantType::TokenExchange],
+            exchange_audiences: vec![audience.into()],
+            ..Registration::default()
+        };
+        exchanges("https://reports.example.com/").check(true).unwrap();
+        let refusal = exchanges("https://reports.example.com/\0").check(true);
+        assert!(matches!(refusal, Err(Error::Invalid { field: "registration", .. })), "{refusal:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use flaghoist_runtime::names::{SessionId, UserId};
+use serde::Deserialize;
 
 use crate::error::StoreError;
 use crate::moment::Moment;
@@ -18,6 +19,17 @@ pub(crate) struct LogoutNotice {
     pub(crate) user: UserId,
     /// The how manieth try this is, from 1.
     pub(crate) tries: u32,
+}
+
+/// Whether who has this registration, as it is stored, wants to be told. One that cannot be read is told nothing: the end of a session
+/// never fails for the client that it was given to.
+pub(super) fn wants_to_be_told(registration: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Address {
+        #[serde(default)]
+        backchannel_logout_uri: String,
+    }
+    serde_json::from_str::<Address>(registration).is_ok_and(|address| !address.backchannel_logout_uri.is_empty())
 }
 
 /// The notices. What is said of [`super::Store`] holds here too.
