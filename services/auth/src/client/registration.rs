@@ -68,6 +68,8 @@ pub(crate) struct Registration {
     pub(crate) exchange_audiences: Vec<String>,
     /// Where it wants to be told of the ends of sessions; empty if it does not.
     pub(crate) backchannel_logout_uri: String,
+    /// Whether the program itself has named that address, and no admin: then it is called only outside.
+    pub(crate) logout_uri_self_named: bool,
 }
 
 impl Registration {
@@ -105,8 +107,12 @@ impl Registration {
         }
         if !self.backchannel_logout_uri.is_empty() {
             let field = "registration.backchannel_logout_uri";
-            redirect::check(&self.backchannel_logout_uri, false)
-                .map_err(|problem| Error::Invalid { field, problem })?;
+            let outside = || match self.logout_uri_self_named {
+                true => redirect::check_outside(&self.backchannel_logout_uri),
+                false => Ok(()),
+            };
+            let checked = redirect::check(&self.backchannel_logout_uri, false).and_then(|()| outside());
+            checked.map_err(|problem| Error::Invalid { field, problem })?;
         }
         self.check_exchange(confidential)?;
         let signs = self.auth_method == AuthMethod::PrivateKeyJwt;

@@ -44,6 +44,9 @@ pub(crate) trait LogoutStore: std::fmt::Debug + Send + Sync + 'static {
         now: Moment,
     ) -> Result<Vec<LogoutNotice>, StoreError>;
 
+    /// Puts off to `until` whatever this client is due to be told at `now`, by one statement: it cannot be reached.
+    async fn put_off_logout_notices(&self, client_id: &str, until: Moment, now: Moment) -> Result<(), StoreError>;
+
     /// Forgets the notice of this session: the client was told, or is not to be any more.
     async fn drop_logout_notice(&self, session: SessionId) -> Result<(), StoreError>;
 }

@@ -80,6 +80,19 @@ fn read_notice(row: &PgRow) -> Result<LogoutNotice, Error> {
     })
 }
 
+async fn put_off(store: &PostgresStore, client_id: &str, until: Moment, now: Moment) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE logout_notices SET next_try_at = $1 WHERE session_id IN (SELECT session_id FROM logout_notices \
+         WHERE client_id = $2 AND next_try_at <= $3 ORDER BY session_id FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(until.0)
+    .bind(client_id)
+    .bind(now.0)
+    .execute(&store.pool)
+    .await?;
+    Ok(())
+}
+
 async fn forget(store: &PostgresStore, session: SessionId) -> Result<(), Error> {
     sqlx::query("DELETE FROM logout_notices WHERE session_id = $1")
         .bind(session.0.as_bytes().as_slice())
@@ -97,6 +110,10 @@ impl LogoutStore for PostgresStore {
         now: Moment,
     ) -> Result<Vec<LogoutNotice>, StoreError> {
         write("take notices of logouts", || take(self, limit, pause, now)).await
+    }
+
+    async fn put_off_logout_notices(&self, client_id: &str, until: Moment, now: Moment) -> Result<(), StoreError> {
+        write("put off notices of logouts", || put_off(self, client_id, until, now)).await
     }
 
     async fn drop_logout_notice(&self, session: SessionId) -> Result<(), StoreError> {

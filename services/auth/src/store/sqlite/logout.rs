@@ -87,6 +87,16 @@ fn read(row: &SqliteRow) -> Result<LogoutNotice, sqlx::Error> {
     })
 }
 
+async fn put_off(store: &SqliteStore, client_id: &str, until: Moment, now: Moment) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE logout_notices SET next_try_at = ?1 WHERE client_id = ?2 AND next_try_at <= ?3")
+        .bind(until.0)
+        .bind(client_id)
+        .bind(now.0)
+        .execute(&store.database.writer)
+        .await?;
+    Ok(())
+}
+
 async fn forget(store: &SqliteStore, session: SessionId) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM logout_notices WHERE session_id = ?1")
         .bind(session.0.as_bytes().as_slice())
@@ -104,6 +114,10 @@ impl LogoutStore for SqliteStore {
         now: Moment,
     ) -> Result<Vec<LogoutNotice>, StoreError> {
         take(self, limit, pause, now).await.map_err(failed("take notices of logouts"))
+    }
+
+    async fn put_off_logout_notices(&self, client_id: &str, until: Moment, now: Moment) -> Result<(), StoreError> {
+        put_off(self, client_id, until, now).await.map_err(failed("put off notices of logouts"))
     }
 
     async fn drop_logout_notice(&self, session: SessionId) -> Result<(), StoreError> {
