@@ -95,6 +95,8 @@ macro_rules! conformance {
             case_53_and_54_a_device_is_told_where_it_stands,
             case_33_a_device_code_is_redeemed_once_however_many_bring_it,
             case_40_a_device_gets_nothing_of_a_person_who_is_signed_out,
+            case_40_a_device_gets_nothing_of_what_was_taken_back,
+            a_device_that_was_never_used_is_forgotten_soon,
             devices_that_wait_have_bounds,
             case_55_guesses_are_counted_until_they_are_forgotten,
         }
