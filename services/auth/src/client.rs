@@ -177,8 +177,12 @@ impl Client {
             && (self.secret == by_present || good(self.previous_secret).map(|(one, _)| one) == by_present)
     }
 
-    /// The same client with another registration. A secret that was good for one that signs from now on is good no more.
+    /// The same client with another registration. A secret that was good for one that signs from now on is good no more. Where an address
+    /// for logouts is the one that the program had named itself, nobody has looked at it.
     pub(crate) fn with_registration(&self, registration: Registration) -> Result<Self, Error> {
+        let same = registration.backchannel_logout_uri == self.registration.backchannel_logout_uri;
+        let logout_uri_self_named = same && self.registration.logout_uri_self_named;
+        let registration = Registration { logout_uri_self_named, ..registration };
         registration.check(self.confidential())?;
         let signs = |registration: &Registration| registration.auth_method == AuthMethod::PrivateKeyJwt;
         let changed = Self { registration, ..self.clone() };
@@ -220,6 +224,17 @@ mod tests {
         }
         check_id("web.app_1-x").unwrap();
         check_id(&new_id()).unwrap();
+    }
+
+    #[test]
+    fn an_address_for_logouts_is_an_admins_when_an_admin_has_named_it() {
+        let named = |address: &str| Registration { backchannel_logout_uri: address.into(), ..Registration::default() };
+        let registration = Registration { logout_uri_self_named: true, ..named("https://app.example.com/bye") };
+        let client = Client { registration, ..Client::built_in(Moment(0)) };
+        let same = client.with_registration(named("https://app.example.com/bye")).unwrap();
+        assert!(same.registration.logout_uri_self_named);
+        let other = client.with_registration(named("http://127.0.0.1:9000/bye")).unwrap();
+        assert!(!other.registration.logout_uri_self_named);
     }
 
     #[test]

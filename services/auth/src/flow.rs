@@ -134,6 +134,9 @@ pub(crate) enum Unread {
 }
 
 const OVER: Stop = Stop::Forbidden("this sign-in is over: go back to the application and begin again");
+const MOVED: Stop = Stop::Forbidden(
+    "the address that this sign-in leads back to is not registered any more: go back to the application and begin again",
+);
 const ELSEWHERE: Stop = Stop::Forbidden(
     "this sign-in was begun in another browser, or this one takes no cookies: begin again where you want to be",
 );
@@ -288,8 +291,11 @@ impl Issuer {
         taken.ok_or(OVER)
     }
 
-    /// Sends the browser back with a code.
+    /// Sends the browser back with a code, unless an admin has meanwhile taken the address away that it would be sent to.
     async fn answer(&self, client: &Client, request: AuthorizationRequest, person: &Recognised) -> Result<Reply, Stop> {
+        if request.user_code.is_none() && !client.registration.redirects_to(&request.redirect_uri) {
+            return Err(MOVED);
+        }
         let code = Secret::random();
         let kept = KeptCode {
             session: SessionId(Uuid::now_v7()),

@@ -22,6 +22,9 @@ const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 /// The sizes of an RSA modulus in bytes.
 const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
+/// The longest name of a key in bytes.
+const KID_MAX_BYTES: usize = 256;
+
 /// A public key.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct PublicKey {
@@ -75,6 +78,9 @@ impl PublicKey {
         };
         if !matches!(text("use"), "" | "sig") {
             return Err("has a key that is not for signatures");
+        }
+        if text("kid").len() > KID_MAX_BYTES || text("kid").chars().any(char::is_control) {
+            return Err("has a key whose kid is longer than 256 bytes or has control characters");
         }
         let key = Self { kid: Some(text("kid").to_owned()).filter(|kid| !kid.is_empty()), kind };
         if !text("alg").is_empty() && !key.algorithms().contains(&text("alg")) {
@@ -183,6 +189,10 @@ mod tests {
             [with("d", "AQAB"), with("x", "AQAB"), with("use", "enc"), with("alg", "RS256"), with("crv", "X25519")]
         {
             assert!(PublicKey::read(&bad).is_err(), "{bad}");
+        }
+        PublicKey::read(&with("kid", &"k".repeat(256))).unwrap();
+        for bad in ["nul\0", "line\n", &"k".repeat(257)] {
+            assert!(PublicKey::read(&with("kid", bad)).is_err(), "{bad:?}");
         }
         for bad in [small, point, shared, json!([]), json!("x"), json!({})] {
             assert!(PublicKey::read(&bad).is_err(), "{bad}");

@@ -46,6 +46,20 @@ pub(crate) fn check(address: &str, native: bool) -> Result<(), Problem> {
     }
 }
 
+/// Checks an address, one of [`check`], that the issuer is to call for somebody who is no admin: by TLS, and a host by its name, for this
+/// machine and the network around it have others that listen.
+pub(crate) fn check_outside(address: &str) -> Result<(), Problem> {
+    let url = Url::parse(address).map_err(|_| "has an address that is not absolute")?;
+    let name = match url.host() {
+        Some(Host::Domain(name)) if url.scheme() == "https" => name.trim_end_matches('.'),
+        _ => return Err("has an address that is not https of a host with a name"),
+    };
+    if name == "localhost" || name.ends_with(".localhost") {
+        return Err("has an address of this machine, which only an admin may register");
+    }
+    Ok(())
+}
+
 /// Whether an authorization request may name `asked`, where `registered` is registered.
 pub(crate) fn matches(registered: &str, asked: &str, native: bool) -> bool {
     registered == asked || (native && matches_but_for_the_port(registered, asked))

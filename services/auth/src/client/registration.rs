@@ -68,12 +68,18 @@ pub(crate) struct Registration {
     pub(crate) exchange_audiences: Vec<String>,
     /// Where it wants to be told of the ends of sessions; empty if it does not.
     pub(crate) backchannel_logout_uri: String,
+    /// Whether the program itself has named that address, and no admin: then it is called only outside.
+    pub(crate) logout_uri_self_named: bool,
 }
 
 impl Registration {
     /// Checks what is to be registered for a client that is confidential or not.
     pub(crate) fn check(&self, confidential: bool) -> Result<(), Error> {
         let bad = |field, problem| Err(Error::Invalid { field, problem });
+        // PostgreSQL takes such a text, and then fails whatever reads it as JSON.
+        if serde_json::to_string(self).map_err(|_| Error::Internal)?.contains("\\u0000") {
+            return bad("registration", "has the character U+0000, which no database keeps");
+        }
         let lists = [
             ("registration.redirect_uris", &self.redirect_uris),
             ("registration.post_logout_redirect_uris", &self.post_logout_redirect_uris),
@@ -101,8 +107,12 @@ impl Registration {
         }
         if !self.backchannel_logout_uri.is_empty() {
             let field = "registration.backchannel_logout_uri";
-            redirect::check(&self.backchannel_logout_uri, false)
-                .map_err(|problem| Error::Invalid { field, problem })?;
+            let outside = || match self.logout_uri_self_named {
+                true => redirect::check_outside(&self.backchannel_logout_uri),
+                false => Ok(()),
+            };
+            let checked = redirect::check(&self.backchannel_logout_uri, false).and_then(|()| outside());
+            checked.map_err(|problem| Error::Invalid { field, problem })?;
         }
         self.check_exchange(confidential)?;
         let signs = self.auth_method == AuthMethod::PrivateKeyJwt;
@@ -257,6 +267,14 @@ mod tests {
         assert!(Registration { auth_method: AuthMethod::ClientSecretPost, ..web() }.check(false).is_err());
         let evil = vec!["http://localhost.evil.test/cb".to_owned()];
         assert!(Registration { post_logout_redirect_uris: evil, ..web() }.check(true).is_err());
+        let exchanges = |audience: &str| Registration {
+            grant_types: vec![GrantType::TokenExchange],
+            exchange_audiences: vec![audience.into()],
+            ..Registration::default()
+        };
+        exchanges("https://reports.example.com/").check(true).unwrap();
+        let refusal = exchanges("https://reports.example.com/\0").check(true);
+        assert!(matches!(refusal, Err(Error::Invalid { field: "registration", .. })), "{refusal:?}");
     }
 
     #[test]

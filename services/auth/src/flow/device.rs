@@ -31,8 +31,8 @@ pub(crate) const DEVICE_LIFETIME: Duration = Duration::from_secs(10 * 60);
 /// How long a device waits between two questions.
 pub(crate) const DEVICE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How many wrong codes may be tried, by one browser and from one network, in [`GUESSES_FOR`].
-const GUESSES_MAX: [u32; 2] = [5, 20];
+/// How many wrong codes may be tried, from one network and by one browser, in [`GUESSES_FOR`].
+const GUESSES_MAX: [u32; 2] = [20, 5];
 
 /// How long a wrong code counts.
 const GUESSES_FOR: Duration = Duration::from_secs(10 * 60);
@@ -132,10 +132,11 @@ impl Issuer {
         let cookie = visitor.browser.as_deref().filter(|cookie| confirmation_of("device", cookie) == token);
         let cookie = cookie.ok_or(NO_FORM)?;
         let now = self.clock.now();
-        // Counted before anybody looks, so that who asks a thousand times at once is counted a thousand times.
+        // Counted before anybody looks, so that who asks a thousand times at once is counted a thousand times. The network first: a browser
+        // is a new one whenever it likes, and is counted, which takes a row, only while its network has guesses left.
         let guessers = [
-            Digest::of(format!("browser {cookie}").as_bytes()),
             Digest::of(format!("network {}", network_of(&visitor.address)).as_bytes()),
+            Digest::of(format!("browser {cookie}").as_bytes()),
         ];
         for (guesser, max) in guessers.iter().zip(GUESSES_MAX) {
             if self.store.count_guess(*guesser, now.plus(GUESSES_FOR), now).await? > max {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Request, StatusCode};
 use base64::Engine as _;
@@ -22,8 +22,11 @@ const BODY_MAX_BYTES: usize = 64 * 1024;
 /// How many parameters a request may have.
 const PARAMETERS_MAX: usize = 64;
 
+/// What a request that is not as it should be is answered.
+const INVALID_REQUEST: &str = "invalid_request";
+
 /// How long the body may take.
-const BODY_MAX_TIME: Duration = Duration::from_secs(10);
+pub(super) const BODY_MAX_TIME: Duration = Duration::from_secs(10);
 
 /// The parameters of a request (`application/x-www-form-urlencoded`).
 pub(super) struct Form {
@@ -52,19 +55,13 @@ impl Form {
         };
         let (head, body) = request.into_parts();
         if declared_length(&head.headers).is_some_and(|length| length > BODY_MAX_BYTES as u64) {
-            return Err(too_large());
+            return Err(too_large(INVALID_REQUEST));
         }
         if !is_form(&head.headers) {
             return Err(OAuthError::invalid_request("send the parameters as application/x-www-form-urlencoded"));
         }
         let basic = basic(&head.headers)?;
-        let body = match tokio::time::timeout(BODY_MAX_TIME, to_bytes(body, BODY_MAX_BYTES)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(_)) => return Err(too_large()),
-            Err(_) => {
-                return Err(OAuthError::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", "the body was too slow"));
-            }
-        };
+        let body = read_body(body, INVALID_REQUEST, BODY_MAX_TIME).await?;
         let parameters = parameters(&body)
             .ok_or_else(|| OAuthError::invalid_request("the parameters are malformed, too many, or not UTF-8"))?;
         Ok(Self { parameters, basic, address })
@@ -142,8 +139,17 @@ pub(super) fn query_parameters(query: &str) -> Option<Vec<(String, String)>> {
     parameters(query.as_bytes())
 }
 
-fn too_large() -> OAuthError {
-    OAuthError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the body is larger than 64 KiB or was cut off")
+/// Reads a body of 64 KiB at most that is there within `time`. What is wrong with it is answered as `error`.
+pub(super) async fn read_body(body: Body, error: &'static str, time: Duration) -> Result<Bytes, OAuthError> {
+    match tokio::time::timeout(time, to_bytes(body, BODY_MAX_BYTES)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(too_large(error)),
+        Err(_) => Err(OAuthError::new(StatusCode::REQUEST_TIMEOUT, error, "the body was too slow")),
+    }
+}
+
+fn too_large(error: &'static str) -> OAuthError {
+    OAuthError::new(StatusCode::PAYLOAD_TOO_LARGE, error, "the body is larger than 64 KiB or was cut off")
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
@@ -223,6 +229,16 @@ mod tests {
         for malformed in [&b"a=%"[..], b"a=%4", b"a=%zz", b"a=%ff", b"\xff=1", "x&".repeat(65).as_bytes()] {
             assert!(parameters(malformed).is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_or_too_slow_is_not_waited_for() {
+        let read =
+            async |body: Body| read_body(body, "invalid_x", Duration::from_millis(50)).await.map_err(|e| e.status());
+        assert_eq!(read(Body::from("text")).await, Ok(Bytes::from_static(b"text")));
+        assert_eq!(read(Body::from(vec![0; BODY_MAX_BYTES + 1])).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        let slow = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        assert_eq!(read(Body::from_stream(slow)).await, Err(StatusCode::REQUEST_TIMEOUT));
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! `/oauth2/register` (RFC 7591): a program registers itself as a client, with a token that an admin has made for that.
 
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{Request, StatusCode};
@@ -11,13 +11,11 @@ use serde_json::{Map, Value, json};
 
 use super::Endpoints;
 use super::error::OAuthError;
+use super::form::{BODY_MAX_TIME, read_body};
 use super::userinfo::bearer;
 use crate::client::{Client, ClientSecret, GrantType};
 use crate::error::Error;
 use crate::issuer::Metadata;
-
-/// The largest description of a client that is read.
-const BODY_MAX_BYTES: usize = 64 * 1024;
 
 /// Registers a client.
 pub(super) async fn register(
@@ -29,9 +27,7 @@ pub(super) async fn register(
         None => String::new(),
     };
     let token = bearer(request.headers()).ok_or(Error::RegistrationTokenInvalid)?;
-    let body = to_bytes(request.into_body(), BODY_MAX_BYTES).await.map_err(|_| {
-        OAuthError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_client_metadata", "the body is larger than 64 KiB")
-    })?;
+    let body = read_body(request.into_body(), "invalid_client_metadata", BODY_MAX_TIME).await?;
     // By way of a map: a list of values could be read as a description too.
     let members = serde_json::from_slice::<Map<String, Value>>(&body).map(Value::Object);
     let metadata: Metadata = members.and_then(serde_json::from_value).map_err(|_| {

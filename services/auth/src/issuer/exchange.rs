@@ -2,8 +2,12 @@
 //! another service. It says less than the first one and ends no later; who acts is in it (`act`), and the session is the same, so what
 //! ends that ends both.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flaghoist_runtime::Caller;
 use flaghoist_runtime::token::AUDIENCE;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
 use super::tokens::asked;
@@ -24,6 +28,17 @@ pub(crate) struct Exchange<'a> {
     pub(crate) audience: &'a str,
     /// Less than the first token allows; as much of it as the client may have if empty.
     pub(crate) scope: &'a str,
+}
+
+/// Whether a token, which was verified before, says that a client acts with it (RFC 8693 §4.1).
+fn acted_with(token: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        act: Option<IgnoredAny>,
+    }
+    let payload = token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
+    let said = payload.and_then(|payload| serde_json::from_slice::<Said>(&payload).ok());
+    said.is_none_or(|said| said.act.is_some())
 }
 
 impl Issuer {
@@ -51,6 +66,10 @@ impl Issuer {
         }
         if !client.registration.exchanges_of(&client.id, &caller.client_id) {
             return Err(Error::ClientUnauthorized);
+        }
+        // The next token would name this client alone, and nobody would see who has acted before.
+        if caller.client_id != *client.id && acted_with(exchange.subject_token) {
+            return Err(Error::SubjectTokenInvalid);
         }
         let audience = if exchange.audience.is_empty() { AUDIENCE } else { exchange.audience };
         if !client.registration.exchange_audiences.iter().any(|allowed| allowed == audience) {

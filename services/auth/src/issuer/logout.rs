@@ -4,12 +4,14 @@
 use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Issuer, unsigned};
 use crate::error::{Error, StoreError};
-use crate::outgoing;
+use crate::moment::Moment;
+use crate::outgoing::{self, Reach};
 use crate::store::logout::LogoutNotice;
 
 /// How many clients are told at once.
@@ -42,36 +44,53 @@ impl Issuer {
     pub(crate) async fn tell_of_logouts(&self) -> Result<bool, StoreError> {
         let notices = self.store.take_logout_notices(AT_ONCE, PAUSE, self.clock.now()).await?;
         let told = join_all(notices.iter().map(|notice| self.tell(notice))).await;
-        told.into_iter().collect::<Result<(), _>>()?;
+        let told = told.into_iter().collect::<Result<Vec<_>, _>>()?;
+        // Who is not there now is asked once more later, and not for each notice: others wait for the same round.
+        let mut away: BTreeMap<&str, Moment> = BTreeMap::new();
+        for (notice, until) in notices.iter().zip(told) {
+            let Some(until) = until else { continue };
+            let latest = away.entry(&notice.client_id).or_insert(until);
+            *latest = until.max(*latest);
+        }
+        for (client_id, until) in away {
+            self.store.put_off_logout_notices(client_id, until, self.clock.now()).await?;
+        }
         Ok(notices.len() >= AT_ONCE as usize)
     }
 
-    async fn tell(&self, notice: &LogoutNotice) -> Result<(), StoreError> {
+    /// Tells one client. If nobody is there, answers until when whatever else it is to be told can wait.
+    async fn tell(&self, notice: &LogoutNotice) -> Result<Option<Moment>, StoreError> {
         let LogoutNotice { session, client_id, tries, .. } = notice;
         let client = self.clients.get(client_id).await?;
         let address = client.as_ref().map(|client| client.registration.backchannel_logout_uri.as_str());
         let Some((client, address)) = client.as_ref().zip(address.filter(|address| !address.is_empty())) else {
             // It is gone, or does not want to be told any more.
-            return self.store.drop_logout_notice(*session).await;
+            self.store.drop_logout_notice(*session).await?;
+            return Ok(None);
         };
+        let reach = if client.registration.logout_uri_self_named { Reach::Outside } else { Reach::Anywhere };
         let sent = match self.logout_token(client, notice).await {
-            Ok(token) => outgoing::post_form(address, format!("logout_token={token}")).await,
+            Ok(token) => outgoing::post_form(address, format!("logout_token={token}"), reach).await,
             // Its keys are not there yet: the next try finds them.
-            Err(_) => return Ok(()),
+            Err(_) => return Ok(None),
         };
         match sent {
             Ok(()) => {
                 tracing::info!(target: "audit", event = "logout_told", client_id, session = %session, tries);
-                self.store.drop_logout_notice(*session).await
+                self.store.drop_logout_notice(*session).await?;
+                Ok(None)
             }
             Err(error) => {
+                let pause = PAUSE * (1 << tries.saturating_sub(1).min(TRIES_MAX));
+                let until = error.nobody_there().then(|| self.clock.now().plus(pause));
                 let error = flaghoist_runtime::fault::chain(&error);
                 tracing::warn!(client_id, session = %session, tries, error, "a client was not told of a logout");
                 if *tries < TRIES_MAX {
-                    return Ok(());
+                    return Ok(until);
                 }
                 tracing::warn!(target: "audit", event = "logout_not_told", client_id, session = %session, tries);
-                self.store.drop_logout_notice(*session).await
+                self.store.drop_logout_notice(*session).await?;
+                Ok(until)
             }
         }
     }

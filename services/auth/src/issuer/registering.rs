@@ -85,6 +85,7 @@ impl Metadata {
             id_token_algorithm: algorithm.ok_or(bad("id_token_signed_response_alg", "is not in the metadata"))?,
             keys: if method == AuthMethod::PrivateKeyJwt { Registration::read_keys(&jwks)? } else { Vec::new() },
             backchannel_logout_uri: self.backchannel_logout_uri.clone(),
+            logout_uri_self_named: !self.backchannel_logout_uri.is_empty(),
             ..Registration::default()
         };
         let confidential = method != AuthMethod::None;

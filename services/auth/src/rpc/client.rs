@@ -98,6 +98,7 @@ fn read_registration(registration: pb::Registration) -> Result<Registration, Err
         exchange_clients: registration.exchange_clients,
         exchange_audiences: registration.exchange_audiences,
         backchannel_logout_uri: registration.backchannel_logout_uri,
+        logout_uri_self_named: false,
     })
 }
 

@@ -90,9 +90,13 @@ macro_rules! conformance {
             a_registration_token_is_good_for_as_many_as_it_says,
             who_wants_to_be_told_of_the_end_of_a_session_is_and_nobody_else,
             a_notice_is_taken_once_at_a_time_and_again_when_it_was_not_dropped,
+            a_registration_that_cannot_be_read_stops_nobody_else,
+            what_a_client_that_is_away_is_due_is_put_off_and_nobody_elses,
             case_53_and_54_a_device_is_told_where_it_stands,
             case_33_a_device_code_is_redeemed_once_however_many_bring_it,
             case_40_a_device_gets_nothing_of_a_person_who_is_signed_out,
+            case_40_a_device_gets_nothing_of_what_was_taken_back,
+            a_device_that_was_never_used_is_forgotten_soon,
             devices_that_wait_have_bounds,
             case_55_guesses_are_counted_until_they_are_forgotten,
         }

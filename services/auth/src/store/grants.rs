@@ -1,6 +1,8 @@
 //! What the issuer keeps for further ways to prove who one is and to get tokens, and what it may rely on. Secrets are known by their
 //! digests.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use flaghoist_runtime::names::SessionId;
 
@@ -12,6 +14,9 @@ use crate::moment::Moment;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::Session;
+
+/// How long a device that was never used is kept when its time is over: it asks once a minute at least, and is told so.
+pub(crate) const UNUSED_KEPT: Duration = Duration::from_secs(120);
 
 /// A device whose person signs in elsewhere (RFC 8628).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +32,7 @@ pub(crate) struct Device {
     /// The session that it will give.
     pub(crate) session: SessionId,
     /// How long it has to wait between two questions.
-    pub(crate) interval: std::time::Duration,
+    pub(crate) interval: Duration,
     pub(crate) expires_at: Moment,
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use flaghoist_runtime::names::{SessionId, UserId};
+use serde::Deserialize;
 
 use crate::error::StoreError;
 use crate::moment::Moment;
@@ -20,6 +21,17 @@ pub(crate) struct LogoutNotice {
     pub(crate) tries: u32,
 }
 
+/// Whether who has this registration, as it is stored, wants to be told. One that cannot be read is told nothing: the end of a session
+/// never fails for the client that it was given to.
+pub(super) fn wants_to_be_told(registration: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Address {
+        #[serde(default)]
+        backchannel_logout_uri: String,
+    }
+    serde_json::from_str::<Address>(registration).is_ok_and(|address| !address.backchannel_logout_uri.is_empty())
+}
+
 /// The notices. What is said of [`super::Store`] holds here too.
 #[async_trait]
 pub(crate) trait LogoutStore: std::fmt::Debug + Send + Sync + 'static {
@@ -31,6 +43,9 @@ pub(crate) trait LogoutStore: std::fmt::Debug + Send + Sync + 'static {
         pause: Duration,
         now: Moment,
     ) -> Result<Vec<LogoutNotice>, StoreError>;
+
+    /// Puts off to `until` whatever this client is due to be told at `now`, by one statement: it cannot be reached.
+    async fn put_off_logout_notices(&self, client_id: &str, until: Moment, now: Moment) -> Result<(), StoreError>;
 
     /// Forgets the notice of this session: the client was told, or is not to be any more.
     async fn drop_logout_notice(&self, session: SessionId) -> Result<(), StoreError>;

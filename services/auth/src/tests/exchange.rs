@@ -1,5 +1,7 @@
 //! Services that exchange the access token of a person for one of their own (case 57 and what goes with it).
 
+use flaghoist_runtime::token::TokenError;
+
 use super::flow::{Browser, Page, claims};
 use super::*;
 
@@ -10,14 +12,19 @@ const REPORTS: &str = "https://reports.example.com/";
 impl World {
     /// Registers `gateway`, which may exchange tokens of the command line for ones for the API and for `REPORTS`.
     async fn gateway(&self) -> String {
+        self.exchanging("gateway", "flaghoist-cli").await
+    }
+
+    /// Registers a client that may exchange tokens of another one for ones for the API and for `REPORTS`.
+    async fn exchanging(&self, id: &str, of: &str) -> String {
         let registration = Registration {
             grant_types: vec![GRANT.into(), "client_credentials".into()],
-            exchange_clients: vec!["flaghoist-cli".into()],
+            exchange_clients: vec![of.into()],
             exchange_audiences: vec!["flaghoist".into(), REPORTS.into()],
             ..Registration::default()
         };
         let request = CreateClientRequest {
-            client_id: "gateway".into(),
+            client_id: id.into(),
             display_name: "A gateway".into(),
             confidential: true,
             scopes: vec!["chat.read".into(), "openid".into()],
@@ -86,6 +93,33 @@ async fn a_service_acts_for_a_person_with_less_than_it_was_given() {
     let name = session.name;
     world.sessions(&tokens.access_token).revoke_session(RevokeSessionRequest { name }).await.unwrap();
     assert!(world.context.verifier.verify(&given.access_token).is_err());
+}
+
+#[tokio::test]
+async fn case_57_who_has_acted_before_is_never_hidden_by_the_next_one() {
+    let world = World::new().await;
+    let secret = world.gateway().await;
+    let (_, tokens) = world.sign_in(somebody()).await;
+    let given = world.exchanges(credentials("gateway", &secret), &tokens.access_token, "", "").await.unwrap();
+    let next = world.exchanging("next", "gateway").await;
+    let refusal = world.exchanges(credentials("next", &next), &given.access_token, "", "").await;
+    refused(refusal, Code::Unauthenticated, Reason::GrantInvalid);
+    world.exchanges(credentials("gateway", &secret), &given.access_token, "", "").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_client_got_in_exchange_ends_when_it_is_removed() {
+    let mut world = World::new().await;
+    let secret = world.gateway().await;
+    let (_, tokens) = world.sign_in(somebody()).await;
+    let given = world.exchanges(credentials("gateway", &secret), &tokens.access_token, "", "").await.unwrap();
+    let mut clients = world.clients(&world.admin().await);
+    clients.delete_client(DeleteClientRequest { name: "clients/gateway".into() }).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(world.context.verifier.verify(&given.access_token), Err(TokenError::Revoked));
+        world.context.verifier.verify(&tokens.access_token).unwrap();
+        world = world.restarted().await;
+    }
 }
 
 #[tokio::test]

@@ -113,6 +113,18 @@ async fn case_7_what_cannot_be_registered_costs_no_use() {
         (json!({"redirect_uris": [HERE], "application_type": "x"}), "invalid_client_metadata"),
         (json!({"redirect_uris": [HERE], "id_token_signed_response_alg": "none"}), "invalid_client_metadata"),
         (json!({"redirect_uris": [HERE], "backchannel_logout_uri": "http://evil.test/"}), "invalid_client_metadata"),
+        // An admin's word is needed for what only the issuer reaches.
+        (
+            json!({"redirect_uris": [HERE], "backchannel_logout_uri": "http://127.0.0.1:15000/"}),
+            "invalid_client_metadata",
+        ),
+        (json!({"redirect_uris": [HERE], "backchannel_logout_uri": "https://127.0.0.1/"}), "invalid_client_metadata"),
+        (json!({"redirect_uris": [HERE], "backchannel_logout_uri": "https://[fd00::1]/"}), "invalid_client_metadata"),
+        (json!({"redirect_uris": [HERE], "backchannel_logout_uri": "https://localhost/"}), "invalid_client_metadata"),
+        (
+            json!({"redirect_uris": [HERE], "backchannel_logout_uri": "https://x.localhost./"}),
+            "invalid_client_metadata",
+        ),
         // Whose tokens may be exchanged is for an admin to say.
         (
             json!({"redirect_uris": [HERE], "grant_types": ["urn:ietf:params:oauth:grant-type:token-exchange"]}),
@@ -122,5 +134,9 @@ async fn case_7_what_cannot_be_registered_costs_no_use() {
         let answer = world.registers(&token, &metadata).await;
         assert_eq!((answer.status, &answer.body["error"]), (StatusCode::BAD_REQUEST, &error.into()), "{metadata}");
     }
-    assert_eq!(world.registers(&token, &json!({"redirect_uris": [HERE]})).await.status, StatusCode::CREATED);
+    let good = json!({"redirect_uris": [HERE], "backchannel_logout_uri": "https://app.example.com/bye"});
+    let made = world.registers(&token, &good).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    let client = world.issuer.client(made.body["client_id"].as_str().unwrap()).await.unwrap().unwrap();
+    assert!(client.registration.logout_uri_self_named);
 }

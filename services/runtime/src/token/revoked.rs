@@ -56,11 +56,13 @@ impl Revoked {
         later(&mut self.keys, kid.to_owned(), at)
     }
 
-    /// Whether the caller's token, session or subject was revoked, or the key that signed the token.
+    /// Whether the caller's token, session, subject or client was revoked, or the key that signed the token.
     pub(super) fn concerns(&self, caller: &Caller) -> bool {
         caller.session.is_some_and(|session| self.sessions.contains_key(&session))
             // A token says only the second in which it was issued, so one of the same second counts as issued before.
-            || self.subjects.get(&caller.subject).is_some_and(|at| caller.issued_at <= *at)
+            || [&caller.subject, &caller.client_id]
+                .into_iter()
+                .any(|who| self.subjects.get(who).is_some_and(|at| caller.issued_at <= *at))
             || self.tokens.contains_key(&caller.token_id)
             || self.keys.contains_key(&caller.key_id)
     }

@@ -6,7 +6,7 @@ use super::pods::InTurn;
 use super::sign_in::signed_in;
 use super::*;
 use crate::authorization::Recognised;
-use crate::store::grants::{Approved, Device, Polled};
+use crate::store::grants::{Approved, Device, Polled, UNUSED_KEPT};
 
 const SOON: Moment = Moment(NOW.0 + 600_000);
 const SECOND: Duration = Duration::from_secs(1);
@@ -138,6 +138,44 @@ pub(super) async fn case_40_a_device_gets_nothing_of_a_person_who_is_signed_out(
     assert!(matches!(poll(store, &erased, NOW).await, Polled::Good(..)));
     store.erase_subject(user, by(NOW)).await.unwrap();
     assert_eq!(poll(store, &erased, NOW).await, Polled::Unknown, "nothing is kept of who is erased");
+}
+
+pub(super) async fn case_40_a_device_gets_nothing_of_what_was_taken_back(store: &dyn Store) {
+    let (user, other) = (somebody(), somebody());
+    let [agreed, own, others] = [add(store, "a").await, add(store, "b").await, add(store, "c").await];
+    let elsewhere = Device { client_id: "tv".into(), ..device("d") };
+    assert!(store.add_device(&elsewhere, MAX, NOW).await.unwrap());
+    assert!(approve(store, &agreed, user).await && approve(store, &others, other).await);
+    assert!(approve(store, &elsewhere, user).await);
+    store.add_consent(user, "web", Scopes::API, NOW).await.unwrap();
+    assert!(store.revoke_consent(user, "web", NOW).await.unwrap());
+    assert_eq!(poll(store, &agreed, NOW).await, Polled::Unknown);
+    // A client of the installation has devices without a consent.
+    assert!(approve(store, &own, user).await);
+    assert!(store.revoke_consent(user, "web", NOW).await.unwrap());
+    assert!(!store.revoke_consent(user, "web", NOW).await.unwrap());
+    assert_eq!(poll(store, &own, NOW).await, Polled::Unknown);
+    assert!(matches!(poll(store, &others, NOW).await, Polled::Good(..)), "it is another person's");
+    let polled = store.poll_device(elsewhere.device_code, "tv", &opens, MAX, NOW).await.unwrap();
+    assert!(matches!(polled, Polled::Good(..)), "it is another client's");
+}
+
+pub(super) async fn a_device_that_was_never_used_is_forgotten_soon(store: &dyn Store) {
+    let user = somebody();
+    let [open, approved, used] = [add(store, "open").await, add(store, "approved").await, add(store, "used").await];
+    assert!(approve(store, &approved, user).await && approve(store, &used, user).await);
+    assert!(matches!(poll(store, &used, NOW).await, Polled::Good(..)));
+    store.purge(&purge(NOW, NOW), 100, SOON).await.unwrap();
+    assert_eq!(poll(store, &open, SOON).await, Polled::Expired, "its next question is answered yet");
+    let later = SOON.plus(UNUSED_KEPT);
+    while store.purge(&purge(NOW, NOW), 1, later).await.unwrap() {}
+    assert_eq!(
+        [poll(store, &open, later).await, poll(store, &approved, later).await],
+        [Polled::Unknown, Polled::Unknown]
+    );
+    assert_eq!(poll(store, &used, later).await, Polled::Replayed, "whoever brings it again ends what it gave");
+    store.purge(&purge(SOON, NOW), 100, later).await.unwrap();
+    assert_eq!(poll(store, &used, later).await, Polled::Unknown);
 }
 
 pub(super) async fn devices_that_wait_have_bounds(store: &dyn Store) {

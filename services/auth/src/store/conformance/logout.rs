@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use super::pods::InTurn;
 use super::*;
 use crate::client::Registration;
+use crate::public_key::PublicKey;
 use crate::store::logout::{LogoutNotice, LogoutStore};
 
 const PAUSE: Duration = Duration::from_secs(30);
@@ -57,6 +58,44 @@ pub(super) async fn a_notice_is_taken_once_at_a_time_and_again_when_it_was_not_d
     assert!(due(store, later(100_000)).await.is_empty());
 }
 
+pub(super) async fn what_a_client_that_is_away_is_due_is_put_off_and_nobody_elses(store: &dyn Store) {
+    for (id, count) in [("away", 3), ("told", 1)] {
+        for _ in 0..count {
+            let session = session_of(store, id, true, Scopes::OPENID).await;
+            store.end_session(session.user, session.id, Why::Revoked, by(NOW)).await.unwrap();
+        }
+    }
+    let until = NOW.plus(Duration::from_secs(45));
+    store.put_off_logout_notices("away", until, NOW).await.unwrap();
+    let told: Vec<_> = due(store, NOW).await.into_iter().map(|notice| notice.client_id).collect();
+    assert_eq!(told, ["told"]);
+    let later = due(store, until).await;
+    let tries: Vec<_> = later.iter().filter(|notice| notice.client_id == "away").map(|notice| notice.tries).collect();
+    assert_eq!(tries, [1, 1, 1], "to be put off is no try");
+    // What another pod has taken by now is not due any more, and stays where it is.
+    store.put_off_logout_notices("away", until, until).await.unwrap();
+    assert!(due(store, until).await.is_empty());
+}
+
+pub(super) async fn a_registration_that_cannot_be_read_stops_nobody_else(store: &dyn Store) {
+    let good = session_of(store, "told", true, Scopes::OPENID).await;
+    let jwk = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": "A".repeat(43)});
+    // No version registers this one; PostgreSQL takes it for a text, but not for JSON.
+    let mut key = PublicKey::read(&jwk).unwrap();
+    key.kid = Some("nul\0".into());
+    let backchannel_logout_uri = "https://bad.example.com/bye".into();
+    let registration = Registration { keys: vec![key], backchannel_logout_uri, ..Registration::default() };
+    let client = Client { id: "bad".into(), registration, ..Client::built_in(NOW) };
+    store.add_client(&client, MAX, by(NOW)).await.unwrap();
+    let bad = Session { client_id: "bad".into(), scopes: Scopes::OPENID, ..sign_in(good.user, NOW).0 };
+    assert!(matches!(store.open_session(&bad, MAX, by(NOW)).await.unwrap(), Opened::Open { .. }));
+    assert_eq!(store.end_sessions_of(good.user, None, by(NOW)).await.unwrap(), 2);
+    assert!(due(store, NOW).await.iter().any(|notice| notice.session == good.id));
+    let (_, clients) = store.clients(None).await.unwrap().unwrap();
+    assert!(clients.iter().any(|client| &*client.id == "told") && clients.iter().all(|client| &*client.id != "bad"));
+    assert!(store.retire_client("bad", by(NOW)).await.unwrap(), "an admin gets rid of it");
+}
+
 #[async_trait]
 impl LogoutStore for InTurn {
     async fn take_logout_notices(
@@ -66,6 +105,10 @@ impl LogoutStore for InTurn {
         now: Moment,
     ) -> Result<Vec<LogoutNotice>, StoreError> {
         self.next().take_logout_notices(limit, pause, now).await
+    }
+
+    async fn put_off_logout_notices(&self, client_id: &str, until: Moment, now: Moment) -> Result<(), StoreError> {
+        self.next().put_off_logout_notices(client_id, until, now).await
     }
 
     async fn drop_logout_notice(&self, session: SessionId) -> Result<(), StoreError> {

@@ -26,7 +26,7 @@ pub(super) async fn all(pool: &PgPool, known: Option<i64>) -> Result<Option<(i64
     )
     .fetch_all(pool)
     .await?;
-    Ok(Some((version, rows.iter().map(read).collect::<Result<_, _>>()?)))
+    Ok(Some((version, rows.iter().filter_map(readable).collect())))
 }
 
 pub(super) async fn get(pool: &PgPool, client_id: &str) -> Result<Option<Client>, Error> {
@@ -38,6 +38,16 @@ pub(super) async fn get(pool: &PgPool, client_id: &str) -> Result<Option<Client>
     .fetch_optional(pool)
     .await?;
     row.as_ref().map(read).transpose()
+}
+
+/// A client of the list. One that cannot be read is left out, so that the others are served; an admin can still remove it.
+fn readable(row: &PgRow) -> Option<Client> {
+    let client = read(row);
+    if let Err(error) = &client {
+        let client_id: &str = row.try_get(0).unwrap_or_default();
+        tracing::error!(client_id, %error, "a client cannot be read and is not served: remove it, and register it anew");
+    }
+    client.ok()
 }
 
 fn read(row: &PgRow) -> Result<Client, Error> {

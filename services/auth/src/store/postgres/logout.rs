@@ -1,5 +1,6 @@
 //! Clients that have to be told of the ends of sessions, in PostgreSQL.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,27 +13,39 @@ use super::{PostgresStore, Transaction, read, unreadable, write};
 use crate::error::StoreError;
 use crate::moment::Moment;
 use crate::scope::Scopes;
-use crate::store::logout::{LogoutNotice, LogoutStore};
+use crate::store::logout::{LogoutNotice, LogoutStore, wants_to_be_told};
 
 /// Writes the notices of sessions that have ended: rows of id, person, client and scopes.
 pub(super) async fn note_ends(transaction: &mut Transaction, ended: &[PgRow], now: Moment) -> Result<(), Error> {
-    let (mut sessions, mut users, mut clients) = (Vec::new(), Vec::new(), Vec::new());
+    let mut candidates = Vec::new();
     for row in ended {
         if Scopes::known_of(row.try_get(3)?).includes(Scopes::OPENID) {
-            sessions.push(row.try_get::<Vec<u8>, _>(0)?);
-            users.push(row.try_get::<Vec<u8>, _>(1)?);
-            clients.push(row.try_get::<String, _>(2)?);
+            candidates.push((row.try_get::<&[u8], _>(0)?, row.try_get::<&[u8], _>(1)?, row.try_get::<&str, _>(2)?));
         }
+    }
+    if candidates.is_empty() {
+        return Ok(());
+    }
+    let clients: BTreeSet<_> = candidates.iter().map(|(_, _, client)| *client).collect();
+    let registered: Vec<(String, String)> =
+        sqlx::query_as("SELECT client_id, registration FROM clients WHERE client_id = ANY($1) AND deleted_at IS NULL")
+            .bind(clients.into_iter().collect::<Vec<_>>())
+            .fetch_all(&mut **transaction)
+            .await?;
+    let told = |id: &str| registered.iter().any(|(client, kept)| client == id && wants_to_be_told(kept));
+    let (mut sessions, mut users, mut clients) = (Vec::new(), Vec::new(), Vec::new());
+    for (session, user, client) in candidates.into_iter().filter(|(_, _, client)| told(client)) {
+        sessions.push(session);
+        users.push(user);
+        clients.push(client);
     }
     if sessions.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO logout_notices (session_id, client_id, user_id, next_try_at) \
-         SELECT e.session_id, c.client_id, e.user_id, $4 \
-         FROM unnest($1::bytea[], $2::bytea[], $3::text[]) AS e (session_id, user_id, client_id) \
-         JOIN clients AS c ON c.client_id = e.client_id \
-         WHERE c.deleted_at IS NULL AND c.registration::jsonb ->> 'backchannel_logout_uri' <> '' ON CONFLICT DO NOTHING",
+        "INSERT INTO logout_notices (session_id, user_id, client_id, next_try_at) \
+         SELECT session_id, user_id, client_id, $4 FROM unnest($1::bytea[], $2::bytea[], $3::text[]) \
+         AS e (session_id, user_id, client_id) ON CONFLICT DO NOTHING",
     )
     .bind(sessions)
     .bind(users)
@@ -67,6 +80,19 @@ fn read_notice(row: &PgRow) -> Result<LogoutNotice, Error> {
     })
 }
 
+async fn put_off(store: &PostgresStore, client_id: &str, until: Moment, now: Moment) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE logout_notices SET next_try_at = $1 WHERE session_id IN (SELECT session_id FROM logout_notices \
+         WHERE client_id = $2 AND next_try_at <= $3 ORDER BY session_id FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(until.0)
+    .bind(client_id)
+    .bind(now.0)
+    .execute(&store.pool)
+    .await?;
+    Ok(())
+}
+
 async fn forget(store: &PostgresStore, session: SessionId) -> Result<(), Error> {
     sqlx::query("DELETE FROM logout_notices WHERE session_id = $1")
         .bind(session.0.as_bytes().as_slice())
@@ -84,6 +110,10 @@ impl LogoutStore for PostgresStore {
         now: Moment,
     ) -> Result<Vec<LogoutNotice>, StoreError> {
         write("take notices of logouts", || take(self, limit, pause, now)).await
+    }
+
+    async fn put_off_logout_notices(&self, client_id: &str, until: Moment, now: Moment) -> Result<(), StoreError> {
+        write("put off notices of logouts", || put_off(self, client_id, until, now)).await
     }
 
     async fn drop_logout_notice(&self, session: SessionId) -> Result<(), StoreError> {

@@ -21,7 +21,7 @@ pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<Client>, sqlx::Error
     )
     .fetch_all(readers)
     .await?;
-    rows.iter().map(read).collect()
+    Ok(rows.iter().filter_map(readable).collect())
 }
 
 pub(super) async fn get(readers: &SqlitePool, client_id: &str) -> Result<Option<Client>, sqlx::Error> {
@@ -33,6 +33,16 @@ pub(super) async fn get(readers: &SqlitePool, client_id: &str) -> Result<Option<
     .fetch_optional(readers)
     .await?;
     row.as_ref().map(read).transpose()
+}
+
+/// A client of the list. One that cannot be read is left out, so that the others are served; an admin can still remove it.
+fn readable(row: &SqliteRow) -> Option<Client> {
+    let client = read(row);
+    if let Err(error) = &client {
+        let client_id: &str = row.try_get(0).unwrap_or_default();
+        tracing::error!(client_id, %error, "a client cannot be read and is not served: remove it, and register it anew");
+    }
+    client.ok()
 }
 
 fn read(row: &SqliteRow) -> Result<Client, sqlx::Error> {

@@ -10,7 +10,7 @@ use crate::moment::Moment;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::Session;
-use crate::store::grants::{Approved, Device, GrantStore, Polled};
+use crate::store::grants::{Approved, Device, GrantStore, Polled, UNUSED_KEPT};
 
 pub(super) mod device;
 mod registration;
@@ -33,6 +33,11 @@ pub(super) async fn purge(
             "DELETE FROM device_codes WHERE device_sha256 IN \
              (SELECT device_sha256 FROM device_codes WHERE expires_at <= ?1 LIMIT ?2)",
             codes_before,
+        ),
+        (
+            "DELETE FROM device_codes WHERE device_sha256 IN \
+             (SELECT device_sha256 FROM device_codes WHERE stage <> 'used' AND expires_at <= ?1 LIMIT ?2)",
+            now.minus(UNUSED_KEPT),
         ),
         (
             "DELETE FROM registration_tokens WHERE token_sha256 IN \

@@ -1,5 +1,6 @@
 //! Clients that have to be told of the ends of sessions, in SQLite.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use super::{SqliteStore, Transaction, failed, json, unreadable};
 use crate::error::StoreError;
 use crate::moment::Moment;
 use crate::scope::Scopes;
-use crate::store::logout::{LogoutNotice, LogoutStore};
+use crate::store::logout::{LogoutNotice, LogoutStore, wants_to_be_told};
 
 /// Writes the notices of sessions that have ended: rows of id, person, client and scopes.
 pub(super) async fn note_ends(
@@ -21,22 +22,33 @@ pub(super) async fn note_ends(
     ended: &[SqliteRow],
     now: Moment,
 ) -> Result<(), sqlx::Error> {
-    let mut told = Vec::new();
+    let mut candidates = Vec::new();
     for row in ended {
         if Scopes::known_of(row.try_get(3)?).includes(Scopes::OPENID) {
-            told.push((hex(row.try_get(0)?), hex(row.try_get(1)?), row.try_get::<String, _>(2)?));
+            candidates.push((hex(row.try_get(0)?), hex(row.try_get(1)?), row.try_get::<&str, _>(2)?));
         }
     }
-    if told.is_empty() {
+    if candidates.is_empty() {
+        return Ok(());
+    }
+    let clients: BTreeSet<_> = candidates.iter().map(|(_, _, client)| *client).collect();
+    let registered: Vec<(String, String)> = sqlx::query_as(
+        "SELECT client_id, registration FROM clients WHERE client_id IN (SELECT value FROM json_each(?1)) \
+         AND deleted_at IS NULL",
+    )
+    .bind(json(&clients)?)
+    .fetch_all(&mut **transaction)
+    .await?;
+    candidates.retain(|(_, _, id)| registered.iter().any(|(client, kept)| client == id && wants_to_be_told(kept)));
+    if candidates.is_empty() {
         return Ok(());
     }
     sqlx::query(
         "INSERT INTO logout_notices (session_id, client_id, user_id, next_try_at) \
-         SELECT unhex(e.value ->> 0), c.client_id, unhex(e.value ->> 1), ?2 FROM json_each(?1) AS e \
-         CROSS JOIN clients AS c ON c.client_id = e.value ->> 2 \
-         WHERE c.deleted_at IS NULL AND c.registration ->> 'backchannel_logout_uri' <> '' ON CONFLICT DO NOTHING",
+         SELECT unhex(e.value ->> 0), e.value ->> 2, unhex(e.value ->> 1), ?2 FROM json_each(?1) AS e \
+         WHERE TRUE ON CONFLICT DO NOTHING",
     )
-    .bind(json(&told)?)
+    .bind(json(&candidates)?)
     .bind(now.0)
     .execute(&mut **transaction)
     .await?;
@@ -75,6 +87,16 @@ fn read(row: &SqliteRow) -> Result<LogoutNotice, sqlx::Error> {
     })
 }
 
+async fn put_off(store: &SqliteStore, client_id: &str, until: Moment, now: Moment) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE logout_notices SET next_try_at = ?1 WHERE client_id = ?2 AND next_try_at <= ?3")
+        .bind(until.0)
+        .bind(client_id)
+        .bind(now.0)
+        .execute(&store.database.writer)
+        .await?;
+    Ok(())
+}
+
 async fn forget(store: &SqliteStore, session: SessionId) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM logout_notices WHERE session_id = ?1")
         .bind(session.0.as_bytes().as_slice())
@@ -92,6 +114,10 @@ impl LogoutStore for SqliteStore {
         now: Moment,
     ) -> Result<Vec<LogoutNotice>, StoreError> {
         take(self, limit, pause, now).await.map_err(failed("take notices of logouts"))
+    }
+
+    async fn put_off_logout_notices(&self, client_id: &str, until: Moment, now: Moment) -> Result<(), StoreError> {
+        put_off(self, client_id, until, now).await.map_err(failed("put off notices of logouts"))
     }
 
     async fn drop_logout_notice(&self, session: SessionId) -> Result<(), StoreError> {

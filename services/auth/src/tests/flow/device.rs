@@ -166,6 +166,22 @@ async fn case_55_user_codes_cannot_be_guessed() {
 }
 
 #[tokio::test]
+async fn case_55_no_browser_is_counted_when_its_network_has_no_guesses_left() {
+    let world = World::new().await;
+    for _ in 0..20 {
+        assert_eq!(Browser::default().types(&world, "BCDF-GHJK").await.status, 422);
+    }
+    world.wait(Duration::from_secs(300));
+    let mut late = Browser::default();
+    for _ in 0..6 {
+        assert_eq!(late.types(&world, "BCDF-GHJK").await.status, StatusCode::TOO_MANY_REQUESTS);
+    }
+    // Ten minutes after the first guess of all, and five after those of this browser.
+    world.wait(Duration::from_secs(301));
+    assert_eq!(late.types(&world, "BCDF-GHJK").await.status, 422, "nothing was written of it");
+}
+
+#[tokio::test]
 async fn case_22_no_other_site_and_no_other_browser_decides() {
     let world = World::new().await;
     let codes = world.begins("flaghoist-cli", "").await;

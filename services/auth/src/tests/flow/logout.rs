@@ -112,6 +112,37 @@ async fn a_client_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_away_is_not_tried_for_each_of_its_sessions() {
+    let world = World::with(Settings { sessions_max: 100, ..Settings::default() }).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/bye", listener.local_addr().unwrap());
+    world.app("away", false, Registration { backchannel_logout_uri: address, ..first_party() }).await;
+    let calls = Arc::new(AtomicU16::new(0));
+    let counted = calls.clone();
+    tokio::spawn(async move {
+        // Somebody takes the connection, and says nothing.
+        while let Ok((connection, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            drop(connection);
+        }
+    });
+    let user = somebody();
+    for _ in 0..30 {
+        world.try_sign_in(user, "away", &["openid"]).await.unwrap();
+    }
+    let all = RevokeSubjectSessionsRequest { user: user.name(), except_session: String::new() };
+    world.subjects().revoke_subject_sessions(all).await.unwrap();
+    let tried = async || calls.load(Ordering::Relaxed) >= 20;
+    eventually("it is tried", Duration::from_secs(10), tried).await;
+    while world.issuer.tell_of_logouts().await.unwrap() {}
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 20, "the other ten wait as well");
+    world.wait(Duration::from_secs(61));
+    let tried = async || calls.load(Ordering::Relaxed) > 20;
+    eventually("it is tried again", Duration::from_secs(10), tried).await;
+}
+
+#[tokio::test]
 async fn only_addresses_that_nobody_reads_along_with_are_registered() {
     let world = World::new().await;
     let admin = world.admin().await;

@@ -128,6 +128,24 @@ async fn case_25_nothing_from_outside_becomes_part_of_a_page() {
 }
 
 #[tokio::test]
+async fn case_1_an_address_that_was_taken_away_meanwhile_gets_no_code() {
+    let world = World::new().await;
+    world.app("wiki", false, web()).await;
+    let mut browser = Browser::default();
+    let question = browser.signs_in(&world, "wiki", somebody()).await;
+    let challenge = question.body.split("name=\"login_challenge\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let registration =
+        Registration { redirect_uris: vec!["https://new.example.com/cb".into()], ..Registration::default() };
+    let name = "clients/wiki".into();
+    let request = UpdateClientRequest { name, registration: Some(registration), ..UpdateClientRequest::default() };
+    world.clients(&world.admin().await).update_client(request).await.unwrap();
+    let form = [("login_challenge", challenge), ("decision", "allow")];
+    let page = browser.post(&world, "/oauth2/consent", &form).await;
+    assert_eq!(page.status, StatusCode::FORBIDDEN);
+    assert!(page.body.contains("not registered any more"), "{}", page.body);
+}
+
+#[tokio::test]
 async fn there_is_a_bound_on_sign_ins_that_are_under_way() {
     let world = World::with(Settings { login_requests_max: 3, ..Settings::default() }).await;
     world.app("wiki", false, first_party()).await;
