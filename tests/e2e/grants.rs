@@ -9,7 +9,7 @@ use flaghoist_tests::forge::{Key, Parts};
 use flaghoist_tests::http1::{self, Answer};
 use flaghoist_tests::{PASSWORD, cli_asks, request_id as unique};
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::prelude::*;
@@ -43,6 +43,29 @@ async fn asked(browser: &mut Browser, person: &Person, address: &str) -> Answer 
 async fn answers(browser: &mut Browser, question: &Answer, decision: &str) -> Answer {
     let challenge = field(question, "login_challenge");
     browser.send("POST", "/oauth2/consent", &form(&[("login_challenge", &challenge), ("decision", decision)])).await
+}
+
+/// Registers an application that is a device, and has a person connect it; answers its id and its tokens.
+async fn connected(world: &World, person: &Person, scope: &str, registration: Registration) -> (String, Value) {
+    let request = CreateClientRequest {
+        display_name: "Television".into(),
+        scopes: vec![scope.into()],
+        registration: Some(registration),
+        ..CreateClientRequest::default()
+    };
+    let admin = world.admin("admin").await;
+    let made = admin.calls().clients().create_client(request).await.expect("an admin may").into_inner();
+    let id = made.client.expect("the client").name.replace("clients/", "");
+    let begun = http1::post_form(world.http(), "/oauth2/device_authorization", &[], &[("client_id", &id)]).await.json();
+    let mut browser = Browser::new(world);
+    let complete = begun["verification_uri_complete"].as_str().expect("an address");
+    let question = asked(&mut browser, person, complete).await;
+    answers(&mut browser, &question, "allow").await;
+    let code = begun["device_code"].as_str().expect("a code");
+    let asks = [("grant_type", DEVICE_GRANT), ("client_id", id.as_str()), ("device_code", code)];
+    let tokens = http1::post_form(world.http(), "/oauth2/token", &[], &asks).await;
+    assert_eq!(tokens.status, 200, "{}", tokens.text());
+    (id, tokens.json())
 }
 
 #[tokio::test]
@@ -123,30 +146,13 @@ async fn a_consent_that_is_taken_back_ends_the_device_that_it_let_in() {
     let world = World::shared().await;
     let registration =
         Registration { grant_types: vec![DEVICE_GRANT.into(), "refresh_token".into()], ..Registration::default() };
-    let request = CreateClientRequest {
-        display_name: "Television".into(),
-        scopes: vec!["chat.read".into()],
-        registration: Some(registration),
-        ..CreateClientRequest::default()
-    };
-    let admin = world.admin("admin").await;
-    let made = admin.calls().clients().create_client(request).await.expect("an admin may").into_inner();
-    let id = made.client.expect("the client").name.replace("clients/", "");
-    let begun = http1::post_form(world.http(), "/oauth2/device_authorization", &[], &[("client_id", &id)]).await.json();
     let bob = world.person("bob").await;
-    let mut browser = Browser::new(&world);
-    let complete = begun["verification_uri_complete"].as_str().expect("an address").to_owned();
-    let question = asked(&mut browser, &bob, &complete).await;
-    answers(&mut browser, &question, "allow").await;
-    let code = begun["device_code"].as_str().expect("a code");
-    let asks = [("grant_type", DEVICE_GRANT), ("client_id", id.as_str()), ("device_code", code)];
-    let tokens = http1::post_form(world.http(), "/oauth2/token", &[], &asks).await;
-    assert_eq!(tokens.status, 200, "{}", tokens.text());
-    let refresh_token = tokens.json()["refresh_token"].as_str().expect("a token").to_owned();
+    let (id, tokens) = connected(&world, &bob, "chat.read", registration).await;
+    let refresh_token = tokens["refresh_token"].as_str().expect("a token");
     let listed = bob.calls().consents().list_consents(ListConsentsRequest::default()).await.expect("listed");
     let name = listed.into_inner().consents.remove(0).name;
     bob.calls().consents().revoke_consent(RevokeConsentRequest { name }).await.expect("taken back");
-    let refresh = [("grant_type", "refresh_token"), ("client_id", &id), ("refresh_token", &refresh_token)];
+    let refresh = [("grant_type", "refresh_token"), ("client_id", &id), ("refresh_token", refresh_token)];
     let answer = http1::post_form(world.http(), "/oauth2/token", &[], &refresh).await;
     assert_eq!(answer.json()["error"], "invalid_grant");
 }
@@ -278,24 +284,8 @@ async fn an_application_is_told_when_a_session_of_it_ends() {
         backchannel_logout_uri: format!("http://{}/bye", listener.local_addr().expect("its address")),
         ..Registration::default()
     };
-    let request = CreateClientRequest {
-        display_name: "Wiki".into(),
-        scopes: vec!["openid".into()],
-        registration: Some(registration),
-        ..CreateClientRequest::default()
-    };
-    let admin = world.admin("admin").await;
-    let made = admin.calls().clients().create_client(request).await.expect("an admin may").into_inner();
-    let id = made.client.expect("the client").name.replace("clients/", "");
-    let begun = http1::post_form(world.http(), "/oauth2/device_authorization", &[], &[("client_id", &id)]).await.json();
     let bob = world.person("bob").await;
-    let mut browser = Browser::new(&world);
-    let complete = begun["verification_uri_complete"].as_str().expect("an address").to_owned();
-    let question = asked(&mut browser, &bob, &complete).await;
-    answers(&mut browser, &question, "allow").await;
-    let code = begun["device_code"].as_str().expect("a code");
-    let asks = [("grant_type", DEVICE_GRANT), ("client_id", id.as_str()), ("device_code", code)];
-    let tokens = http1::post_form(world.http(), "/oauth2/token", &[], &asks).await.json();
+    let (id, tokens) = connected(&world, &bob, "openid", registration).await;
     let refresh_token = tokens["refresh_token"].as_str().expect("a token");
     http1::post_form(world.http(), "/oauth2/revoke", &[], &[("client_id", &id), ("token", refresh_token)]).await;
     let hearing = async {
