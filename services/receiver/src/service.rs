@@ -31,12 +31,12 @@ const WRITES_WAITING_MAX: usize = 65_536;
 /// How many of them are written at once.
 const WRITES_BATCH_MAX: usize = 512;
 
-/// How long acknowledgements are collected: a device does not wait for them, and a commit costs what a message costs. Far below the time
-/// in which a device at full speed uses up its credit.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// How far apart the commits of acknowledgements begin: a device does not wait for them, and a commit costs what a message costs. Far below
+/// the time in which a device at full speed uses up its credit.
+const PACE: Duration = Duration::from_millis(10);
 
 /// The same in a store that pods share, where each pod commits by itself, over a network.
-const PATIENCE_SHARED: Duration = Duration::from_millis(20);
+const PACE_SHARED: Duration = Duration::from_millis(20);
 
 /// How many streams read the log at once, for each processor, and in all at least: devices that come back together to long backlogs
 /// must leave room for live delivery, which waits behind whatever is being read.
@@ -363,8 +363,8 @@ fn reads_at_once() -> usize {
 /// What collects changes and has them written.
 fn writer(store: &Arc<dyn Store>) -> Writer {
     let store = Arc::clone(store);
-    let patience = if store.shared() { PATIENCE_SHARED } else { PATIENCE };
-    Batcher::patient("receiver_writes", WRITES_WAITING_MAX, WRITES_BATCH_MAX, patience, move |batch: Vec<Write>| {
+    let pace = if store.shared() { PACE_SHARED } else { PACE };
+    Batcher::paced("receiver_writes", WRITES_WAITING_MAX, WRITES_BATCH_MAX, pace, move |batch: Vec<Write>| {
         let store = Arc::clone(&store);
         async move {
             match store.write(&batch, SystemTime::now()).await {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::fault::Fault;
 
@@ -67,23 +68,18 @@ impl<Op: Send + 'static, Answer: Send + 'static> Batcher<Op, Answer> {
         F: FnMut(Vec<Op>) -> Fut + Send + 'static,
         Fut: Future<Output = Vec<Answer>> + Send + 'static,
     {
-        Self::patient(name, queue_max, batch_max, Duration::ZERO, commit)
+        Self::paced(name, queue_max, batch_max, Duration::ZERO, commit)
     }
 
-    /// The same for calls that nobody waits for: those that come within `patience` of the first are committed with it.
-    pub fn patient<F, Fut>(
-        name: &'static str,
-        queue_max: usize,
-        batch_max: usize,
-        patience: Duration,
-        commit: F,
-    ) -> Self
+    /// The same where small commits cost more than waiting: one begins no sooner than `pace` after the one before, unless it is
+    /// full. A call that comes after a quiet time is committed at once.
+    pub fn paced<F, Fut>(name: &'static str, queue_max: usize, batch_max: usize, pace: Duration, commit: F) -> Self
     where
         F: FnMut(Vec<Op>) -> Fut + Send + 'static,
         Fut: Future<Output = Vec<Answer>> + Send + 'static,
     {
         let (queue, calls) = mpsc::channel(queue_max.max(1));
-        tokio::spawn(run(name, calls, batch_max.max(1), patience, commit));
+        tokio::spawn(run(name, calls, batch_max.max(1), pace, commit));
         Self { queue }
     }
 
@@ -102,7 +98,7 @@ async fn run<Op, Answer, F, Fut>(
     name: &'static str,
     mut calls: mpsc::Receiver<Call<Op, Answer>>,
     batch_max: usize,
-    patience: Duration,
+    pace: Duration,
     mut commit: F,
 ) where
     F: FnMut(Vec<Op>) -> Fut,
@@ -111,9 +107,13 @@ async fn run<Op, Answer, F, Fut>(
 {
     let depth = metrics::gauge!("flaghoist_queue_depth", "queue" => name);
     let mut batch = Vec::with_capacity(batch_max.min(256));
+    let mut begins_at = None;
     while calls.recv_many(&mut batch, batch_max).await > 0 {
-        if !patience.is_zero() && batch.len() < batch_max {
-            tokio::time::sleep(patience).await;
+        if let Some(begins_at) = begins_at
+            && batch.len() < batch_max
+            && Instant::now() < begins_at
+        {
+            tokio::time::sleep_until(begins_at).await;
             while batch.len() < batch_max
                 && let Ok(call) = calls.try_recv()
             {
@@ -133,6 +133,7 @@ async fn run<Op, Answer, F, Fut>(
             continue;
         }
         let count = ops.len();
+        begins_at = (!pace.is_zero()).then(|| Instant::now() + pace);
         match AssertUnwindSafe(async { commit(ops).await }).catch_unwind().await {
             Ok(results) => {
                 if results.len() != count {

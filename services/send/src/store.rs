@@ -1,6 +1,6 @@
 //! What send asks of a store. A store is whatever passes `store/conformance.rs`: one test for each promise made here.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use flaghoist_runtime::names::{ConversationId, UserId};
@@ -96,6 +96,11 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// asks for changes since then and a little before. A store that pods share has a clock of its own.
     async fn now(&self) -> Result<i64, Error> {
         Ok(millis(SystemTime::now()))
+    }
+
+    /// How far apart batches should begin, where a small one costs others more than its calls gain by not waiting.
+    fn pace(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// Commits a batch; one answer for each call, in order.

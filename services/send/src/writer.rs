@@ -1,7 +1,7 @@
 //! Collects calls that write and hands them to the store in batches; what was committed goes to the receivers in the same order.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flaghoist_runtime::Batcher;
 use tokio::sync::oneshot;
@@ -43,10 +43,10 @@ impl std::fmt::Debug for Writer {
 impl Writer {
     /// Starts writing to `store`.
     pub(crate) fn start(store: &Arc<dyn Store>, dispatch: &Dispatch, settings: &Settings) -> Self {
-        let start = |name, queue_max, batch_max| {
+        let start = |name, queue_max, batch_max, pace| {
             let (store, dispatch) = (store.clone(), dispatch.clone());
             let sizes = metrics::histogram!("flaghoist_send_batch_calls", "queue" => name);
-            Batcher::start(name, queue_max, batch_max, move |ops: Vec<Op>| {
+            Batcher::paced(name, queue_max, batch_max, pace, move |ops: Vec<Op>| {
                 let (store, dispatch, sizes) = (store.clone(), dispatch.clone(), sizes.clone());
                 async move {
                     #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^52")]
@@ -58,8 +58,8 @@ impl Writer {
             })
         };
         Self {
-            writes: start("send_writes", settings.queue_max, settings.batch_max),
-            raises: start("send_receipts", RAISES_QUEUE_MAX, RAISES_MAX),
+            writes: start("send_writes", settings.queue_max, settings.batch_max, store.pace()),
+            raises: start("send_receipts", RAISES_QUEUE_MAX, RAISES_MAX, Duration::ZERO),
             dispatch: dispatch.clone(),
             commit_seconds: metrics::histogram!("flaghoist_send_commit_seconds"),
         }

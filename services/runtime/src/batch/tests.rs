@@ -19,24 +19,43 @@ async fn every_caller_gets_the_answer_to_its_own_call() {
     }
 }
 
-#[tokio::test]
-async fn a_patient_batcher_commits_what_comes_a_little_later_with_the_first() {
+/// A batcher at a pace that counts its commits.
+fn paced(batch_max: usize, pace: Duration) -> (Batcher<usize, usize>, Arc<AtomicUsize>) {
     let commits = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&commits);
-    let batcher = Batcher::patient("test", 1000, 3, Duration::from_millis(300), move |ops: Vec<usize>| {
+    let batcher = Batcher::paced("test", 1000, batch_max, pace, move |ops: Vec<usize>| {
         counted.fetch_add(1, Ordering::Relaxed);
         async move { ops }
     });
-    let first = batcher.submit(1);
-    let second = async {
-        // Until the committing task has taken the first.
+    (batcher, commits)
+}
+
+/// Submits one call, and another when the committing task has taken the first.
+async fn one_after_the_other(batcher: &Batcher<usize, usize>) -> (Result<usize, Refused>, Result<usize, Refused>) {
+    let later = async {
         while batcher.queue.capacity() < 1000 {
             tokio::task::yield_now().await;
         }
         batcher.submit(2).await
     };
-    assert_eq!(tokio::join!(first, second), (Ok(1), Ok(2)));
-    assert_eq!(commits.load(Ordering::Relaxed), 1);
+    tokio::join!(batcher.submit(1), later)
+}
+
+#[tokio::test]
+async fn a_paced_batcher_commits_a_first_call_at_once_and_then_collects() {
+    let (batcher, commits) = paced(3, Duration::from_secs(1));
+    assert_eq!(batcher.submit(0).await, Ok(0));
+    assert_eq!(one_after_the_other(&batcher).await, (Ok(1), Ok(2)));
+    assert_eq!(commits.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_full_batch_waits_for_no_pace() {
+    let (batcher, _commits) = paced(2, Duration::from_secs(3600));
+    assert_eq!(batcher.submit(0).await, Ok(0));
+    let full = join_all([batcher.submit(1), batcher.submit(2)]);
+    let answers = tokio::time::timeout(Duration::from_secs(30), full).await;
+    assert_eq!(answers, Ok(vec![Ok(1), Ok(2)]));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use flaghoist_runtime::fault::{chain, log_chain};
@@ -40,6 +41,10 @@ use kept::Kept;
 use lists::Sweep;
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How far apart a pod's commits begin. A flush to disk and three processes that are woken cost the same for one message as for ten: at
+/// 2,000 messages a second on two busy cores these wait a third less in all than where each commit begins at once.
+const PACE: Duration = Duration::from_millis(2);
 
 /// How many lanes there are. Pods of all versions must agree: a lane's lock is what keeps them apart.
 const LANES: usize = 64;
@@ -167,6 +172,10 @@ macro_rules! reading {
 
 #[async_trait]
 impl Store for PostgresStore {
+    fn pace(&self) -> Duration {
+        PACE
+    }
+
     fn epoch(&self) -> u64 {
         self.epoch_now()
     }
