@@ -130,7 +130,8 @@ def sign_in(apache, issuer, handle):
     asks_for = parse_qs(urlsplit(asked.headers["location"]).query)
     want(asks_for["code_challenge_method"] == ["S256"] and "nonce" in asks_for, f"Apache asks for {asks_for}")
     _, form = browser.follows(asked)
-    answer = browser.asks("POST", issuer + form.action, data={**form.fields, "handle": handle, "password": PASSWORD, "decision": "sign_in"})
+    typed = {"handle": handle, "password": PASSWORD, "decision": "sign_in"}
+    answer = browser.asks("POST", issuer + form.action, data={**form.fields, **typed})
     while answer.headers["location"].startswith(issuer):
         answer = browser.asks("GET", answer.headers["location"])
     back = answer.headers["location"]

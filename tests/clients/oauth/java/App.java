@@ -78,7 +78,9 @@ record App(OIDCProviderMetadata issuer, ClientID id, Proof proof, DPoPProofFacto
                 .codeChallenge(returned.verifier, CodeChallengeMethod.S256)
                 .build();
         var at = issuer.getPushedAuthorizationRequestEndpointURI();
-        var push = proof == null ? new PushedAuthorizationRequest(at, request) : new PushedAuthorizationRequest(at, proof.make(), request);
+        var push = proof == null
+                ? new PushedAuthorizationRequest(at, request)
+                : new PushedAuthorizationRequest(at, proof.make(), request);
         var pushed = PushedAuthorizationResponse.parse(send(push.toHTTPRequest(), null));
         if (!pushed.indicatesSuccess()) throw new Exception("pushing: " + pushed.toErrorResponse().getErrorObject());
         var address = new AuthorizationRequest.Builder(pushed.toSuccessResponse().getRequestURI(), id)

@@ -204,7 +204,8 @@ public final class SignIn {
             var app = register(metadata, method, signs ? key : null);
             var answer = app.token(new ClientCredentialsGrant(), read);
             want(answer.indicatesSuccess(), "a program got no tokens");
-            want(read.equals(answer.toSuccessResponse().getTokens().getAccessToken().getScope()), "a program may more than it asked for");
+            var given = answer.toSuccessResponse().getTokens().getAccessToken();
+            want(read.equals(given.getScope()), "a program may more than it asked for");
             if (signs) {
                 var assertion = app.assertion(key);
                 var again = app.proving(() -> assertion);
@@ -219,7 +220,8 @@ public final class SignIn {
     }
 
     private static void proveWhoseTokensTheyAre() throws Exception {
-        want(issuer.getDPoPJWSAlgs() != null && issuer.getDPoPJWSAlgs().contains(JWSAlgorithm.ES256), "the metadata does not offer DPoP");
+        var offered = issuer.getDPoPJWSAlgs();
+        want(offered != null && offered.contains(JWSAlgorithm.ES256), "the metadata does not offer DPoP");
         var registered = register(wiki(JWSAlgorithm.RS256), ClientAuthenticationMethod.NONE, null);
         var app = registered.boundTo(new DefaultDPoPProofFactory(key(), JWSAlgorithm.ES256));
         var thief = registered.boundTo(new DefaultDPoPProofFactory(key(), JWSAlgorithm.ES256));

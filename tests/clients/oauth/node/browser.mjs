@@ -8,7 +8,8 @@ import { Chromium } from "./chromium.mjs";
 import { ISSUER, PASSWORD, PERSON, REGISTRATION_TOKEN, application, can, ok, want } from "./people.mjs";
 
 const beside = (name) => new URL(name, import.meta.url);
-const bundled = await build({ entryPoints: [beside("page.mjs").pathname], bundle: true, format: "esm", write: false, logLevel: "warning" });
+const entryPoints = [beside("page.mjs").pathname];
+const bundled = await build({ entryPoints, bundle: true, format: "esm", write: false, logLevel: "warning" });
 const files = {
   "/page.js": [bundled.outputFiles[0].text, "text/javascript"],
   "/settings.json": ["", "application/json"],

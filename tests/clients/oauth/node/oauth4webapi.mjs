@@ -1,7 +1,8 @@
 // The steps of OAuth one by one, by oauth4webapi, which checks every answer against the standards and forgives nothing: a public
 // client whose ID tokens are ES256 and a confidential one whose are EdDSA, in the order that a person would meet them.
 import * as oauth from "oauth4webapi";
-import { BYE, Browser, CALLBACK, DEVICE_GRANT, ISSUER, PERSON, REGISTRATION_TOKEN, answered, application, can, ok, refused, want } from "./people.mjs";
+import { answered, application, BYE, Browser, CALLBACK, can, ISSUER, job, ok, PERSON } from "./people.mjs";
+import { REGISTRATION_TOKEN, refused, television, want } from "./people.mjs";
 
 const plain = { [oauth.allowInsecureRequests]: true };
 const SCOPE = "openid profile offline_access";
@@ -123,7 +124,6 @@ async function signIn(server, method, algorithm) {
 }
 
 async function connectADevice(server) {
-  const television = { client_name: "Television", scope: "openid profile", grant_types: [DEVICE_GRANT], token_endpoint_auth_method: "none" };
   const { client, proof } = await register(server, television);
   const began = await oauth.deviceAuthorizationRequest(server, client, proof, { scope: "openid profile" }, plain);
   const device = await oauth.processDeviceAuthorizationResponse(server, client, began);
@@ -145,8 +145,8 @@ async function workWithoutAPerson(server) {
   for (const algorithm of ["PS256", "ES256", ...(can("ed25519") ? ["Ed25519"] : [])]) {
     const { publicKey, privateKey } = await oauth.generateKeyPair(algorithm, { extractable: true });
     const jwk = { ...(await crypto.subtle.exportKey("jwk", publicKey)), kid: "one" };
-    const metadata = { client_name: "Nightly job", scope: "chat.read", grant_types: ["client_credentials"], token_endpoint_auth_method: "private_key_jwt" };
-    const { client } = await register(server, { ...metadata, jwks: { keys: [jwk] } });
+    const signing = { token_endpoint_auth_method: "private_key_jwt", jwks: { keys: [jwk] } };
+    const { client } = await register(server, { ...job, ...signing });
     const proof = oauth.PrivateKeyJwt({ key: privateKey, kid: "one" });
     const answer = await oauth.clientCredentialsGrantRequest(server, client, proof, { scope: "chat.read" }, plain);
     const tokens = await oauth.processClientCredentialsResponse(server, client, answer);
@@ -161,8 +161,8 @@ async function workWithoutAPerson(server) {
 }
 
 async function proveWhoseTokensTheyAre(server) {
-  want(server.dpop_signing_alg_values_supported?.includes("ES256"), "the metadata does not offer DPoP");
-  for (const algorithm of server.dpop_signing_alg_values_supported) {
+  for (const algorithm of ["ES256", "RS256", "PS256", ...(can("ed25519") ? ["Ed25519"] : [])]) {
+    want(server.dpop_signing_alg_values_supported?.includes(algorithm), `the metadata does not offer DPoP by ${algorithm}`);
     const app = await register(server, application("Wiki", { token_endpoint_auth_method: "none" }));
     const bound = async () => ({ ...plain, DPoP: oauth.DPoP(app.client, await oauth.generateKeyPair(algorithm)) });
     const mine = await bound();

@@ -2,7 +2,8 @@
 // itself, goes through the code flow with PKCE and pushed requests, checks what it gets, renews it, asks about it, and gives it
 // back; connects a device; and gets tokens of its own by a secret and by a signature.
 import * as client from "openid-client";
-import { BYE, Browser, CALLBACK, DEVICE_GRANT, ISSUER, PERSON, REGISTRATION_TOKEN, answered, application, can, ok, refused, want } from "./people.mjs";
+import { answered, application, BYE, Browser, CALLBACK, can, ISSUER, job, ok, PERSON } from "./people.mjs";
+import { REGISTRATION_TOKEN, refused, television, want } from "./people.mjs";
 
 const execute = [client.allowInsecureRequests, client.enableNonRepudiationChecks];
 
@@ -94,7 +95,6 @@ async function bringWhatIsWrong(app) {
 }
 
 async function connectADevice() {
-  const television = { client_name: "Television", scope: "openid profile", grant_types: [DEVICE_GRANT], token_endpoint_auth_method: "none" };
   const app = await register(television, client.None());
   const begun = await client.initiateDeviceAuthorization(app, { scope: "openid profile" });
   const waits = client.pollDeviceAuthorizationGrant(app, begun);
@@ -105,13 +105,18 @@ async function connectADevice() {
   ok("connected a device");
 }
 
+/** The same application, proving itself otherwise. */
+function proving(app, authentication) {
+  const other = new client.Configuration(app.serverMetadata(), app.clientMetadata().client_id, undefined, authentication);
+  client.allowInsecureRequests(other);
+  return other;
+}
+
 async function workWithoutAPerson() {
-  const job = { client_name: "Nightly job", scope: "chat.read chat.send", grant_types: ["client_credentials"] };
   const post = await register({ ...job, token_endpoint_auth_method: "client_secret_post" });
   const narrow = await client.clientCredentialsGrant(post, { scope: "chat.read" });
   want(narrow.scope === "chat.read", `it may ${narrow.scope}`);
-  const wrong = new client.Configuration(post.serverMetadata(), post.clientMetadata().client_id, undefined, client.ClientSecretPost("wrong"));
-  client.allowInsecureRequests(wrong);
+  const wrong = proving(post, client.ClientSecretPost("wrong"));
   const known = (failure) => failure.status === 401;
   await refused(() => client.clientCredentialsGrant(wrong), known, "another secret was accepted");
 
@@ -123,8 +128,7 @@ async function workWithoutAPerson() {
   const second = await client.clientCredentialsGrant(signer);
   want(first.access_token !== second.access_token, "two calls gave one token");
   const others = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
-  const forger = new client.Configuration(signer.serverMetadata(), signer.clientMetadata().client_id, undefined, client.PrivateKeyJwt({ key: others.privateKey, kid: "one" }));
-  client.allowInsecureRequests(forger);
+  const forger = proving(signer, client.PrivateKeyJwt({ key: others.privateKey, kid: "one" }));
   await refused(() => client.clientCredentialsGrant(forger), known, "another's signature was accepted");
   ok("got tokens of its own by a secret and by a signature");
 }

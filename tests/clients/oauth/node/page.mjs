@@ -38,7 +38,8 @@ document.querySelector("#ask-silently").onclick = () =>
     await people.storeUser(person);
     return about(await people.signinSilent());
   });
-document.querySelector("#give-back").onclick = () => attempt("give-back", () => people.revokeTokens(["access_token", "refresh_token"]));
+document.querySelector("#give-back").onclick = () =>
+  attempt("give-back", () => people.revokeTokens(["access_token", "refresh_token"]));
 document.querySelector("#sign-out").onclick = () => attempt("sign-out", () => people.signoutRedirect());
 
 if (location.pathname === "/callback") {

@@ -4,7 +4,6 @@ export const ISSUER = need("OAUTH_ISSUER");
 export const REGISTRATION_TOKEN = need("OAUTH_REGISTRATION_TOKEN");
 export const CALLBACK = "https://wiki.example.com/callback";
 export const BYE = "https://wiki.example.com/bye";
-export const DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code";
 export const PERSON = need("OAUTH_PERSON");
 export const PASSWORD = need("OAUTH_PASSWORD");
 
@@ -56,6 +55,15 @@ export const application = (name, more) => ({
   grant_types: ["authorization_code", "refresh_token"],
   ...more,
 });
+
+/** What a device registers, and what a program that works for itself does. */
+export const television = {
+  client_name: "Television",
+  scope: "openid profile",
+  grant_types: ["urn:ietf:params:oauth:grant-type:device_code"],
+  token_endpoint_auth_method: "none",
+};
+export const job = { client_name: "Nightly job", scope: "chat.read chat.send", grant_types: ["client_credentials"] };
 
 /** The one form of a page: where it goes to, and the fields with the values that they were given. */
 function form(page) {
