@@ -87,7 +87,7 @@ endif
 crash-test: # kills the server ROUNDS=10 times under load and checks the promises
 	cargo run --package flaghoist-tests --bin crash_test -- --rounds $(ROUNDS)
 
-test-clients: # a first conversation from Python, Go and a browser; ARGS="--target HOST:PORT go" for a server that runs
+test-clients: # a first conversation from Python, Go and a browser, and OAuth clients of others; ARGS="--target HOST:PORT go" for a server that runs
 	tests/clients/run $(ARGS)
 
 citus-plan: # prints what distributes the tables over Citus, and checks that every hot statement names its shard

@@ -1,16 +1,11 @@
 """An application that signs people in with flaghoist's accounts, by Authlib: the authorization code flow with PKCE, the ID token
 checked against the published keys, userinfo, a refresh, and signing out; a device that is signed in from that browser; and a program
-that signs in place of keeping a secret. The browser is played by `requests`, which types a handle and a password into the sign-in
-page. Every step is checked and printed; the first one that goes wrong ends the program."""
+that signs in place of keeping a secret. Every step is checked and printed; the first one that goes wrong ends the program."""
 
 import argparse
 import hashlib
-import html.parser
-import http.cookies
 import json
 import secrets
-import shlex
-import subprocess
 import sys
 from base64 import urlsafe_b64encode
 
@@ -19,113 +14,11 @@ import requests
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
-from flaghoist.auth.v1 import client_pb2 as clients
-from flaghoist.auth.v1 import client_pb2_grpc as clients_grpc
-from flaghoist.login.v1 import login_pb2 as login
-from flaghoist.login.v1 import login_pb2_grpc as login_grpc
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
+from people import BYE, CALLBACK, PASSWORD, PATIENCE_SECONDS, Broken, Browser, ok, register, sign_up, want
 
-CALLBACK = "https://wiki.example.com/callback"
-BYE = "https://wiki.example.com/bye"
-PASSWORD = "gentle otters paint nine moons"
-PATIENCE_SECONDS = 30
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-
-
-class Broken(Exception):
-    """A step did not go as it should."""
-
-
-def ok(step):
-    """Prints that a step was as it should be."""
-    print(f"ok - oauth: {step}", flush=True)
-
-
-def want(so, otherwise):
-    """Ends the program with `otherwise` unless what is claimed is so."""
-    if not so:
-        raise Broken(otherwise)
-
-
-class Form(html.parser.HTMLParser):
-    """The fields of the one form of a page, with the values that it was given."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.action, self.fields = None, {}
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if tag == "form":
-            self.action = attributes["action"]
-        elif tag == "input":
-            self.fields[attributes["name"]] = attributes.get("value", "")
-
-
-class Browser:
-    """A browser, as far as it takes one: cookies, redirects, and a form. `requests` would not send cookies for TLS to `localhost`
-    without it, as browsers do."""
-
-    def __init__(self, issuer):
-        self.issuer, self.cookies = issuer, {}
-
-    def asks(self, method, address, **more):
-        headers = {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
-        answer = requests.request(
-            method, address, headers=headers, allow_redirects=False, timeout=PATIENCE_SECONDS, **more
-        )
-        for line in answer.raw.headers.getlist("set-cookie"):
-            for name, cookie in http.cookies.SimpleCookie(line).items():
-                want(cookie["secure"] and cookie["httponly"] and name.startswith("__Host-"), f"a weak cookie: {name}")
-                self.cookies[name] = cookie.value
-        return answer
-
-    def goes(self, address):
-        """Follows redirects to a page of the issuer, or to an address of the application."""
-        return self.follows(self.asks("GET", address))
-
-    def follows(self, answer):
-        while answer.status_code == 303:
-            address = answer.headers["location"]
-            if not address.startswith(f"{self.issuer}/"):
-                return address, None
-            answer = self.asks("GET", address)
-        want(answer.status_code == 200, f"{answer.url}: {answer.status_code} {answer.text}")
-        return answer.url, Form(answer.text)
-
-    def sends(self, form, **typed):
-        return self.follows(self.asks("POST", self.issuer + form.action, data={**form.fields, **typed}))
-
-
-def sign_up(channel, name):
-    """Registers a person. Answers their handle."""
-    handle = f"{name}-{secrets.token_hex(4)}"
-    request = login.CreateAccountRequest(handle=handle, display_name=name.title(), password=PASSWORD)
-    login_grpc.AccountServiceStub(channel).CreateAccount(request, timeout=PATIENCE_SECONDS)
-    return handle
-
-
-def register(channel, grant_admin, **registration):
-    """Registers an application as an admin. Answers its id and its secret."""
-    admin = sign_up(channel, "root")
-    subprocess.run([*shlex.split(grant_admin), admin], check=True, capture_output=True)
-    request = login.LoginRequest(handle=admin, password=PASSWORD)
-    token = login_grpc.LoginServiceStub(channel).Login(request, timeout=PATIENCE_SECONDS).tokens.access_token
-    made = clients_grpc.ClientServiceStub(channel).CreateClient(
-        clients.CreateClientRequest(
-            display_name="Wiki",
-            scopes=["openid", "profile", "offline_access"],
-            **{key: registration.pop(key) for key in ["confidential"] if key in registration},
-            registration=clients.Registration(
-                redirect_uris=[CALLBACK], post_logout_redirect_uris=[BYE], **registration
-            ),
-        ),
-        metadata=(("authorization", f"Bearer {token}"),),
-        timeout=PATIENCE_SECONDS,
-    )
-    return made.client.name.removeprefix("clients/"), made.client_secret
 
 
 def sign_in(metadata, channel, client_id, secret, consents, algorithm):
@@ -265,4 +158,4 @@ if __name__ == "__main__":
     try:
         main()
     except Broken as broken:
-        sys.exit(f"not ok - oauth: {broken}")
+        sys.exit(f"not ok - sign_in: {broken}")
