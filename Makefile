@@ -48,6 +48,7 @@ lint: # format, clippy, rustdoc and the contracts; warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	charts/table --check
+	vendor/update --check
 	@$(MAKE) --no-print-directory proto
 
 fmt: $(BUF) # formats Rust and the contracts
