@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::{from_millis, millis};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 use webauthn_rs::prelude::{
@@ -153,19 +154,19 @@ impl Keys {
     }
 
     /// Asks for one of these keys.
-    pub(crate) fn start_second(&self, keys: &[StoredKey]) -> Result<(String, Ceremony), KeyError> {
+    pub(crate) fn start_second(&self, keys: &[StoredKey]) -> Result<(Value, Ceremony), KeyError> {
         let keys = keys.iter().map(|key| serde_json::from_str::<SecurityKey>(&key.credential));
         let keys = keys.collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let (options, state) = self.webauthn()?.start_securitykey_authentication(&keys).map_err(failed)?;
-        Ok((serde_json::to_string(&options).map_err(failed)?, Ceremony::Second(state)))
+        Ok((serde_json::to_value(&options).map_err(failed)?, Ceremony::Second(state)))
     }
 
     /// Asks for any passkey.
-    pub(crate) fn start_alone(&self) -> Result<(String, Ceremony), KeyError> {
+    pub(crate) fn start_alone(&self) -> Result<(Value, Ceremony), KeyError> {
         let (mut options, state) = self.webauthn()?.start_discoverable_authentication().map_err(failed)?;
         // A person who asks for it gets the dialogue of the browser, and no hint in a form.
         options.mediation = None;
-        Ok((serde_json::to_string(&options).map_err(failed)?, Ceremony::Alone(state)))
+        Ok((serde_json::to_value(&options).map_err(failed)?, Ceremony::Alone(state)))
     }
 
     /// Which key has answered; nothing is checked yet.
