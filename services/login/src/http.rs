@@ -13,12 +13,16 @@ use axum::http::header::{ALLOW, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
+use flaghoist_runtime::Verifier;
 use flaghoist_runtime::html::{self, Language, Page, Texts};
 
 use crate::accounts::Accounts;
 use crate::error::Error;
 use crate::issuer::IssuerError;
+use crate::relying_party::RelyingParty;
+use crate::store::account_sessions::Limits;
 
+mod account;
 mod form_token;
 mod sign_in;
 
@@ -36,6 +40,12 @@ pub(crate) struct Pages {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) form_key: Arc<FormKey>,
     pub(crate) trusted_hops: u8,
+    /// The issuer, of which the account pages are a client.
+    pub(crate) issuer: RelyingParty,
+    /// Verifies the tokens that it gives.
+    pub(crate) verifier: Arc<Verifier>,
+    /// When a browser is not signed in to the account pages any more.
+    pub(crate) limits: Limits,
 }
 
 /// The routes of the pages.
@@ -43,6 +53,7 @@ pub(crate) fn router(pages: Pages) -> Router {
     Router::new()
         .route(sign_in::PATH, only("GET, HEAD, POST", get(sign_in::show).post(sign_in::submit)))
         .route(SCRIPT_PATH, only("GET, HEAD", get(async || html::script(include_str!("http/keys.js")))))
+        .merge(account::router())
         .layer(DefaultBodyLimit::max(FORM_MAX_BYTES))
         .with_state(pages)
 }

@@ -155,24 +155,11 @@ fn consent_page(preferred: Language, question: &Question) -> Response {
     let template = ConsentPage {
         t,
         client_name: &question.client.display_name,
-        scopes: question.scopes.names().map(|scope| meaning(t, scope)).collect(),
+        scopes: question.scopes.names().map(|scope| t.scope(scope)).collect(),
         challenge: &question.challenge,
         user_code: question.user_code.as_deref(),
     };
     rendered(language, StatusCode::OK, t.agree, &template, &question.redirect_origin)
-}
-
-/// What a scope is to a person.
-fn meaning(t: &Texts, scope: &str) -> &'static str {
-    match scope {
-        "chat.read" => t.scope_read,
-        "chat.send" => t.scope_send,
-        "admin" => t.scope_admin,
-        "openid" => t.scope_openid,
-        "profile" => t.scope_profile,
-        "offline_access" => t.scope_offline,
-        _ => t.scope_other,
-    }
 }
 
 pub(super) fn stopped(language: Language, stop: Stop) -> Response {

@@ -16,6 +16,7 @@ use super::factors::Owner;
 use super::logins::Browser;
 use super::sign_in::{SessionClient, Welcome, read_handle};
 use super::{Accounts, now};
+use crate::account::DisplayName;
 use crate::error::Error;
 use crate::factor::{FactorKind, Factors, Proof};
 use crate::login_token::{LoginDigest, LoginToken, sha256};
@@ -71,6 +72,13 @@ impl Accounts {
     /// The keys of a person.
     pub(crate) async fn security_keys(&self, user: UserId) -> Result<Vec<StoredKey>, Error> {
         Ok(self.store.keys(user).await?)
+    }
+
+    /// Changes what a person calls a key of theirs.
+    pub(crate) async fn rename_key(&self, owner: Owner, id: Uuid, name: &str) -> Result<(), Error> {
+        self.may_change(owner).await?;
+        let name = DisplayName::read(name)?.into_string();
+        if self.store.rename_key(owner.user, id, &name).await? { Ok(()) } else { Err(Error::KeyUnknown) }
     }
 
     /// Removes a key, the last strong factor only where that is meant.

@@ -164,6 +164,21 @@ texts! {
     begin_again: "Begin again", "重新开始";
 }
 
+impl Texts {
+    /// What a scope is to a person.
+    pub fn scope(&self, name: &str) -> &'static str {
+        match name {
+            "chat.read" => self.scope_read,
+            "chat.send" => self.scope_send,
+            "admin" => self.scope_admin,
+            "openid" => self.scope_openid,
+            "profile" => self.scope_profile,
+            "offline_access" => self.scope_offline,
+            _ => self.scope_other,
+        }
+    }
+}
+
 /// A text with `value` in its gap.
 pub fn filled(text: &str, value: &str) -> String {
     text.replacen("{}", value, 1)
