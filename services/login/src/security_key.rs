@@ -111,7 +111,13 @@ impl Keys {
         if !passkey {
             let started = webauthn.start_securitykey_registration(id, handle, name, have, None, None);
             let (options, state) = started.map_err(failed)?;
-            return Ok((serde_json::to_string(&options).map_err(failed)?, Ceremony::Key(state)));
+            let mut options = serde_json::to_value(&options).map_err(failed)?;
+            // The library asks that the key be protected by a PIN, but asks for none: browsers refuse the contradiction, and a key that
+            // only comes after the password needs none.
+            if let Some(extensions) = options["publicKey"]["extensions"].as_object_mut() {
+                extensions.retain(|name, _| !name.to_lowercase().contains("credentialprotectionpolicy"));
+            }
+            return Ok((options.to_string(), Ceremony::Key(state)));
         }
         let (options, state) = webauthn.start_passkey_registration(id, handle, name, have).map_err(failed)?;
         let mut options = serde_json::to_value(&options).map_err(failed)?;
