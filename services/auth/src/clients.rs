@@ -60,7 +60,11 @@ impl Clients {
         }
         let at = Instant::now();
         if let Some((version, clients)) = self.store.clients(asked.version).await? {
-            *self.known.write() = clients.into_iter().map(|client| self.current(client)).map(|client| (client.id.clone(), client)).collect();
+            *self.known.write() = clients
+                .into_iter()
+                .map(|client| self.current(client))
+                .map(|client| (client.id.clone(), client))
+                .collect();
             asked.version = Some(version);
         }
         asked.at = Some(at);

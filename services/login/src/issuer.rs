@@ -212,7 +212,9 @@ impl Issuer {
     }
 }
 
-pub(crate) async fn in_time<T>(call: impl Future<Output = Result<Response<T>, Status>> + Send) -> Result<T, IssuerError> {
+pub(crate) async fn in_time<T>(
+    call: impl Future<Output = Result<Response<T>, Status>> + Send,
+) -> Result<T, IssuerError> {
     match tokio::time::timeout(ANSWER_WITHIN, call).await {
         Ok(answer) => Ok(answer?.into_inner()),
         Err(_elapsed) => Err(Status::deadline_exceeded("no answer in time").into()),

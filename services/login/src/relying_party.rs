@@ -141,8 +141,11 @@ impl RelyingParty {
         address: IpAddr,
     ) -> Result<Option<Tokens>, IssuerError> {
         let redirect_uri = self.at(CALLBACK_PATH);
-        self.issue(Grant::AuthorizationCode(auth::AuthorizationCodeGrant { code, redirect_uri, code_verifier }), address)
-            .await
+        self.issue(
+            Grant::AuthorizationCode(auth::AuthorizationCodeGrant { code, redirect_uri, code_verifier }),
+            address,
+        )
+        .await
     }
 
     /// Renews tokens; nothing where they are worth nothing any more. Of many who do so at once all get the same.

@@ -1,6 +1,6 @@
 // Someone looks after their account; and a tour through every page in one language, of which pictures are kept.
 import { join } from "node:path";
-import { look, ok, PASSWORD, totp, Visitor, want } from "./world.mjs";
+import { early, look, ok, PASSWORD, totp, Visitor, want } from "./world.mjs";
 
 const SESSION = "__Host-flaghoist-account";
 const CALLBACK = "https://wiki.example.com/callback";
@@ -38,6 +38,7 @@ async function setsUpApp(visitor) {
   await visitor.types("#code", "000000");
   const wrong = await visitor.presses("main button");
   want(wrong.status() === 422 && (await visitor.text(".secret")) === secret, "a wrong code ends the enrolment");
+  await early();
   await visitor.types("#code", totp(secret, -1));
   await visitor.presses("main button");
   const codes = await visitor.page.$$eval(".codes li", (list) => list.map((code) => code.innerText));
@@ -185,6 +186,7 @@ export async function tour(browser, { issuer, out }, language) {
   await someone.presses("a[href='/account/authenticator']");
   await see("authenticator");
   const secret = await someone.text(".secret");
+  await early();
   await someone.types("#code", totp(secret, -1));
   await someone.presses("main button");
   await see("recovery-codes");

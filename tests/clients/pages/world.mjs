@@ -9,7 +9,7 @@ import puppeteer from "puppeteer-core";
 
 export const PASSWORD = "gentle otters paint nine moons";
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const SIZES = { phone: { width: 390, height: 844, isMobile: true, hasTouch: true }, desktop: { width: 1280, height: 800 } };
+const SIZES = { phone: { width: 390, height: 844 }, desktop: { width: 1280, height: 800 } };
 
 export function ok(step) {
   console.log(`ok - pages: ${step}`);
@@ -28,6 +28,12 @@ export function flaghoist(given, words, typed = "") {
     );
     child.stdin.end(typed);
   });
+}
+
+/** Waits until the codes of authenticator apps stay the same for some seconds. */
+export async function early() {
+  const left = 30_000 - (Date.now() % 30_000);
+  if (left < 5_000) await new Promise((done) => setTimeout(done, left));
 }
 
 /** The code that an authenticator app shows so many steps of 30 s from now (RFC 6238). */
@@ -141,6 +147,7 @@ export class Visitor {
 export async function look(visitor, folder, name) {
   mkdirSync(folder, { recursive: true });
   const { page } = visitor;
+  const title = await visitor.text("h1");
   for (const [size, viewport] of Object.entries(SIZES)) {
     await page.setViewport(viewport);
     for (const scheme of ["light", "dark"]) {
@@ -158,6 +165,7 @@ export async function look(visitor, folder, name) {
       want(!grave.length, `axe on ${name} (${size}, ${scheme}): ${said.join("; ")}`);
     }
   }
+  want((await visitor.text("h1")) === title, `${name} has become another page: ${title}`);
   const lang = await page.$eval("html", (html) => html.lang);
   want(lang.startsWith(visitor.expects ?? "en"), `${name} is written in ${lang}`);
   await page.emulateMediaFeatures([]);

@@ -27,7 +27,9 @@ pub(super) async fn authorize(State(endpoints): State<Endpoints>, request: Reque
     };
     let client = match issuer.clients.get(client_id).await {
         Ok(Some(client)) => client,
-        Ok(None) => return problem(language, StatusCode::BAD_REQUEST, "client_id is not the id of a registered client"),
+        Ok(None) => {
+            return problem(language, StatusCode::BAD_REQUEST, "client_id is not the id of a registered client");
+        }
         Err(error) => return failed(language, error.into()),
     };
     let pushed = match first(&parameters, "request_uri").filter(|name| name.starts_with(PUSHED_PREFIX)) {
@@ -46,7 +48,9 @@ pub(super) async fn authorize(State(endpoints): State<Endpoints>, request: Reque
         Ok(request) => request,
         Err(Unread::Refused(Refusal::Untrusted(text))) => return problem(language, StatusCode::BAD_REQUEST, text),
         Err(Unread::Refused(Refusal::Denied(denial))) => {
-            return denial.address(&issuer.url).map_or_else(|| failed(language, Error::Internal), |address| see_other(&address));
+            return denial
+                .address(&issuer.url)
+                .map_or_else(|| failed(language, Error::Internal), |address| see_other(&address));
         }
         Err(Unread::Failed(error)) => return failed(language, error),
     };

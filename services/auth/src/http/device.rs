@@ -58,9 +58,7 @@ pub(super) async fn page(State(endpoints): State<Endpoints>, request: Request<Bo
     let token = first(&parameters, "token").unwrap_or_default();
     match endpoints.issuer.enter_user_code(typed, token, &visitor).await {
         Ok(Typed::Found(found)) => reply(&endpoints, language, Ok(found)),
-        Ok(Typed::Unknown) => {
-            shown(&endpoints, language, &visitor, StatusCode::UNPROCESSABLE_ENTITY, "", true)
-        }
+        Ok(Typed::Unknown) => shown(&endpoints, language, &visitor, StatusCode::UNPROCESSABLE_ENTITY, "", true),
         Err(stop) => stopped(language, stop),
     }
 }

@@ -56,15 +56,8 @@ enum Place {
 }
 
 impl Place {
-    const ALL: [Self; 7] = [
-        Self::Profile,
-        Self::Security,
-        Self::App,
-        Self::Key,
-        Self::Password,
-        Self::Sessions,
-        Self::Applications,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Profile, Self::Security, Self::App, Self::Key, Self::Password, Self::Sessions, Self::Applications];
 
     const fn path(self) -> &'static str {
         match self {
@@ -167,7 +160,13 @@ struct CodesPage<'a> {
 
 impl Member {
     /// The page `place` with what the template makes in it.
-    fn page(&self, status: StatusCode, place: Place, template: &impl Template, script: Option<&'static str>) -> Response {
+    fn page(
+        &self,
+        status: StatusCode,
+        place: Place,
+        template: &impl Template,
+        script: Option<&'static str>,
+    ) -> Response {
         let t = self.t();
         let places = [Place::Profile, Place::Security, Place::Sessions, Place::Applications];
         let places = places.map(|one| (one.path(), one.title(t), one == place.within())).to_vec();

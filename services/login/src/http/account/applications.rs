@@ -42,7 +42,11 @@ pub(super) async fn show(State(pages): State<Pages>, request: Request<Body>) -> 
     let t = member.t();
     let shown = |consent: flaghoist_proto::auth::v1::Consent| Shown {
         scopes: consent.scopes.iter().map(|scope| t.scope(scope)).collect(),
-        allowed: consent.update_time.as_ref().map(|time| filled(t.allowed_at, &date(from_timestamp(time)))).unwrap_or_default(),
+        allowed: consent
+            .update_time
+            .as_ref()
+            .map(|time| filled(t.allowed_at, &date(from_timestamp(time))))
+            .unwrap_or_default(),
         // A client that nobody knows any more has the name that it was registered by.
         name: match consent.client_display_name.as_str() {
             "" => consent.name.rsplit('/').next().unwrap_or_default().to_owned(),
@@ -52,7 +56,12 @@ pub(super) async fn show(State(pages): State<Pages>, request: Request<Body>) -> 
     };
     let note = Note::of(member.query.as_deref()).map_or("", |note| note.text(t));
     let applications = consents.into_iter().map(shown).collect();
-    member.page(StatusCode::OK, Place::Applications, &ApplicationsPage { t, token: &member.token, note, applications }, None)
+    member.page(
+        StatusCode::OK,
+        Place::Applications,
+        &ApplicationsPage { t, token: &member.token, note, applications },
+        None,
+    )
 }
 
 pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -> Response {

@@ -78,12 +78,12 @@ pub(super) async fn come_back(State(pages): State<Pages>, request: Request<Body>
         }
     }
     let begun = cookie(request.headers(), BEGUN_COOKIE).filter(|cookie| FormKey::made_here(cookie));
-    let is_of = |begun: &str, place: &Place| {
-        pages.form_key.is_derived(&format!("{STATE}-{}", *place as usize), begun, &given)
-    };
+    let is_of =
+        |begun: &str, place: &Place| pages.form_key.is_derived(&format!("{STATE}-{}", *place as usize), begun, &given);
     let place = begun.and_then(|begun| Place::ALL.into_iter().find(|place| is_of(begun, place)));
     // RFC 9207: what another issuer has answered is none of ours.
-    let (Some(begun), Some(place)) = (begun, place.filter(|_| issuer == pages.issuer.issuer && !code.is_empty())) else {
+    let (Some(begun), Some(place)) = (begun, place.filter(|_| issuer == pages.issuer.issuer && !code.is_empty()))
+    else {
         return nobody(language);
     };
     let verifier = pages.form_key.derived(VERIFIER, begun);
