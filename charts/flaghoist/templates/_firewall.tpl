@@ -71,6 +71,10 @@ spec:
       {{- with $public }}
       from:
         {{- . | nindent 8 }}
+        {{- if eq $.name "auth" }}
+        {{- /* Login's account pages are a client of auth. */}}
+        {{- include "flaghoist.podsOf" (dict "root" $.root "name" "login") | nindent 8 }}
+        {{- end }}
       {{- end }}
     # What the contracts let other parts call.
     - ports:
@@ -118,6 +122,13 @@ spec:
         {{- range . }}
         {{- include "flaghoist.podsOf" (dict "root" $.root "name" .) | nindent 8 }}
         {{- end }}
+    {{- end }}
+    {{- if eq .name "login" }}
+    # The account pages ask auth as its clients do.
+    - ports:
+        - { protocol: TCP, port: 9000 }
+      to:
+        {{- include "flaghoist.podsOf" (dict "root" .root "name" "auth") | nindent 8 }}
     {{- end }}
     {{- if include "flaghoist.shared" .root }}
     - ports:

@@ -41,6 +41,10 @@ in common is here; what one has for itself is in its own file, as `calls` (whose
 - name: {{ printf "%s_%s_ADDR" $prefix (upper .) }}
   value: http://{{ include "flaghoist.partName" (dict "root" $.root "name" .) }}:9001
 {{- end }}
+{{- if eq .name "login" }}
+- name: {{ $prefix }}_AUTH_PUBLIC_ADDR
+  value: http://{{ include "flaghoist.partName" (dict "root" .root "name" "auth") }}:9000
+{{- end }}
 {{- range $name, $value := .settings }}
 {{- if not (kindIs "invalid" $value) }}
 - name: {{ $prefix }}_{{ $name }}

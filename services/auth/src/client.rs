@@ -22,6 +22,17 @@ pub(crate) use registration::{AuthMethod, GrantType, Registration};
 /// The client of the command line, always there.
 pub(crate) const BUILT_IN: &str = "flaghoist-cli";
 
+/// The client of the pages on which people look after their accounts, which login serves at the issuer's own address; always there.
+pub(crate) const ACCOUNT_PAGES: &str = "flaghoist-account";
+
+/// Where a browser comes back to the account pages.
+const ACCOUNT_CALLBACK_PATH: &str = "/account/callback";
+
+/// Whether `id` is that of a client that is always there, and that nobody changes or removes.
+pub(crate) fn built_in(id: &str) -> bool {
+    matches!(id, BUILT_IN | ACCOUNT_PAGES)
+}
+
 /// The longest client id in bytes.
 const ID_MAX_BYTES: usize = 64;
 
@@ -52,6 +63,23 @@ impl Client {
             created_at: now,
             registration: Registration::default(),
             previous_secret: None,
+        }
+    }
+
+    /// The client of the account pages: public, because PKCE and an address of the issuer's own prove more than a secret that two
+    /// services would share.
+    pub(crate) fn account_pages(issuer: &str, now: Moment) -> Self {
+        let registration = Registration {
+            redirect_uris: vec![format!("{}{ACCOUNT_CALLBACK_PATH}", issuer.trim_end_matches('/'))],
+            first_party: true,
+            ..Registration::default()
+        };
+        Self {
+            id: ACCOUNT_PAGES.into(),
+            display_name: "flaghoist".into(),
+            scopes: (Scopes::API - Scopes::ADMIN) | Scopes::OPENID,
+            registration,
+            ..Self::built_in(now)
         }
     }
 

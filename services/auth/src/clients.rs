@@ -11,10 +11,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::audit::{Action, Event, Tally};
-use crate::client::{self, BUILT_IN, Client};
+use crate::client::{self, ACCOUNT_PAGES, BUILT_IN, Client};
 use crate::error::{Error, StoreError};
 use crate::issuer::client_name;
-use crate::moment::{Clock, Moment};
+use crate::moment::Clock;
 use crate::store::Store;
 
 /// How many failed authentications are told of in the audit log at once, each kind as one event with its number.
@@ -27,6 +27,8 @@ const FAILURE_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Clients {
     store: Arc<dyn Store>,
     clock: Clock,
+    /// The address of the issuer.
+    issuer: String,
     known: RwLock<HashMap<Arc<str>, Arc<Client>>>,
     asked: Mutex<Asked>,
     failures: Tally,
@@ -43,9 +45,9 @@ struct Asked {
 
 impl Clients {
     /// Knows nobody before the first [`Self::refresh`].
-    pub(crate) fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Clock, issuer: String) -> Self {
         let failures = Tally::new(Action::ClientAuthenticationFailed, true, FAILURES_BURST, FAILURE_EVERY);
-        Self { store, clock, known: RwLock::default(), asked: Mutex::default(), failures }
+        Self { store, clock, issuer, known: RwLock::default(), asked: Mutex::default(), failures }
     }
 
     /// Takes over what has changed in the store.
@@ -58,7 +60,11 @@ impl Clients {
         }
         let at = Instant::now();
         if let Some((version, clients)) = self.store.clients(asked.version).await? {
-            *self.known.write() = clients.into_iter().map(current).map(|client| (client.id.clone(), client)).collect();
+            *self.known.write() = clients
+                .into_iter()
+                .map(|client| self.current(client))
+                .map(|client| (client.id.clone(), client))
+                .collect();
             asked.version = Some(version);
         }
         asked.at = Some(at);
@@ -115,7 +121,17 @@ impl Clients {
 
     /// The client as it is in the store now.
     pub(crate) async fn now(&self, id: &str) -> Result<Option<Arc<Client>>, StoreError> {
-        Ok(self.store.client(id).await?.map(current))
+        Ok(self.store.client(id).await?.map(|client| self.current(client)))
+    }
+
+    /// A client of the store; what is stored of a built-in one gives way to what this version says of it.
+    fn current(&self, stored: Client) -> Arc<Client> {
+        let created_at = stored.created_at;
+        match &*stored.id {
+            BUILT_IN => Arc::new(Client::built_in(created_at)),
+            ACCOUNT_PAGES => Arc::new(Client::account_pages(&self.issuer, created_at)),
+            _ => Arc::new(stored),
+        }
     }
 
     /// Takes note of a client that was added or changed here.
@@ -144,14 +160,6 @@ impl Clients {
         clients.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         clients.truncate(limit);
         clients
-    }
-}
-
-/// A client of the store; what is stored of the built-in one gives way to what this version says of it.
-fn current(stored: Client) -> Arc<Client> {
-    match &*stored.id {
-        BUILT_IN => Arc::new(Client { created_at: stored.created_at, ..Client::built_in(Moment(0)) }),
-        _ => Arc::new(stored),
     }
 }
 

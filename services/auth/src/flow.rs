@@ -95,6 +95,8 @@ pub(crate) struct Question {
     pub(crate) client: Arc<Client>,
     pub(crate) scopes: Scopes,
     pub(crate) redirect_origin: String,
+    /// The languages that the client asked for.
+    pub(crate) ui_locales: String,
     /// The code on the device that wants to be connected, if it is one.
     pub(crate) user_code: Option<String>,
 }
@@ -241,7 +243,9 @@ impl Issuer {
                 let redirect_origin = redirect::origin(&login_request.request.redirect_uri);
                 let (challenge, scopes) = (challenge.to_owned(), login_request.request.scopes);
                 let user_code = login_request.request.user_code.clone();
-                let to = Destination::Consent(Question { challenge, client, scopes, redirect_origin, user_code });
+                let ui_locales = login_request.request.ui_locales.clone();
+                let question = Question { challenge, client, scopes, redirect_origin, ui_locales, user_code };
+                let to = Destination::Consent(question);
                 Reply { to, browser: None, session: None }
             }
         };

@@ -10,7 +10,7 @@ use flaghoist_runtime::{Caller, Verifier, fault};
 use tokio::time::Instant;
 
 use crate::audit::{Action, Actor, Event, Origin, Tally, Why};
-use crate::client::{self, AuthMethod, BUILT_IN, Client, ClientSecret, Registration};
+use crate::client::{self, AuthMethod, Client, ClientSecret, Registration};
 use crate::clients::Clients;
 use crate::error::Error;
 use crate::feed::Feed;
@@ -288,7 +288,7 @@ impl Issuer {
 
     /// Removes a client, its sessions and its tokens.
     pub(crate) async fn delete_client(&self, id: &str, by: &Origin) -> Result<(), Error> {
-        if id == BUILT_IN {
+        if client::built_in(id) {
             return Err(Error::ClientBuiltIn(client_name(id)));
         }
         // What could never have been registered is not asked for: a store may not even take it for a text.

@@ -235,8 +235,10 @@ async fn open(settings: Settings, place: &Place, context: &Context, clock: Clock
     let secret = place.secret()?;
     let store = open_store(&settings, place, context).await?;
     let now = clock.now();
-    store.add_client(&Client::built_in(now), u32::MAX, &Origin::system(now)).await?;
-    let clients = Clients::new(store.clone(), clock.clone());
+    for client in [Client::built_in(now), Client::account_pages(&context.issuer, now)] {
+        store.add_client(&client, u32::MAX, &Origin::system(now)).await?;
+    }
+    let clients = Clients::new(store.clone(), clock.clone(), context.issuer.clone());
     clients.refresh().await?;
     let sealer = sealer(place, &settings.seal_files)?;
     let verifier = context.verifier.clone();

@@ -261,7 +261,8 @@ pub(crate) async fn keyless(world: &World) -> Arc<Issuer> {
     let sealer = Sealer::new(&[0; 32]).unwrap();
     let keyring = Keyring::new(store.clone(), sealer, settings.key_times(), clock.clone(), verifier.clone());
     let feed = Arc::new(Feed::new(store.clone(), verifier.clone(), 0));
-    let (clients, refresh_keys) = (Clients::new(store.clone(), clock.clone()), RefreshKeys::new(&[0; 32], &[0; 32]));
+    let (clients, refresh_keys) =
+        (Clients::new(store.clone(), clock.clone(), ISSUER.into()), RefreshKeys::new(&[0; 32], &[0; 32]));
     let url = ISSUER.into();
     Arc::new(Issuer::new(Makings { url, settings, store, clients, keyring, feed, clock, refresh_keys, verifier }))
 }

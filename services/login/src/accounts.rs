@@ -3,6 +3,7 @@
 //! A change that the issuer must know of is written together with a *notice*; [`notices`] tells the issuer and removes
 //! it. So a crash between the two forgets nothing. Whatever is decided here is decided by the store, which pods share.
 
+mod account_sessions;
 mod administration;
 mod credentials;
 mod factors;
@@ -39,7 +40,7 @@ use self::notices::Teller;
 pub(crate) use factors::{Code, Owner};
 pub(crate) use logins::{Browser, Next, StartLogin};
 pub(crate) use registration::Register;
-pub(crate) use sign_in::{PageSignIn, PageStep, SignIn, Welcome};
+pub(crate) use sign_in::{DEFAULT_CLIENT, PageSignIn, PageStep, SignIn, Welcome};
 
 /// The accounts.
 pub(crate) struct Accounts {

@@ -58,6 +58,8 @@ pub(crate) struct Recognised {
 pub(crate) struct Asked {
     pub(crate) client_name: String,
     pub(crate) login_hint: String,
+    /// The languages that the client asked for, best first, separated by spaces.
+    pub(crate) ui_locales: String,
     /// Where the browser goes in the end, as a content security policy writes it.
     pub(crate) redirect_origin: String,
 }
@@ -143,6 +145,7 @@ impl Issuer {
         Ok(Asked {
             client_name: answer.client_display_name,
             login_hint: answer.login_hint,
+            ui_locales: answer.ui_locales,
             redirect_origin: answer.redirect_origin,
         })
     }
@@ -209,7 +212,9 @@ impl Issuer {
     }
 }
 
-async fn in_time<T>(call: impl Future<Output = Result<Response<T>, Status>> + Send) -> Result<T, IssuerError> {
+pub(crate) async fn in_time<T>(
+    call: impl Future<Output = Result<Response<T>, Status>> + Send,
+) -> Result<T, IssuerError> {
     match tokio::time::timeout(ANSWER_WITHIN, call).await {
         Ok(answer) => Ok(answer?.into_inner()),
         Err(_elapsed) => Err(Status::deadline_exceeded("no answer in time").into()),

@@ -14,6 +14,7 @@ mod letters;
 mod login_token;
 mod password;
 mod recovery_code;
+mod relying_party;
 mod rpc;
 mod security_key;
 mod settings;
@@ -35,9 +36,11 @@ pub use settings::{Registration, SETTINGS, Settings};
 
 use crate::accounts::{Accounts, Makings};
 use crate::issuer::Issuer;
+use crate::relying_party::RelyingParty;
 use crate::rpc::Rpc;
 use crate::security_key::Keys;
 use crate::store::Store;
+use crate::store::account_sessions::Limits;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 
@@ -53,8 +56,10 @@ const KEY_CHECK: &str = "login/key check";
 /// The parts that login calls.
 #[derive(Clone, Debug)]
 pub struct Peers {
-    /// The issuer.
+    /// The issuer, as its services are offered to login.
     pub auth: Peer,
+    /// The issuer, as it is offered to every client: the account pages are one.
+    pub auth_public: Peer,
 }
 
 /// Why login did not start.
@@ -107,12 +112,20 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
         host: host_of(&context.issuer).to_owned(),
         keys: Keys::of(&context.issuer),
     };
+    let limits = Limits { idle: settings.account_idle, absolute: settings.account_absolute };
     let accounts = Accounts::start(settings, store, Issuer::new(peers.auth), makings)
         .map_err(|error| StartError::Hashing(flaghoist_runtime::fault::chain(&error)))?;
     let accounts = Arc::new(accounts);
     tokio::spawn(accounts.teller().keep_telling(context.drain.clone()));
     let form_key = Arc::new(http::FormKey::new(&secret.derive("login/page forms")));
-    let pages = http::Pages { accounts: Arc::clone(&accounts), form_key, trusted_hops: context.trusted_hops };
+    let pages = http::Pages {
+        accounts: Arc::clone(&accounts),
+        form_key,
+        trusted_hops: context.trusted_hops,
+        issuer: RelyingParty::new(peers.auth_public, &context.issuer),
+        verifier: Arc::clone(&context.verifier),
+        limits,
+    };
     let http = Some(http::router(pages));
     let rpc = Rpc::new(accounts);
     drop(not_ready);

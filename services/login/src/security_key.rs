@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::{from_millis, millis};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 use webauthn_rs::prelude::{
@@ -110,7 +111,13 @@ impl Keys {
         if !passkey {
             let started = webauthn.start_securitykey_registration(id, handle, name, have, None, None);
             let (options, state) = started.map_err(failed)?;
-            return Ok((serde_json::to_string(&options).map_err(failed)?, Ceremony::Key(state)));
+            let mut options = serde_json::to_value(&options).map_err(failed)?;
+            // The library asks that the key be protected by a PIN, but asks for none: browsers refuse the contradiction, and a key that
+            // only comes after the password needs none.
+            if let Some(extensions) = options["publicKey"]["extensions"].as_object_mut() {
+                extensions.retain(|name, _| !name.to_lowercase().contains("credentialprotectionpolicy"));
+            }
+            return Ok((options.to_string(), Ceremony::Key(state)));
         }
         let (options, state) = webauthn.start_passkey_registration(id, handle, name, have).map_err(failed)?;
         let mut options = serde_json::to_value(&options).map_err(failed)?;
@@ -153,19 +160,19 @@ impl Keys {
     }
 
     /// Asks for one of these keys.
-    pub(crate) fn start_second(&self, keys: &[StoredKey]) -> Result<(String, Ceremony), KeyError> {
+    pub(crate) fn start_second(&self, keys: &[StoredKey]) -> Result<(Value, Ceremony), KeyError> {
         let keys = keys.iter().map(|key| serde_json::from_str::<SecurityKey>(&key.credential));
         let keys = keys.collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let (options, state) = self.webauthn()?.start_securitykey_authentication(&keys).map_err(failed)?;
-        Ok((serde_json::to_string(&options).map_err(failed)?, Ceremony::Second(state)))
+        Ok((serde_json::to_value(&options).map_err(failed)?, Ceremony::Second(state)))
     }
 
     /// Asks for any passkey.
-    pub(crate) fn start_alone(&self) -> Result<(String, Ceremony), KeyError> {
+    pub(crate) fn start_alone(&self) -> Result<(Value, Ceremony), KeyError> {
         let (mut options, state) = self.webauthn()?.start_discoverable_authentication().map_err(failed)?;
         // A person who asks for it gets the dialogue of the browser, and no hint in a form.
         options.mediation = None;
-        Ok((serde_json::to_string(&options).map_err(failed)?, Ceremony::Alone(state)))
+        Ok((serde_json::to_value(&options).map_err(failed)?, Ceremony::Alone(state)))
     }
 
     /// Which key has answered; nothing is checked yet.

@@ -8,6 +8,7 @@ use flaghoist_runtime::StoreAddress;
 use flaghoist_runtime::settings::{Reader, Setting};
 
 use crate::hashing::Cost;
+use crate::store::account_sessions::LIFETIME_MAX;
 
 const STORE: Setting = Setting {
     name: "FLAGHOIST_LOGIN_STORE",
@@ -99,6 +100,17 @@ const HASH_QUEUE: Setting = Setting {
     doc: "How many calls may wait for a password to be hashed; the next is refused at once",
 };
 
+const ACCOUNT_IDLE: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_ACCOUNT_IDLE",
+    default: "30m",
+    doc: "How long a browser that is unused stays signed in to the account pages",
+};
+const ACCOUNT_ABSOLUTE: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_ACCOUNT_ABSOLUTE",
+    default: "12h",
+    doc: "How long a browser stays signed in to the account pages at most",
+};
+
 /// All settings of login.
 pub const SETTINGS: &[Setting] = &[
     STORE,
@@ -121,6 +133,8 @@ pub const SETTINGS: &[Setting] = &[
     HASH_LANES,
     HASH_THREADS,
     HASH_QUEUE,
+    ACCOUNT_IDLE,
+    ACCOUNT_ABSOLUTE,
 ];
 
 /// Who may register.
@@ -173,6 +187,10 @@ pub struct Settings {
     pub hash_threads: usize,
     /// Calls that may wait for them.
     pub hash_queue: usize,
+    /// How long a browser that is unused stays signed in to the account pages.
+    pub account_idle: Duration,
+    /// How long a browser stays signed in to them at most.
+    pub account_absolute: Duration,
 }
 
 impl Settings {
@@ -207,6 +225,8 @@ impl Settings {
             },
             hash_threads: if threads == 0 { half_of_the_cores() } else { threads },
             hash_queue: reader.number(&HASH_QUEUE, 1..=100_000),
+            account_idle: reader.duration(&ACCOUNT_IDLE, MILLISECOND..=LIFETIME_MAX),
+            account_absolute: reader.duration(&ACCOUNT_ABSOLUTE, MILLISECOND..=LIFETIME_MAX),
         };
         if settings.account_delay > settings.account_delay_max {
             reader.mistake(ACCOUNT_DELAY.name, format!("is longer than {}", ACCOUNT_DELAY_MAX.name));

@@ -1,5 +1,6 @@
 //! What login keeps. The doc comments of [`Store`] are promises; `conformance` checks them for every backend.
 
+pub(crate) mod account_sessions;
 pub(crate) mod factors;
 pub(crate) mod keys;
 pub(crate) mod postgres;
@@ -19,6 +20,7 @@ use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
 use crate::throttle::quota::{BucketKey, Quota};
 use crate::throttle::{AttemptKey, Delays};
+use account_sessions::AccountSessionStore;
 use factors::{FactorStore, LoginStore};
 use keys::KeyStore;
 
@@ -26,7 +28,7 @@ use keys::KeyStore;
 /// seconds and may be forgotten when the store itself crashes. What is promised of many calls at once holds for calls of all pods
 /// that share the store. Times are milliseconds of the caller's clock, those of lanes the store's own.
 #[async_trait]
-pub(crate) trait Store: FactorStore + LoginStore + KeyStore {
+pub(crate) trait Store: FactorStore + LoginStore + KeyStore + AccountSessionStore {
     /// Makes an account, and uses the invitation up, both or neither. Of many at once with one handle or one
     /// invitation exactly one succeeds.
     async fn create_account(
@@ -103,7 +105,7 @@ pub(crate) trait Store: FactorStore + LoginStore + KeyStore {
     async fn take(&self, bucket: BucketKey, quota: Quota, now: i64) -> Result<Option<Duration>, StoreError>;
 
     /// Forgets what is over: old attempts and, beyond `rows_max`, the oldest of the rest; full buckets; expired invitations,
-    /// enrolments, logins and ceremonies; lanes that nobody left. May be called by several pods at once.
+    /// enrolments, logins and ceremonies; sessions of the account pages that no setting lets live; lanes that nobody left. May be called by several pods at once.
     async fn forget(&self, now: i64, rows_max: u32) -> Result<(), StoreError>;
 
     /// Takes the lane of a person for so long. Answers `false` when another holder has it and their time is not over.

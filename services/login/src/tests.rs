@@ -9,6 +9,7 @@ mod administration;
 mod factors;
 mod guessing;
 mod logins;
+mod page_keys;
 mod pages;
 mod passwords;
 mod pods;

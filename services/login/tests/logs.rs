@@ -84,7 +84,7 @@ async fn secrets_of_a_story(store: StoreAddress) -> Vec<String> {
     let parts = flaghoist_login::start(
         Settings { store: store.clone(), ..Settings::default() },
         &place,
-        Peers { auth: fake.peer() },
+        Peers { auth: fake.peer(), auth_public: fake.peer() },
         &context,
     )
     .await

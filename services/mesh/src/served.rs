@@ -107,6 +107,16 @@ fn others() -> impl Iterator<Item = Served> {
         ("auth", 8080, "/userinfo", FORM, Class::Retried),
         ("auth", 8081, "/oauth2/jwks", GET, Class::Retried),
         ("login", 8080, "/login", FORM, Class::Once),
+        ("login", 8080, "/login/keys.js", GET, Class::Retried),
+        ("login", 8080, "/account", FORM, Class::Once),
+        ("login", 8080, "/account/security", FORM, Class::Once),
+        ("login", 8080, "/account/authenticator", FORM, Class::Once),
+        ("login", 8080, "/account/security-key", FORM, Class::Once),
+        ("login", 8080, "/account/password", FORM, Class::Once),
+        ("login", 8080, "/account/sessions", FORM, Class::Once),
+        ("login", 8080, "/account/applications", FORM, Class::Once),
+        ("login", 8080, "/account/callback", GET, Class::Once),
+        ("login", 8080, "/account/sign-out", POST, Class::Once),
     ];
     let every = SERVICES.into_iter().flat_map(move |service| {
         of_all.map(|(path, class)| Served { service, port: 9000, path, methods: POST, access: Access::Anyone, class })

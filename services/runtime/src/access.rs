@@ -13,6 +13,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use tonic::Code;
 use tonic::body::Body;
+use tonic::service::Routes;
+use tower::util::MapResponseLayer;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -46,6 +48,15 @@ impl AccessLayer {
     /// it and be one that the contract of the method names; without, its mesh vouches for it.
     pub fn internal(credential: Option<Credential>) -> Self {
         Self { rules: Rules::Internal(credential) }
+    }
+}
+
+impl AccessLayer {
+    /// The routes behind the rules, for a caller in the same process.
+    pub fn around(self, routes: Routes) -> Routes {
+        let ours = MapResponseLayer::new(|response: axum::response::Response| response.map(Body::new));
+        let axums = MapResponseLayer::new(|response: Response<Body>| response.map(axum::body::Body::new));
+        routes.into_axum_router().layer((axums, self, ours)).into()
     }
 }
 

@@ -1,5 +1,8 @@
-//! Pages for people, as every service shows them: one plain shell, no script, and headers that let nobody frame them, load anything
-//! into them, or learn from where someone comes.
+//! Pages for people, as every service shows them: one shell and one look, in each [`Language`], and headers that let nobody frame
+//! them, run anything in them but our own file, or learn from where someone comes.
+
+mod language;
+mod texts;
 
 use std::sync::LazyLock;
 
@@ -7,49 +10,99 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderValue, StatusCode};
 
+pub use language::Language;
+pub use texts::{Texts, filled};
+
 /// What all pages look like.
-const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;margin:0;background:#f4f5f7;color:#1c1e21}\
-    main{max-width:24rem;margin:10vh auto;padding:2rem;background:#fff;border-radius:.75rem;box-shadow:0 1px 4px #0003}\
-    h1{font-size:1.25rem;margin:0 0 1rem}label{display:block;margin:.75rem 0 .25rem}\
-    input{box-sizing:border-box;width:100%;padding:.5rem;font:inherit;border:1px solid #8a8d91;border-radius:.375rem}\
-    button{margin:1.25rem .5rem 0 0;padding:.5rem 1rem;font:inherit;border:1px solid #1f5fbf;border-radius:.375rem;\
-    background:#1f5fbf;color:#fff}button.other{background:#fff;color:#1f5fbf}.problem{color:#a4001f}\
-    @media(prefers-color-scheme:dark){body{background:#18191a;color:#e4e6eb}main{background:#242526}\
-    input{background:#18191a;color:inherit}.problem{color:#ff8a9b}button.other{background:#242526;color:#9dc1ff}}";
+const STYLE: &str = include_str!("html/style.css");
+
+/// Three signal flags on their line.
+const MARK: &str = "<svg viewBox=\"0 0 32 32\" aria-hidden=\"true\" focusable=\"false\">\
+    <path class=\"mark-pole\" d=\"M6 2v28\"/><path class=\"mark-red\" d=\"M7 3h20l-5.5 4.5L27 12H7z\"/>\
+    <path class=\"mark-gold\" d=\"M7 15h9v13H7z\"/><path class=\"mark-blue\" d=\"M16 15h9v13h-9z\"/></svg>";
 
 /// The policy as far as it is the same for all pages.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, STYLE.as_bytes());
     let style = STANDARD.encode(digest);
-    format!(
-        "default-src 'none'; style-src 'sha256-{style}'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-    )
+    format!("default-src 'none'; style-src 'sha256-{style}'; frame-ancestors 'none'; base-uri 'none'")
 });
 
-/// A page with `main`, which is HTML, in it.
-///
-/// Where its form leads to another place in the end, `leads_to` is that origin: browsers ask the policy for every redirect that
-/// follows.
-pub fn page(status: StatusCode, title: &'static str, main: &str, leads_to: &str) -> Response {
-    let body = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"robots\" content=\"noindex\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{main}\n</main>\n</body>\n</html>\n"
-    );
-    let source = leads_to.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b';' | b',' | b'\''));
-    let policy = if source { format!("{} {leads_to}", *POLICY) } else { POLICY.clone() };
-    let mut response = (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], body).into_response();
-    guard(&mut response);
-    let headers = response.headers_mut();
-    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let policy = HeaderValue::try_from(policy.trim_end());
-    headers.insert(CONTENT_SECURITY_POLICY, policy.unwrap_or(HeaderValue::from_static("default-src 'none'")));
+/// A page that is to be shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The language that it is written in.
+    pub language: Language,
+    /// What the browser calls it; text.
+    pub title: &'a str,
+    /// What is in it; HTML.
+    pub main: &'a str,
+    /// What is beside the name of the program, as HTML; a page with that is as wide as its text, one without is a card.
+    pub bar: &'a str,
+    /// Where its form leads in the end, an origin: browsers ask the policy for every redirect that follows. Empty if it stays here.
+    pub leads_to: &'a str,
+    /// The path of the script that it loads, and that may call this host.
+    pub script: Option<&'static str>,
+}
+
+impl<'a> Page<'a> {
+    /// A page with `main`, which is HTML, in it, and nothing that most pages do not have.
+    pub fn new(status: StatusCode, language: Language, title: &'a str, main: &'a str) -> Self {
+        Self { status, language, title, main, bar: "", leads_to: "", script: None }
+    }
+
+    /// The answer that shows it.
+    pub fn response(&self) -> Response {
+        let Self { language, title, main, bar, .. } = self;
+        let (lang, skip) = (language.tag(), language.texts().skip);
+        let width = if bar.is_empty() { "narrow" } else { "wide" };
+        let script = self.script.map(|path| format!("<script src=\"{path}\" defer></script>\n")).unwrap_or_default();
+        let title = escaped(title);
+        let body = format!(
+            "<!doctype html>\n<html lang=\"{lang}\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"robots\" content=\"noindex\">\n\
+             <title>{title} · flaghoist</title>\n<style>{STYLE}</style>\n{script}</head>\n<body class=\"{width}\">\n\
+             <a class=\"skip\" href=\"#main\">{skip}</a>\n\
+             <header><div class=\"bar\"><span class=\"brand\">{MARK}flaghoist</span>{bar}</div></header>\n\
+             <main id=\"main\">\n{main}\n</main>\n</body>\n</html>\n"
+        );
+        let mut response = (self.status, [(CONTENT_TYPE, "text/html; charset=utf-8")], body).into_response();
+        guard(&mut response);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(lang));
+        headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let policy = HeaderValue::try_from(self.policy());
+        headers.insert(CONTENT_SECURITY_POLICY, policy.unwrap_or(HeaderValue::from_static("default-src 'none'")));
+        response
+    }
+
+    fn policy(&self) -> String {
+        let source = self.leads_to.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b';' | b',' | b'\''));
+        let leads_to = if source { self.leads_to } else { "" };
+        let scripts = if self.script.is_some() { "; script-src 'self'; connect-src 'self'" } else { "" };
+        format!("{}{scripts}; form-action 'self' {leads_to}", *POLICY).trim_end().to_owned()
+    }
+}
+
+/// Text as HTML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A script of ours. Browsers may keep it for an hour.
+pub fn script(text: &'static str) -> Response {
+    let headers = [(CONTENT_TYPE, "text/javascript; charset=utf-8"), (CACHE_CONTROL, "public, max-age=3600")];
+    let mut response = (headers, text).into_response();
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -62,7 +115,7 @@ pub fn see_other(address: &str) -> Response {
 }
 
 /// Neither kept by anyone on the way, nor told to where the browser goes next.
-fn guard(response: &mut Response) {
+pub fn guard(response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -91,19 +144,27 @@ pub fn host_cookie(name: &str, value: &str, lifetime: Option<std::time::Duration
 mod tests {
     use super::*;
 
+    fn policy(page: &Page<'_>) -> String {
+        page.response().headers()["content-security-policy"].to_str().unwrap().to_owned()
+    }
+
     #[test]
     fn case_21_no_page_is_framed_scripted_kept_or_told_of() {
-        let page = page(StatusCode::OK, "Sign in", "<p>x</p>", "https://app.example.com");
-        let header = |name: &str| page.headers()[name].to_str().unwrap();
-        let policy = header("content-security-policy");
+        let page = Page::new(StatusCode::OK, Language::English, "Sign in", "<p>x</p>");
+        let page = Page { leads_to: "https://app.example.com", ..page };
+        let response = page.response();
+        let header = |name: &str| response.headers()[name].to_str().unwrap();
+        let policy_of_page = policy(&page);
         for part in ["default-src 'none'", "frame-ancestors 'none'", "form-action 'self' https://app.example.com"] {
-            assert!(policy.contains(part), "{policy}");
+            assert!(policy_of_page.contains(part), "{policy_of_page}");
         }
-        assert!(!policy.contains("unsafe") && !policy.contains("script-src"), "{policy}");
+        assert!(!policy_of_page.contains("unsafe") && !policy_of_page.contains("script-src"), "{policy_of_page}");
         assert_eq!((header("referrer-policy"), header("cache-control")), ("no-referrer", "no-store"));
-        assert_eq!(header("x-frame-options"), "DENY");
-        let injected = super::page(StatusCode::OK, "x", "", "https://a; script-src *");
-        assert!(!injected.headers()["content-security-policy"].to_str().unwrap().contains("script-src"));
+        assert_eq!((header("x-frame-options"), header("content-language")), ("DENY", "en"));
+        let injected = policy(&Page { leads_to: "https://a; script-src *", ..page });
+        assert!(injected.ends_with("form-action 'self'"), "{injected}");
+        let scripted = policy(&Page { script: Some("/login/keys.js"), ..page });
+        assert!(scripted.contains("; script-src 'self'; ") && !scripted.contains("unsafe"), "{scripted}");
     }
 
     #[test]

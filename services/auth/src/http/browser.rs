@@ -5,12 +5,13 @@ use axum::body::Body;
 use axum::http::header::SET_COOKIE;
 use axum::http::{Method, Request, StatusCode};
 use axum::response::Response;
-use flaghoist_runtime::html;
+use flaghoist_runtime::html::{self, Language, Page, Texts};
 use flaghoist_runtime::server::{ClientAddress, client_address};
 
 use super::Endpoints;
 use super::error::OAuthError;
 use super::form::{Form, query_parameters};
+use crate::authorization::first;
 use crate::error::Error;
 use crate::flow::{Destination, Question, Reply, Stop, Visitor};
 
@@ -29,6 +30,8 @@ pub(super) struct Visit {
     pub(super) parameters: Vec<(String, String)>,
     pub(super) posted: bool,
     pub(super) visitor: Visitor,
+    /// The one that its pages are written in.
+    pub(super) language: Language,
 }
 
 impl Visit {
@@ -41,35 +44,45 @@ impl Visit {
             None => String::new(),
         };
         let visitor = Visitor { browser, session, address };
+        let preferred = Language::preferred(request.headers());
+        let chosen = |parameters: &[(String, String)]| {
+            first(parameters, "ui_locales").and_then(Language::chosen).unwrap_or(preferred)
+        };
         if request.method() == Method::POST {
-            let form = Form::read_repeated(request, trusted_hops).await.map_err(|error| error.into_page())?;
-            return Ok(Self { parameters: form.into_parameters(), posted: true, visitor });
+            let form = Form::read_repeated(request, trusted_hops).await;
+            let parameters = form.map_err(|error| error.into_page(preferred))?.into_parameters();
+            return Ok(Self { language: chosen(&parameters), parameters, posted: true, visitor });
         }
         let query = request.uri().query().unwrap_or_default();
         let parameters = (query.len() <= QUERY_MAX_BYTES).then(|| query_parameters(query)).flatten();
         let parameters = parameters.ok_or_else(|| {
-            problem(StatusCode::BAD_REQUEST, "The address of this page is malformed, or longer than 32 KiB.")
+            problem(preferred, StatusCode::BAD_REQUEST, "The address of this page is malformed, or longer than 32 KiB.")
         })?;
-        Ok(Self { parameters, posted: false, visitor })
+        Ok(Self { language: chosen(&parameters), parameters, posted: false, visitor })
     }
 }
 
 impl OAuthError {
     /// The same as a page.
-    pub(super) fn into_page(self) -> Response {
-        problem(self.status(), self.description())
+    pub(super) fn into_page(self, language: Language) -> Response {
+        problem(language, self.status(), self.description())
     }
 }
 
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage<'a> {
+    t: &'static Texts,
+    /// What the person can do.
+    advice: &'static str,
+    /// What is wrong, for whoever looks after the application.
     problem: &'a str,
 }
 
 #[derive(Template)]
 #[template(path = "consent.html")]
 struct ConsentPage<'a> {
+    t: &'static Texts,
     client_name: &'a str,
     scopes: Vec<&'static str>,
     challenge: &'a str,
@@ -79,37 +92,52 @@ struct ConsentPage<'a> {
 #[derive(Template)]
 #[template(path = "device_done.html")]
 struct DeviceDone {
+    t: &'static Texts,
     connected: bool,
 }
 
 /// A page that says what is wrong.
-pub(super) fn problem(status: StatusCode, problem: &str) -> Response {
-    rendered(status, "This does not work", &ErrorPage { problem }, "")
+pub(super) fn problem(language: Language, status: StatusCode, problem: &str) -> Response {
+    let t = language.texts();
+    let advice = match status {
+        StatusCode::FORBIDDEN => t.not_allowed,
+        StatusCode::TOO_MANY_REQUESTS => t.wait_a_little,
+        status if status.is_server_error() => t.try_later,
+        _ => t.bad_request,
+    };
+    rendered(language, status, t.not_working, &ErrorPage { t, advice, problem }, "")
 }
 
 /// A page from a template.
-pub(super) fn rendered(status: StatusCode, title: &'static str, template: &impl Template, leads_to: &str) -> Response {
+pub(super) fn rendered(
+    language: Language,
+    status: StatusCode,
+    title: &'static str,
+    template: &impl Template,
+    leads_to: &str,
+) -> Response {
     match template.render() {
-        Ok(main) => html::page(status, title, &main, leads_to),
+        Ok(main) => Page { leads_to, ..Page::new(status, language, title, &main) }.response(),
         Err(error) => {
             flaghoist_runtime::fault::log_chain("writing a page", &error);
-            html::page(StatusCode::INTERNAL_SERVER_ERROR, title, "", "")
+            Page::new(StatusCode::INTERNAL_SERVER_ERROR, language, title, "").response()
         }
     }
 }
 
 /// What a browser gets.
-pub(super) fn reply(endpoints: &Endpoints, reply: Result<Reply, Stop>) -> Response {
+pub(super) fn reply(endpoints: &Endpoints, language: Language, reply: Result<Reply, Stop>) -> Response {
     let Reply { to, browser, session } = match reply {
         Ok(reply) => reply,
-        Err(stop) => return stopped(stop),
+        Err(stop) => return stopped(language, stop),
     };
     let mut response = match to {
         Destination::Address(address) => html::see_other(&address),
-        Destination::Consent(question) => consent_page(&question),
+        Destination::Consent(question) => consent_page(language, &question),
         Destination::Device { connected } => {
-            let title = if connected { "Connected" } else { "Not connected" };
-            rendered(StatusCode::OK, title, &DeviceDone { connected }, "")
+            let t = language.texts();
+            let title = if connected { t.connected } else { t.not_connected };
+            rendered(language, StatusCode::OK, title, &DeviceDone { t, connected }, "")
         }
     };
     let lifetime = endpoints.issuer.settings.browser_absolute;
@@ -121,44 +149,36 @@ pub(super) fn reply(endpoints: &Endpoints, reply: Result<Reply, Stop>) -> Respon
     response
 }
 
-fn consent_page(question: &Question) -> Response {
+fn consent_page(preferred: Language, question: &Question) -> Response {
+    let language = Language::chosen(&question.ui_locales).unwrap_or(preferred);
+    let t = language.texts();
     let template = ConsentPage {
+        t,
         client_name: &question.client.display_name,
-        scopes: question.scopes.names().map(meaning).collect(),
+        scopes: question.scopes.names().map(|scope| t.scope(scope)).collect(),
         challenge: &question.challenge,
         user_code: question.user_code.as_deref(),
     };
-    rendered(StatusCode::OK, "Do you agree?", &template, &question.redirect_origin)
+    rendered(language, StatusCode::OK, t.agree, &template, &question.redirect_origin)
 }
 
-/// What a scope is to a person.
-fn meaning(scope: &str) -> &'static str {
-    match scope {
-        "chat.read" => "read your conversations",
-        "chat.send" => "write messages and manage your conversations as you",
-        "admin" => "administer this installation as you, as far as you may",
-        "openid" => "know that it is you",
-        "profile" => "see your name and your handle",
-        "offline_access" => "do so while you are away",
-        _ => "something that this page cannot explain",
-    }
-}
-
-pub(super) fn stopped(stop: Stop) -> Response {
+pub(super) fn stopped(language: Language, stop: Stop) -> Response {
     match stop {
-        Stop::Forbidden(text) => problem(StatusCode::FORBIDDEN, text),
+        Stop::Forbidden(text) => problem(language, StatusCode::FORBIDDEN, text),
         Stop::TooMany => problem(
+            language,
             StatusCode::TOO_MANY_REQUESTS,
             "too many people are signing in from your network: try again in some minutes",
         ),
         Stop::TooManyCodes => problem(
+            language,
             StatusCode::TOO_MANY_REQUESTS,
             "too many wrong codes: wait ten minutes, and begin again at the device",
         ),
-        Stop::Failed(error) => failed(error),
+        Stop::Failed(error) => failed(language, error),
     }
 }
 
-pub(super) fn failed(error: Error) -> Response {
-    OAuthError::from(error).into_page()
+pub(super) fn failed(language: Language, error: Error) -> Response {
+    OAuthError::from(error).into_page(language)
 }

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::header::SET_COOKIE;
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
-use flaghoist_runtime::html;
+use flaghoist_runtime::html::{self, Language, Texts};
 use serde_json::json;
 
 use super::browser::{BROWSER_COOKIE, Visit, problem, rendered, reply, stopped};
@@ -19,6 +19,7 @@ use crate::flow::{DEVICE_INTERVAL, DEVICE_LIFETIME, Typed, Visitor};
 #[derive(Template)]
 #[template(path = "device.html")]
 struct CodePage<'a> {
+    t: &'static Texts,
     token: &'a str,
     user_code: &'a str,
     problem: &'a str,
@@ -43,33 +44,39 @@ pub(super) async fn begin(State(endpoints): State<Endpoints>, request: Request<B
 /// Shows the page, and takes the code that was typed. A code in the address is only written into the page: whoever sent the link is not
 /// who decides.
 pub(super) async fn page(State(endpoints): State<Endpoints>, request: Request<Body>) -> Response {
-    let Visit { parameters, posted, visitor } = match Visit::read(request, endpoints.trusted_hops).await {
+    let Visit { parameters, posted, visitor, language } = match Visit::read(request, endpoints.trusted_hops).await {
         Ok(visit) => visit,
         Err(page) => return page,
     };
     if repeats(&parameters) {
-        return problem(StatusCode::BAD_REQUEST, "a parameter is there twice");
+        return problem(language, StatusCode::BAD_REQUEST, "a parameter is there twice");
     }
     let typed = first(&parameters, "user_code").unwrap_or_default();
     if !posted {
-        return shown(&endpoints, &visitor, StatusCode::OK, typed, "");
+        return shown(&endpoints, language, &visitor, StatusCode::OK, typed, false);
     }
     let token = first(&parameters, "token").unwrap_or_default();
     match endpoints.issuer.enter_user_code(typed, token, &visitor).await {
-        Ok(Typed::Found(found)) => reply(&endpoints, Ok(found)),
-        Ok(Typed::Unknown) => {
-            let text = "No device waits with this code. Look at the device once more: it may show a new one.";
-            shown(&endpoints, &visitor, StatusCode::UNPROCESSABLE_ENTITY, "", text)
-        }
-        Err(stop) => stopped(stop),
+        Ok(Typed::Found(found)) => reply(&endpoints, language, Ok(found)),
+        Ok(Typed::Unknown) => shown(&endpoints, language, &visitor, StatusCode::UNPROCESSABLE_ENTITY, "", true),
+        Err(stop) => stopped(language, stop),
     }
 }
 
-fn shown(endpoints: &Endpoints, visitor: &Visitor, status: StatusCode, user_code: &str, problem: &str) -> Response {
+fn shown(
+    endpoints: &Endpoints,
+    language: Language,
+    visitor: &Visitor,
+    status: StatusCode,
+    user_code: &str,
+    unknown: bool,
+) -> Response {
+    let t = language.texts();
     let page = endpoints.issuer.code_page(visitor);
     let user_code: String = user_code.chars().take(16).collect();
-    let template = CodePage { token: &page.token, user_code: &user_code, problem };
-    let mut response = rendered(status, "Connect a device", &template, "");
+    let problem = if unknown { t.device_unknown } else { "" };
+    let template = CodePage { t, token: &page.token, user_code: &user_code, problem };
+    let mut response = rendered(language, status, t.connect_device, &template, "");
     let cookie = page.browser.and_then(|secret| html::host_cookie(BROWSER_COOKIE, secret.text(), None));
     response.headers_mut().extend(cookie.map(|cookie| (SET_COOKIE, cookie)));
     response

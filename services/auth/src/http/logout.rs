@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::header::SET_COOKIE;
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
-use flaghoist_runtime::html;
+use flaghoist_runtime::html::{self, Texts};
 
 use super::Endpoints;
 use super::browser::{SESSION_COOKIE, Visit, failed, problem, rendered};
@@ -20,22 +20,25 @@ const KEPT: [&str; 4] = ["client_id", "id_token_hint", "post_logout_redirect_uri
 #[derive(Template)]
 #[template(path = "sign_out.html")]
 struct Question<'a> {
+    t: &'static Texts,
     confirmation: &'a str,
     kept: Vec<(&'static str, &'a str)>,
 }
 
 #[derive(Template)]
 #[template(path = "signed_out.html")]
-struct SignedOut;
+struct SignedOut {
+    t: &'static Texts,
+}
 
 /// Signs out, asks first, or says what is wrong.
 pub(super) async fn logout(State(endpoints): State<Endpoints>, request: Request<Body>) -> Response {
-    let Visit { parameters, posted, visitor } = match Visit::read(request, endpoints.trusted_hops).await {
+    let Visit { parameters, posted, visitor, language } = match Visit::read(request, endpoints.trusted_hops).await {
         Ok(visit) => visit,
         Err(page) => return page,
     };
     if repeats(&parameters) {
-        return problem(StatusCode::BAD_REQUEST, "a parameter is there twice");
+        return problem(language, StatusCode::BAD_REQUEST, "a parameter is there twice");
     }
     let kept: Vec<_> = KEPT.into_iter().filter_map(|name| Some((name, first(&parameters, name)?))).collect();
     if posted && visitor.session.is_none() && first(&parameters, "confirmation").is_none() {
@@ -51,11 +54,12 @@ pub(super) async fn logout(State(endpoints): State<Endpoints>, request: Request<
         // Only a form confirms: an address could have been sent by anyone.
         confirmation: first(&parameters, "confirmation").filter(|_| posted),
     };
+    let t = language.texts();
     match endpoints.issuer.sign_out(&asked, &visitor).await {
         Ok(SignOut::Done(to)) => {
             let mut response = match to {
                 Some(address) => html::see_other(&address),
-                None => rendered(StatusCode::OK, "Signed out", &SignedOut, ""),
+                None => rendered(language, StatusCode::OK, t.signed_out, &SignedOut { t }, ""),
             };
             let gone = html::host_cookie(SESSION_COOKIE, "", Some(std::time::Duration::ZERO));
             response.headers_mut().extend(gone.map(|gone| (SET_COOKIE, gone)));
@@ -63,10 +67,10 @@ pub(super) async fn logout(State(endpoints): State<Endpoints>, request: Request<
         }
         Ok(SignOut::Ask(confirmation)) => {
             let leads_to = asked.post_logout_redirect_uri.map(crate::redirect::origin).unwrap_or_default();
-            let question = Question { confirmation: &confirmation, kept };
-            rendered(StatusCode::OK, "Sign out?", &question, &leads_to)
+            let question = Question { t, confirmation: &confirmation, kept };
+            rendered(language, StatusCode::OK, t.sign_out_question, &question, &leads_to)
         }
-        Ok(SignOut::Refused(text)) => problem(StatusCode::BAD_REQUEST, text),
-        Err(error) => failed(error),
+        Ok(SignOut::Refused(text)) => problem(language, StatusCode::BAD_REQUEST, text),
+        Err(error) => failed(language, error),
     }
 }

@@ -7,7 +7,7 @@ use flaghoist_runtime::fault;
 
 use super::{Issuer, client_name, printable};
 use crate::audit::{Action, Event, Filter, Origin};
-use crate::client::{self, BUILT_IN, Client, ClientChange, ClientSecret};
+use crate::client::{self, Client, ClientChange, ClientSecret};
 use crate::error::{Error, StoreError};
 use crate::key::{KeyChange, KeyRefusal, SigningKey, key_name};
 
@@ -64,7 +64,7 @@ impl Issuer {
         event: Event,
         change: impl Fn(&Client) -> Result<Client, Error>,
     ) -> Result<Arc<Client>, Error> {
-        if id == BUILT_IN {
+        if client::built_in(id) {
             return Err(Error::ClientBuiltIn(client_name(id)));
         }
         let not_found = || Error::ClientNotFound(client_name(id));

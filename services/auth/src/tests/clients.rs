@@ -34,7 +34,7 @@ async fn clients_are_registered_listed_and_removed_by_admins() {
     let rest = ListClientsRequest { page_size: 2, page_token: first.next_page_token };
     let rest = clients.list_clients(rest).await.unwrap().into_inner();
     let ids: Vec<_> = first.clients.into_iter().chain(rest.clients).map(|client| client.name).collect();
-    assert_eq!(ids, ["clients/bot", &unnamed.name, "clients/flaghoist-cli"]);
+    assert_eq!(ids, ["clients/bot", &unnamed.name, "clients/flaghoist-account", "clients/flaghoist-cli"]);
     assert!(rest.next_page_token.is_empty());
     clients.delete_client(DeleteClientRequest { name: "clients/bot".into() }).await.unwrap();
     refused(clients.get_client(name).await, Code::NotFound, Reason::NotFound);
@@ -84,7 +84,7 @@ async fn the_built_in_client_is_always_there() {
 
 #[tokio::test]
 async fn there_is_a_bound_on_clients() {
-    let world = World::with(Settings { clients_max: 2, ..Settings::default() }).await;
+    let world = World::with(Settings { clients_max: 3, ..Settings::default() }).await;
     let mut clients = world.clients(&world.admin().await);
     clients.create_client(registration("one")).await.unwrap();
     let full = clients.create_client(registration("two")).await;

@@ -17,6 +17,7 @@ pub(crate) struct Keys {
     pub(crate) jwks_addr: Option<Setting>,
     pub(crate) metrics_addr: Setting,
     pub(crate) peers: &'static [(Service, Setting)],
+    pub(crate) auth_public_addr: Option<Setting>,
     pub(crate) issuer: Setting,
     pub(crate) log_format: Setting,
     pub(crate) grace: Setting,
@@ -74,6 +75,7 @@ macro_rules! keys {
                 "Where `/metrics`, `/livez` and `/readyz` are; port 0 is any free one."
             ),
             peers: &[],
+            auth_public_addr: None,
             issuer: setting!(
                 $process,
                 "ISSUER",
@@ -146,7 +148,7 @@ macro_rules! auth_peer {
 }
 
 static ALL: Keys = Keys {
-    http_addr: http_addr!("SERVE", "127.0.0.1", "the OAuth endpoints, the sign-in page"),
+    http_addr: http_addr!("SERVE", "127.0.0.1", "the OAuth endpoints, the pages for people"),
     ..keys!("SERVE", "127.0.0.1")
 };
 
@@ -162,8 +164,14 @@ static AUTH: Keys = Keys {
 };
 
 static LOGIN: Keys = Keys {
-    http_addr: http_addr!("LOGIN", "0.0.0.0", "the sign-in page"),
+    http_addr: http_addr!("LOGIN", "0.0.0.0", "the pages for people"),
     peers: &[auth_peer!("LOGIN")],
+    auth_public_addr: Some(setting!(
+        "LOGIN",
+        "AUTH_PUBLIC_ADDR",
+        "http://auth:9000",
+        "Where the public port of auth is: the account pages are a client of it; plain HTTP/2."
+    )),
     ..keys_of_one!("LOGIN")
 };
 
@@ -204,6 +212,7 @@ impl Keys {
         );
         list.push(self.metrics_addr);
         list.extend(self.peers.iter().map(|(_, setting)| *setting));
+        list.extend(self.auth_public_addr);
         list.extend([self.issuer, self.log_format, self.grace, self.trusted_hops, self.connections_max]);
         list
     }

@@ -4,7 +4,7 @@
 
 use flaghoist_runtime::local::{Slot, remote};
 use flaghoist_runtime::server::merge;
-use flaghoist_runtime::{Context, Parts, Peer, Place, fault};
+use flaghoist_runtime::{AccessLayer, Context, Parts, Peer, Place, fault};
 
 use super::process::{Process, Service};
 use super::settings::Settings;
@@ -57,17 +57,28 @@ impl Peers {
 pub(super) async fn start(settings: &Settings, place: &Place, context: &Context) -> Result<Started, Failure> {
     let services = settings.services.clone();
     let peers = Peers::new(settings);
+    // Login's account pages ask auth as every client does, with the tokens of people.
+    let auth_public = Slot::new("auth");
+    let asked_as_a_client = match &settings.auth_public {
+        Some(address) => remote("auth", address.clone(), None),
+        None => auth_public.peer(),
+    };
     let keys = context.readiness.token("token keys");
     context.verifier.watch(peers.get(Service::Auth), context.drain.clone(), keys);
     let (auth, login, send, receiver) = tokio::try_join!(
         async {
             let Some(settings) = services.auth else { return Ok(None) };
             let asks = flaghoist_auth::Peers {};
-            peers.started(Service::Auth, flaghoist_auth::start(settings, place, asks, context).await)
+            let parts = peers.started(Service::Auth, flaghoist_auth::start(settings, place, asks, context).await)?;
+            if let Some(parts) = &parts {
+                let access = AccessLayer::public(context.verifier.clone());
+                auth_public.fill(access.around(parts.public.clone()));
+            }
+            Ok(parts)
         },
         async {
             let Some(settings) = services.login else { return Ok(None) };
-            let asks = flaghoist_login::Peers { auth: peers.get(Service::Auth) };
+            let asks = flaghoist_login::Peers { auth: peers.get(Service::Auth), auth_public: asked_as_a_client };
             peers.started(Service::Login, flaghoist_login::start(settings, place, asks, context).await)
         },
         async {

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) ports: Ports,
     pub(crate) credential: Option<Credential>,
     pub(crate) peers: BTreeMap<Service, Uri>,
+    /// The public port of auth, where it is elsewhere and asked as a client asks.
+    pub(crate) auth_public: Option<Uri>,
     pub(crate) issuer: String,
     pub(crate) log_format: LogFormat,
     pub(crate) grace: Duration,
@@ -125,6 +127,7 @@ impl Settings {
             },
             credential: keys.internal_credential_file.and_then(|setting| credential(reader, &setting)),
             peers: keys.peers.iter().map(|(service, setting)| (*service, peer(reader, setting))).collect(),
+            auth_public: keys.auth_public_addr.map(|setting| peer(reader, &setting)),
             issuer: reader.url(&keys.issuer),
             log_format: reader.choice(&keys.log_format, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             grace: reader.duration(&keys.grace, Duration::from_millis(1)..=Duration::from_secs(3600)),

@@ -14,6 +14,7 @@ use super::{Accounts, now};
 use crate::error::Error;
 use crate::factor::{FactorKind, Factors};
 use crate::recovery_code::RecoveryCode;
+use crate::relying_party;
 use crate::store::factors::{Confirmed, FirstFactor, Removed};
 use crate::throttle::quota::Limit;
 use crate::throttle::{Delays, FACTOR_STRANGERS_DELAY_MAX};
@@ -73,7 +74,7 @@ pub(crate) struct Owner {
 impl Owner {
     /// Whoever has signed in lately, and not to an application: a person's consent to write messages for them is none to sign in as them.
     pub(crate) fn of(caller: &Caller, user: UserId) -> Result<Self, Error> {
-        if caller.client_id != DEFAULT_CLIENT {
+        if caller.client_id != DEFAULT_CLIENT && caller.client_id != relying_party::CLIENT_ID {
             return Err(Error::ClientForeign);
         }
         // A time that is yet to come is that of a clock which is ahead of this one.
@@ -92,7 +93,7 @@ impl Owner {
 
 impl Accounts {
     /// Asks for two factors of who has two: a password alone must not change what protects against its loss.
-    pub(super) async fn may_change(&self, owner: Owner) -> Result<(), Error> {
+    pub(crate) async fn may_change(&self, owner: Owner) -> Result<(), Error> {
         if !owner.two_factors && !self.store.factors(owner.user).await?.second().is_empty() {
             return Err(Error::LoginOneFactor);
         }
@@ -177,6 +178,16 @@ impl Accounts {
         }
         let uri = secret.uri(&self.host, account.handle.as_str());
         Ok(Enrolment { secret: secret.typed(), uri, expires_at })
+    }
+
+    /// The secret for an authenticator app that is yet to be confirmed, as it was made.
+    pub(crate) async fn pending_totp(&self, owner: Owner) -> Result<Option<Enrolment>, Error> {
+        self.may_change(owner).await?;
+        let account = self.get(owner.user).await?;
+        let Some(sealed) = self.store.totp_enrolment(owner.user, now()).await? else { return Ok(None) };
+        let secret = TotpSecret::open(&self.sealer, owner.user, &sealed)?;
+        let uri = secret.uri(&self.host, account.handle.as_str());
+        Ok(Some(Enrolment { secret: secret.typed(), uri, expires_at: SystemTime::now() }))
     }
 
     /// Takes the first code of an authenticator app, which from then on is asked for. Answers recovery codes for who had no strong

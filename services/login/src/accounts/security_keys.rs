@@ -9,13 +9,16 @@ use flaghoist_runtime::fault::chain;
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::millis;
 use secrecy::SecretString;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::factors::Owner;
+use super::logins::Browser;
 use super::sign_in::{SessionClient, Welcome, read_handle};
 use super::{Accounts, now};
+use crate::account::DisplayName;
 use crate::error::Error;
-use crate::factor::{FactorKind, Proof};
+use crate::factor::{FactorKind, Factors, Proof};
 use crate::login_token::{LoginDigest, LoginToken, sha256};
 use crate::recovery_code::RecoveryCode;
 use crate::security_key::{Ceremony, KeyError, Keys, StoredKey};
@@ -71,6 +74,13 @@ impl Accounts {
         Ok(self.store.keys(user).await?)
     }
 
+    /// Changes what a person calls a key of theirs.
+    pub(crate) async fn rename_key(&self, owner: Owner, id: Uuid, name: &str) -> Result<(), Error> {
+        self.may_change(owner).await?;
+        let name = DisplayName::read(name)?.into_string();
+        if self.store.rename_key(owner.user, id, &name).await? { Ok(()) } else { Err(Error::KeyUnknown) }
+    }
+
     /// Removes a key, the last strong factor only where that is meant.
     pub(crate) async fn delete_key(&self, owner: Owner, id: Uuid, allow_last: bool) -> Result<(), Error> {
         self.may_change(owner).await?;
@@ -84,7 +94,38 @@ impl Accounts {
     /// Asks for a key: one of the person's after the password, any passkey before. Answers what a browser is to be asked, as JSON.
     pub(crate) async fn start_key(&self, token: &LoginToken, address: IpAddr) -> Result<String, Error> {
         self.take_from(Limit::Logins, address).await?;
-        let login = self.login_unbound(token).await?;
+        let login = self.login_bound_to(token, &[]).await?;
+        let options = self.ask_key(token, &login).await?;
+        Ok(serde_json::to_string(&options).map_err(|error| KeyError::Failed(Box::new(error)))?)
+    }
+
+    /// Asks for a key on the page: for `login`, whose password was right in this browser for the same request, or for a new one, which
+    /// any passkey signs in. Answers the login, and what the browser is to be asked.
+    pub(crate) async fn start_key_for_request(
+        &self,
+        login: Option<LoginToken>,
+        browser: &Browser,
+        challenge: &str,
+        address: IpAddr,
+    ) -> Result<(LoginToken, Value), Error> {
+        self.take_from(Limit::Logins, address).await?;
+        // A challenge that is over begins nothing.
+        self.issuer.login_request(challenge).await?;
+        let bound_to = browser.bound_to(challenge);
+        let token = match login {
+            Some(token) => token,
+            None => {
+                let (handle, client_id, label) = (read_handle(""), String::new(), String::new());
+                let login = Login { handle, client_id, label, bound_to: bound_to.clone(), proven: None };
+                self.begin_login(&login).await?.token
+            }
+        };
+        let login = self.login_bound_to(&token, &bound_to).await?;
+        let options = self.ask_key(&token, &login).await?;
+        Ok((token, options))
+    }
+
+    async fn ask_key(&self, token: &LoginToken, login: &Login) -> Result<Value, Error> {
         let (options, ceremony) = match login.proven {
             Some(proven) => {
                 let keys = self.store.keys(proven.user).await?;
@@ -99,17 +140,43 @@ impl Accounts {
         Ok(options)
     }
 
-    /// Whether the person whose second factor a login awaits has security keys.
-    pub(crate) async fn login_has_keys(&self, token: &LoginToken) -> Result<bool, Error> {
+    /// What the person whose second factor a login awaits has; nothing where it awaits none.
+    pub(crate) async fn factors_of_login(&self, token: &LoginToken) -> Result<Factors, Error> {
         let proven = self.store.login(token.digest(), now()).await?.and_then(|login| login.proven);
-        let Some(proven) = proven else { return Ok(false) };
-        Ok(self.store.factors(proven.user).await?.keys > 0)
+        match proven {
+            Some(proven) => Ok(self.store.factors(proven.user).await?),
+            None => Ok(Factors::default()),
+        }
     }
 
     /// Takes the answer of a key, which signs in.
     pub(crate) async fn finish_key(&self, token: &LoginToken, answer: &str, address: IpAddr) -> Result<Welcome, Error> {
         self.take_from(Limit::Attempts, address).await?;
-        let login = self.login_unbound(token).await?;
+        let login = self.login_bound_to(token, &[]).await?;
+        let (proven, proof) = self.take_key(token, &login, answer).await?;
+        let client = SessionClient { client_id: login.client_id, label: login.label, address };
+        self.open_session(proven, proof, client).await
+    }
+
+    /// Takes the answer of a key on the page, in the browser that was asked for it. Answers where the browser goes.
+    pub(crate) async fn finish_key_for_request(
+        &self,
+        token: &LoginToken,
+        answer: &str,
+        browser: &Browser,
+        challenge: String,
+        address: IpAddr,
+    ) -> Result<String, Error> {
+        self.take_from(Limit::Attempts, address).await?;
+        let login = self.login_bound_to(token, &browser.bound_to(&challenge)).await?;
+        // A challenge that is over costs no ceremony.
+        self.issuer.login_request(&challenge).await?;
+        let (proven, proof) = self.take_key(token, &login, answer).await?;
+        self.accept_request(proven, proof, challenge).await
+    }
+
+    /// Checks the answer of a key and takes the last step of the login.
+    async fn take_key(&self, token: &LoginToken, login: &Login, answer: &str) -> Result<(Proven, Proof), Error> {
         // It is gone from here on, whatever comes of it.
         let ceremony = self.take_ceremony(token.digest()).await?.ok_or(Error::LoginStep)?;
         let expected = match ceremony {
@@ -120,15 +187,13 @@ impl Accounts {
         if login.step() != expected {
             return Err(Error::LoginStep);
         }
-        let checked = self.prove_key(&login, ceremony, answer).await;
+        let checked = self.prove_key(login, ceremony, answer).await;
         let outcome = if checked.is_ok() { "passed" } else { "refused" };
         let factor = FactorKind::SecurityKey.label();
         metrics::counter!("flaghoist_login_factor_checks_total", "factor" => factor, "outcome" => outcome).increment(1);
         let proven = checked?;
         self.end(token, expected).await?;
-        let proof = if expected == Step::Password { Proof::Passkey } else { Proof::PasswordAndKey };
-        let client = SessionClient { client_id: login.client_id, label: login.label, address };
-        self.open_session(proven, proof, client).await
+        Ok((proven, if expected == Step::Password { Proof::Passkey } else { Proof::PasswordAndKey }))
     }
 
     /// Checks the answer of a key and takes it; answers whose it is.
@@ -159,10 +224,10 @@ impl Accounts {
         if self.store.use_key(&used, now()).await? { Ok(proven) } else { Err(Error::CodeInvalid) }
     }
 
-    /// A login that is not one of the page.
-    async fn login_unbound(&self, token: &LoginToken) -> Result<Login, Error> {
+    /// A login of the browser and the request that `bound_to` says; of neither, if that is empty.
+    async fn login_bound_to(&self, token: &LoginToken, bound_to: &[u8]) -> Result<Login, Error> {
         let found = self.store.login(token.digest(), now()).await?;
-        found.filter(|login| login.bound_to.is_empty()).ok_or(Error::LoginOver)
+        found.filter(|login| login.bound_to == bound_to).ok_or(Error::LoginOver)
     }
 
     async fn begin_ceremony(&self, of: LoginDigest, ceremony: &Ceremony) -> Result<(), Error> {

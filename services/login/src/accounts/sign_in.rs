@@ -23,7 +23,7 @@ use crate::throttle::quota::Limit;
 /// How many addresses an account is known to be used from.
 pub(super) const KNOWN_ADDRESSES_MAX: u32 = 32;
 /// The client of those who name none.
-pub(super) const DEFAULT_CLIENT: &str = "flaghoist-cli";
+pub(crate) const DEFAULT_CLIENT: &str = "flaghoist-cli";
 
 /// Someone who wants to sign in.
 #[derive(Debug)]

@@ -29,7 +29,17 @@ impl FormKey {
         hex(hmac::sign(&self.0, signed(cookie, challenge).as_bytes()).as_ref())
     }
 
-    /// Whether `token` is that.
+    /// A value for one purpose that only who has the secret of a cookie is given. `purpose` is a word, which no cookie is.
+    pub(crate) fn derived(&self, purpose: &str, secret: &str) -> String {
+        hex(hmac::sign(&self.0, format!("{purpose} {secret}").as_bytes()).as_ref())
+    }
+
+    /// Whether `given` is that.
+    pub(crate) fn is_derived(&self, purpose: &str, secret: &str, given: &str) -> bool {
+        constant_time::verify_slices_are_equal(self.derived(purpose, secret).as_bytes(), given.as_bytes()).is_ok()
+    }
+
+    /// Whether `token` is that of a form.
     pub(crate) fn opens(&self, cookie: &str, challenge: &str, token: &str) -> bool {
         let expected = self.token(cookie, challenge);
         Self::made_here(cookie) && constant_time::verify_slices_are_equal(expected.as_bytes(), token.as_bytes()).is_ok()

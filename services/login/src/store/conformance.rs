@@ -1,5 +1,6 @@
 //! What every store must do: one function for each promise, and the macro that lists them.
 
+mod account_sessions;
 mod factors;
 mod keys;
 
@@ -55,6 +56,8 @@ macro_rules! suite {
             the_count_of_a_key_only_rises,
             the_last_of_the_keys_is_removed_only_on_purpose,
             a_ceremony_is_taken_once,
+            a_key_is_renamed_by_its_owner,
+            a_session_of_the_account_pages_ends_and_is_over,
         );
     };
     ($world:expr; $($promise:ident),* $(,)?) => {$(
@@ -68,6 +71,7 @@ macro_rules! suite {
 }
 pub(crate) use suite;
 
+pub(crate) use self::account_sessions::*;
 pub(crate) use self::factors::*;
 pub(crate) use self::keys::*;
 

@@ -31,6 +31,9 @@ pub(crate) trait KeyStore: Send + Sync + 'static {
     /// of two that are removed at once one is the last.
     async fn remove_key(&self, user: UserId, id: Uuid, allow_last: bool) -> Result<KeyRemoved, StoreError>;
 
+    /// Changes what a person calls a key of theirs. Answers `false` where they have no such key.
+    async fn rename_key(&self, user: UserId, id: Uuid, name: &str) -> Result<bool, StoreError>;
+
     /// Keeps a ceremony until it is taken or expires, in the place of an earlier one.
     async fn begin_ceremony(&self, of: LoginDigest, state: &str, expires_at: i64) -> Result<(), StoreError>;
 

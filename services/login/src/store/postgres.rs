@@ -25,6 +25,7 @@ macro_rules! settled {
     };
 }
 
+mod account_sessions;
 mod accounts;
 mod attempts;
 mod factors;

@@ -1,5 +1,6 @@
 //! The store in one SQLite file, which one process owns; `flaghoist admin` may have it open beside that one.
 
+mod account_sessions;
 mod accounts;
 mod attempts;
 mod factors;

@@ -18,7 +18,7 @@ use flaghoist_runtime::local::Slot;
 use flaghoist_runtime::names::{SessionId, UserId, parse_session};
 use flaghoist_runtime::seal::Sealer;
 use flaghoist_runtime::server::ClientAddress;
-use flaghoist_runtime::{Caller, Drain, DrainTrigger, Peer, Place, StoreAddress};
+use flaghoist_runtime::{Caller, Drain, DrainTrigger, Peer, Place, StoreAddress, Verifier};
 use tempfile::TempDir;
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
@@ -31,10 +31,12 @@ use crate::accounts::{Accounts, Makings};
 use crate::hashing::Cost;
 use crate::http::{FormKey, Pages, router};
 use crate::issuer::Issuer;
+use crate::relying_party::RelyingParty;
 use crate::rpc::Rpc;
 use crate::security_key::Keys;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::store::account_sessions::Limits;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 
@@ -132,7 +134,14 @@ impl World {
         let (drain, drained) = Drain::new();
         tokio::spawn(accounts.teller().keep_telling(drained));
         let form_key = Arc::new(FormKey::new(b"forms"));
-        let pages = router(Pages { accounts: Arc::clone(&accounts), form_key, trusted_hops: 0 });
+        let pages = router(Pages {
+            accounts: Arc::clone(&accounts),
+            form_key,
+            trusted_hops: 0,
+            issuer: RelyingParty::new(ground.issuer.peer(), ORIGIN),
+            verifier: Verifier::new(ORIGIN),
+            limits: Limits { idle: settings.account_idle, absolute: settings.account_absolute },
+        });
         let rpc = Rpc::new(Arc::clone(&accounts));
         let (public, internal) = (Slot::new("login"), Slot::new("login"));
         public.fill(rpc.public());

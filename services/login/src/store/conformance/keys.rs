@@ -96,3 +96,13 @@ pub(crate) async fn a_ceremony_is_taken_once(world: World) {
     pods[0].forget(NOW + 1, 10).await.unwrap();
     assert_eq!(pods[1].take_ceremony(digest, NOW).await.unwrap(), None, "forgotten");
 }
+
+pub(crate) async fn a_key_is_renamed_by_its_owner(world: World) {
+    let store = world.open().await;
+    let (alice, bob) = (register(&*store, "alice").await, register(&*store, "bob").await);
+    let key = stored(alice, b"one");
+    store.add_key(&key, first(&[]), 3).await.unwrap();
+    assert!(!store.rename_key(bob, key.id, "Mine").await.unwrap(), "another's key is none");
+    assert!(store.rename_key(alice, key.id, "The green one").await.unwrap());
+    assert_eq!(store.keys(alice).await.unwrap()[0].name, "The green one");
+}

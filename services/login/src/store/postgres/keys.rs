@@ -37,6 +37,10 @@ impl KeyStore for PostgresStore {
         settled!(remove(self, user, id, allow_last))
     }
 
+    async fn rename_key(&self, user: UserId, id: Uuid, name: &str) -> Result<bool, StoreError> {
+        settled!(rename(self, user, id, name))
+    }
+
     async fn begin_ceremony(&self, of: LoginDigest, state: &str, expires_at: i64) -> Result<(), StoreError> {
         settled!(begin_ceremony(self, of, state, expires_at))
     }
@@ -162,6 +166,16 @@ async fn remove(store: &PostgresStore, user: UserId, id: Uuid, allow_last: bool)
     }
     transaction.commit().await?;
     Ok(KeyRemoved::Done)
+}
+
+async fn rename(store: &PostgresStore, user: UserId, id: Uuid, name: &str) -> Result<bool, sqlx::Error> {
+    let renamed = sqlx::query("UPDATE security_keys SET name = $3 WHERE user_id = $1 AND id = $2")
+        .bind(key(&user))
+        .bind(&id.as_bytes()[..])
+        .bind(name)
+        .execute(&store.pool)
+        .await?;
+    Ok(renamed.rows_affected() > 0)
 }
 
 async fn begin_ceremony(

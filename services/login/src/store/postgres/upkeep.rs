@@ -1,6 +1,7 @@
 //! What concerns the pods and no call: that they have one key, and forgetting what is over, on however many pods: one of them at a time, in pieces, never waiting for a row that a call holds.
 
 use super::{PostgresStore, lock_number};
+use crate::store::account_sessions::LIFETIME_MAX;
 use crate::throttle::{FORGET_AFTER, KNOWN_FOR, millis};
 
 /// Whoever forgets does so alone; the other pods leave it to them.
@@ -34,6 +35,8 @@ const EXPIRED_LOGINS: &str = "DELETE FROM logins WHERE ctid = ANY (ARRAY (
 const SURPLUS_LOGINS: &str = "DELETE FROM logins WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM logins ORDER BY expires_at
         LIMIT least($1, greatest((SELECT count(*) FROM logins) - $2, 0)) FOR UPDATE SKIP LOCKED))";
+const OLD_ACCOUNT_SESSIONS: &str = "DELETE FROM account_sessions WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM account_sessions WHERE used_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
 // Whoever froze in such a lane notices that it is gone.
 const LEFT_LANES: &str = "DELETE FROM lanes WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM lanes WHERE held_until <= clock_timestamp() LIMIT $1 FOR UPDATE SKIP LOCKED))";
@@ -50,6 +53,7 @@ pub(super) async fn forget(store: &PostgresStore, now: i64, rows_max: u32) -> Re
         (EXPIRED_CEREMONIES, &[now]),
         (EXPIRED_LOGINS, &[now]),
         (SURPLUS_LOGINS, &[rows_max]),
+        (OLD_ACCOUNT_SESSIONS, &[now - millis(LIFETIME_MAX)]),
         (LEFT_LANES, &[]),
     ] {
         for _ in 0..PIECES_MAX {

@@ -37,6 +37,10 @@ impl KeyStore for SqliteStore {
         remove(self, user, id, allow_last).await.map_err(failed)
     }
 
+    async fn rename_key(&self, user: UserId, id: Uuid, name: &str) -> Result<bool, StoreError> {
+        rename(self, user, id, name).await.map_err(failed)
+    }
+
     async fn begin_ceremony(&self, of: LoginDigest, state: &str, expires_at: i64) -> Result<(), StoreError> {
         begin_ceremony(self, of, state, expires_at).await.map_err(failed)
     }
@@ -160,6 +164,16 @@ async fn remove(store: &SqliteStore, user: UserId, id: Uuid, allow_last: bool) -
     }
     transaction.commit().await?;
     Ok(KeyRemoved::Done)
+}
+
+async fn rename(store: &SqliteStore, user: UserId, id: Uuid, name: &str) -> Result<bool, sqlx::Error> {
+    let renamed = sqlx::query("UPDATE security_keys SET name = ?3 WHERE user_id = ?1 AND id = ?2")
+        .bind(key(&user))
+        .bind(&id.as_bytes()[..])
+        .bind(name)
+        .execute(&store.database.writer)
+        .await?;
+    Ok(renamed.rows_affected() > 0)
 }
 
 async fn begin_ceremony(store: &SqliteStore, of: LoginDigest, state: &str, expires_at: i64) -> Result<(), sqlx::Error> {

@@ -7,6 +7,7 @@ use super::{SqliteStore, failed, key, user};
 use crate::handle::Handle;
 use crate::login_token::LoginDigest;
 use crate::store::StoreError;
+use crate::store::account_sessions::LIFETIME_MAX;
 use crate::store::factors::{Login, LoginStore, Proven, Step};
 
 #[async_trait]
@@ -109,6 +110,10 @@ pub(super) async fn forget(store: &SqliteStore, now: i64, rows_max: u32) -> Resu
     ] {
         sqlx::query(statement).bind(now).execute(&mut *transaction).await?;
     }
+    sqlx::query("DELETE FROM account_sessions WHERE used_at <= ?1")
+        .bind(now - crate::throttle::millis(LIFETIME_MAX))
+        .execute(&mut *transaction)
+        .await?;
     sqlx::query(
         "DELETE FROM logins WHERE digest IN (SELECT digest FROM logins ORDER BY expires_at DESC LIMIT -1 OFFSET ?1)",
     )
