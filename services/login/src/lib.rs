@@ -3,7 +3,9 @@
 mod account;
 mod accounts;
 mod admin;
+mod erasure;
 mod error;
+mod export;
 mod factor;
 mod handle;
 mod hashing;
@@ -12,6 +14,7 @@ mod invitation;
 mod issuer;
 mod letters;
 mod login_token;
+mod others;
 mod password;
 mod recovery_code;
 mod rpc;
@@ -23,6 +26,7 @@ mod totp;
 
 use std::sync::Arc;
 
+use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::place::SecretError;
 use flaghoist_runtime::seal::{Sealer, SealerError};
 use flaghoist_runtime::transfer::{Hear, Moved, TransferError};
@@ -35,6 +39,7 @@ pub use settings::{Registration, SETTINGS, Settings};
 
 use crate::accounts::{Accounts, Makings};
 use crate::issuer::Issuer;
+use crate::others::Others;
 use crate::rpc::Rpc;
 use crate::security_key::Keys;
 use crate::store::Store;
@@ -55,6 +60,10 @@ const KEY_CHECK: &str = "login/key check";
 pub struct Peers {
     /// The issuer.
     pub auth: Peer,
+    /// Has the devices of people. It need not be there for login to work.
+    pub receiver: Peer,
+    /// Has the messages of people. It need not be there either.
+    pub send: Peer,
 }
 
 /// Why login did not start.
@@ -106,15 +115,19 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
         sealer: Sealer::of(place, &settings.seal_files, SEALING)?,
         host: host_of(&context.issuer).to_owned(),
         keys: Keys::of(&context.issuer),
+        others: Others::new(peers.auth.clone(), peers.receiver, peers.send),
     };
     let accounts = Accounts::start(settings, store, Issuer::new(peers.auth), makings)
         .map_err(|error| StartError::Hashing(flaghoist_runtime::fault::chain(&error)))?;
     let accounts = Arc::new(accounts);
     tokio::spawn(accounts.teller().keep_telling(context.drain.clone()));
+    for _ in 0..erasure::WORKERS {
+        tokio::spawn(accounts.eraser().keep_erasing(context.drain.clone()));
+    }
     let form_key = Arc::new(http::FormKey::new(&secret.derive("login/page forms")));
     let pages = http::Pages { accounts: Arc::clone(&accounts), form_key, trusted_hops: context.trusted_hops };
     let http = Some(http::router(pages));
-    let rpc = Rpc::new(accounts);
+    let rpc = Rpc::new(accounts, PageKey::new(&secret.derive("login/pages")));
     drop(not_ready);
     Ok(Parts { public: rpc.public(), internal: rpc.internal(), http, services: rpc::PUBLIC.to_vec() })
 }

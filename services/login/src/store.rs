@@ -1,5 +1,6 @@
 //! What login keeps. The doc comments of [`Store`] are promises; `conformance` checks them for every backend.
 
+pub(crate) mod erasures;
 pub(crate) mod factors;
 pub(crate) mod keys;
 pub(crate) mod postgres;
@@ -19,6 +20,7 @@ use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
 use crate::throttle::quota::{BucketKey, Quota};
 use crate::throttle::{AttemptKey, Delays};
+use erasures::ErasureStore;
 use factors::{FactorStore, LoginStore};
 use keys::KeyStore;
 
@@ -26,7 +28,7 @@ use keys::KeyStore;
 /// seconds and may be forgotten when the store itself crashes. What is promised of many calls at once holds for calls of all pods
 /// that share the store. Times are milliseconds of the caller's clock, those of lanes the store's own.
 #[async_trait]
-pub(crate) trait Store: FactorStore + LoginStore + KeyStore {
+pub(crate) trait Store: FactorStore + LoginStore + KeyStore + ErasureStore {
     /// Makes an account, and uses the invitation up, both or neither. Of many at once with one handle or one
     /// invitation exactly one succeeds.
     async fn create_account(

@@ -1,5 +1,6 @@
 //! What every store must do: one function for each promise, and the macro that lists them.
 
+mod erasures;
 mod factors;
 mod keys;
 
@@ -55,6 +56,7 @@ macro_rules! suite {
             the_count_of_a_key_only_rises,
             the_last_of_the_keys_is_removed_only_on_purpose,
             a_ceremony_is_taken_once,
+            an_erasure_is_worked_on_by_one_and_moved_on_once,
         );
     };
     ($world:expr; $($promise:ident),* $(,)?) => {$(
@@ -68,6 +70,7 @@ macro_rules! suite {
 }
 pub(crate) use suite;
 
+pub(crate) use self::erasures::*;
 pub(crate) use self::factors::*;
 pub(crate) use self::keys::*;
 

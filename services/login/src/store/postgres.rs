@@ -27,6 +27,7 @@ macro_rules! settled {
 
 mod accounts;
 mod attempts;
+mod erasures;
 mod factors;
 mod invitations;
 mod keys;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod attempts;
+mod erasures;
 mod factors;
 mod keys;
 mod logins;
