@@ -167,13 +167,7 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Overwrites what was kept of a person's requests in the events after `after_seq` up to `through_seq`, and where nobody else
     /// ever was in the conversation its titles, too. Costs as much as reading that stretch of the log; may be repeated.
-    async fn blank(
-        &self,
-        person: UserId,
-        id: ConversationId,
-        after_seq: u64,
-        through_seq: u64,
-    ) -> Result<(), Error>;
+    async fn blank(&self, person: UserId, id: ConversationId, after_seq: u64, through_seq: u64) -> Result<(), Error>;
 
     /// Forgets that a person was in conversations of which they are no member any more, and how far they had read there. What is no
     /// longer theirs is not found again by [`Store::heads`]. With `all`, these were the last ones.

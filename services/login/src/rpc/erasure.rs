@@ -33,9 +33,7 @@ pub(super) async fn list(
 ) -> Result<login::ListErasuresResponse, Status> {
     let before = match request.page_token.as_str() {
         "" => Uuid::max(),
-        token => {
-            Uuid::from_bytes(rpc.pages.open::<[u8; 16]>(PAGES, token).map_err(|fault| fault.into_status(DOMAIN))?)
-        }
+        token => Uuid::from_bytes(rpc.pages.open::<[u8; 16]>(PAGES, token).map_err(|fault| fault.into_status(DOMAIN))?),
     };
     let size = page_size(request.page_size, 50, 200);
     let mut erasures = rpc.accounts.erasures(before, size + 1).await?;

@@ -102,7 +102,11 @@ impl World {
         };
         change(&mut settings);
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self::begin(Ground { folder, address, url, issuer: FakeIssuer::default(), others: FakeOthers::default() }, settings).await
+        Self::begin(
+            Ground { folder, address, url, issuer: FakeIssuer::default(), others: FakeOthers::default() },
+            settings,
+        )
+        .await
     }
 
     /// Another pod on the same database, with the same issuer.

@@ -238,13 +238,7 @@ impl Store for PostgresStore {
         reading!(self, "listing changes", self.list_recent_changes(since, after, limit))
     }
 
-    async fn blank(
-        &self,
-        person: UserId,
-        id: ConversationId,
-        after_seq: u64,
-        through_seq: u64,
-    ) -> Result<(), Error> {
+    async fn blank(&self, person: UserId, id: ConversationId, after_seq: u64, through_seq: u64) -> Result<(), Error> {
         reading!(self, "overwriting requests", self.blank_requests(person, id, after_seq, through_seq))
     }
 

@@ -239,13 +239,7 @@ impl Store for SqliteStore {
         listed.map_err(|error| failed("listing changes", &error))
     }
 
-    async fn blank(
-        &self,
-        person: UserId,
-        id: ConversationId,
-        after_seq: u64,
-        through_seq: u64,
-    ) -> Result<(), Error> {
+    async fn blank(&self, person: UserId, id: ConversationId, after_seq: u64, through_seq: u64) -> Result<(), Error> {
         let blanked = self.blank_requests(person, id, after_seq, through_seq).await;
         blanked.map_err(|error| failed("overwriting requests", &error))
     }

@@ -33,7 +33,8 @@ pub(crate) async fn an_erasure_is_worked_on_by_one_and_moved_on_once(world: Worl
     moved.revision += 1;
     assert_eq!(pods[1].erasure_of(alice).await.unwrap(), Some(moved.clone()));
     // What is finished belongs to nobody, and is forgotten in the end.
-    let finished = crate::store::erasures::Erasure { user: None, finished_at: Some(NOW + 9), step: Step::Done, ..moved };
+    let finished =
+        crate::store::erasures::Erasure { user: None, finished_at: Some(NOW + 9), step: Step::Done, ..moved };
     assert!(pods[0].advance_erasure(&finished, 0).await.unwrap());
     assert_eq!(pods[1].erasure_of(alice).await.unwrap(), None);
     assert_eq!(pods[1].claim_erasure(i64::MAX / 2, i64::MAX / 2).await.unwrap(), None);

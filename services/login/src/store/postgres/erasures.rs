@@ -17,7 +17,8 @@ macro_rules! columns {
     };
 }
 
-const BEGIN: &str = "INSERT INTO erasures (id, user_id, created_at, step, step_token, counts, failures, next_at, revision, held_until)
+const BEGIN: &str =
+    "INSERT INTO erasures (id, user_id, created_at, step, step_token, counts, failures, next_at, revision, held_until)
      SELECT $1, a.user_id, $2, 0, '', '{}', 0, $3, 1, 0 FROM accounts a
      WHERE a.user_id = $4 AND a.deleting_at IS NOT NULL ON CONFLICT (user_id) DO NOTHING";
 const OF: &str = concat!("SELECT ", columns!(), " FROM erasures WHERE user_id = $1");
@@ -27,7 +28,8 @@ const CLAIM: &str = concat!(
      RETURNING ",
     columns!()
 );
-const ADVANCE: &str = "UPDATE erasures SET user_id = $3, finished_at = $4, signed_out_at = $5, step = $6, step_token = $7,
+const ADVANCE: &str =
+    "UPDATE erasures SET user_id = $3, finished_at = $4, signed_out_at = $5, step = $6, step_token = $7,
          counts = $8, failures = $9, next_at = $10, held_until = $11, revision = revision + 1
      WHERE id = $1 AND revision = $2";
 const ONE: &str = concat!("SELECT ", columns!(), " FROM erasures WHERE id = $1");
@@ -96,11 +98,7 @@ impl PostgresStore {
     }
 
     async fn page_of_erasures(&self, before: Uuid, limit: u32) -> Result<Vec<Erasure>, sqlx::Error> {
-        let rows = sqlx::query(PAGE)
-            .bind(&before.as_bytes()[..])
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(PAGE).bind(&before.as_bytes()[..]).bind(i64::from(limit)).fetch_all(&self.pool).await?;
         rows.iter().map(erasure).collect()
     }
 

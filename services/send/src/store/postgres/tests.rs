@@ -175,13 +175,7 @@ impl Store for TwoPods {
         self.next().recent_changes(since, after, limit).await
     }
 
-    async fn blank(
-        &self,
-        person: UserId,
-        id: ConversationId,
-        after_seq: u64,
-        through_seq: u64,
-    ) -> Result<(), Error> {
+    async fn blank(&self, person: UserId, id: ConversationId, after_seq: u64, through_seq: u64) -> Result<(), Error> {
         self.next().blank(person, id, after_seq, through_seq).await
     }
 

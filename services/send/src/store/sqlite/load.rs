@@ -157,7 +157,8 @@ impl SqliteStore {
             let shared = self.live.read();
             for op in ops {
                 let Op::Write(write) = op else { continue };
-                let (Action::Edit { target, .. } | Action::Erase { target } | Action::Expunge { target }) = write.action
+                let (Action::Edit { target, .. } | Action::Erase { target } | Action::Expunge { target }) =
+                    write.action
                 else {
                     continue;
                 };
