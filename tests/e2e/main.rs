@@ -11,6 +11,7 @@ mod bounds;
 mod conversations;
 mod deletion;
 mod disk;
+mod erasure;
 mod forged;
 mod grants;
 mod growing;

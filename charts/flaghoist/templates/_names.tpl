@@ -106,6 +106,6 @@ compares it with the contracts.
 {{- define "flaghoist.callers" -}}
 auth: [login, send, receiver]
 login: [send, receiver]
-send: [receiver]
-receiver: [send]
+send: [login, receiver]
+receiver: [login, send]
 {{- end -}}

@@ -1,6 +1,7 @@
 //! The command line for people: one small file for each command, below them the connection to the server, the profile
 //! with the tokens, and what is printed.
 
+mod account;
 mod connection;
 mod conversations;
 mod group;
@@ -74,6 +75,9 @@ pub(crate) enum Command {
     Group(group::Command),
     /// List the sessions of the person who is signed in, or end one
     Sessions(sessions::Arguments),
+    /// See, take along or delete what is yours
+    #[command(subcommand)]
+    Account(account::Command),
     /// Sign out: end the session and forget the tokens
     Logout(logout::Arguments),
 }
@@ -128,6 +132,7 @@ pub(crate) async fn run(options: Options, command: Command) -> Result<(), Failur
         Command::Read(arguments) => read::run(&client, arguments).await,
         Command::Group(command) => group::run(&client, command).await,
         Command::Sessions(arguments) => sessions::run(&client, arguments).await,
+        Command::Account(command) => account::run(&client, command).await,
         Command::Logout(arguments) => logout::run(&client, arguments).await,
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod notices;
 mod registration;
 mod security_keys;
 mod sign_in;
+mod subject;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,13 +22,17 @@ use std::time::SystemTime;
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::seal::Sealer;
 use flaghoist_runtime::time::millis;
+use tokio::sync::Semaphore;
 
 use crate::account::{Account, DisplayName};
+use crate::erasure::Eraser;
 use crate::error::Error;
+use crate::export::EXPORTS_AT_ONCE;
 use crate::handle::Handle;
 use crate::hashing::pool::StartError;
 use crate::hashing::{Hasher, Pool};
 use crate::issuer::Issuer;
+use crate::others::Others;
 use crate::security_key::Keys;
 use crate::settings::Settings;
 use crate::store::Store;
@@ -60,6 +65,8 @@ pub(crate) struct Accounts {
     /// credentials that have just changed would outlive the change.
     lanes: Lanes,
     teller: Teller,
+    /// How many exports may be made at once.
+    exports: Arc<Semaphore>,
 }
 
 /// What accounts are given beside their store.
@@ -73,6 +80,8 @@ pub(crate) struct Makings {
     pub(crate) host: String,
     /// Registers and checks security keys.
     pub(crate) keys: Keys,
+    /// The services that have something of people.
+    pub(crate) others: Others,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -96,7 +105,13 @@ impl Accounts {
             store: Arc::clone(&store),
             issuer: issuer.clone(),
             lanes: lanes.clone(),
-            attempt_keys: Arc::clone(&attempt_keys),
+            eraser: Eraser {
+                store: Arc::clone(&store),
+                issuer: issuer.clone(),
+                others: makings.others,
+                attempt_keys: Arc::clone(&attempt_keys),
+                settle: settings.erasure_settle,
+            },
         };
         Ok(Self {
             nobodys_hash: Hasher::nobodys(settings.hash_cost)?.into(),
@@ -113,6 +128,7 @@ impl Accounts {
             empty: Empty::default(),
             lanes,
             teller,
+            exports: Arc::new(Semaphore::new(EXPORTS_AT_ONCE)),
             settings,
             store,
             issuer,

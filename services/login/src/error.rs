@@ -10,6 +10,7 @@ use crate::account::BadDisplayName;
 use crate::handle::BadHandle;
 use crate::hashing::{Full, HashError, Stopped};
 use crate::issuer::IssuerError;
+use crate::others::OtherError;
 use crate::password::BadPassword;
 use crate::security_key::KeyError;
 use crate::store::StoreError;
@@ -19,6 +20,9 @@ pub(crate) const DOMAIN: &str = "login.flaghoist";
 
 /// When to try again after the hash pool was full: about as long as it takes to work off its queue.
 const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
+
+/// When to try again after too many exports were being made.
+const EXPORTS_RETRY: Duration = Duration::from_secs(10);
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +107,18 @@ pub(crate) enum Error {
     /// The invitation is missing, unknown, used or expired.
     #[error("registering takes an invitation that is neither used nor expired")]
     InvitationInvalid,
+    /// There is no such erasure.
+    #[error("there is no erasure {0}")]
+    ErasureUnknown(uuid::Uuid),
+    /// As many exports are being made as may be.
+    #[error("too many exports are being made; try again later")]
+    ExportsLimit,
+    /// Another service did not do its part.
+    #[error(transparent)]
+    Other(#[from] OtherError),
+    /// An archive cannot be written.
+    #[error("writing an archive")]
+    Archive(#[from] zip::result::ZipError),
     /// Too many invitations wait to be used.
     #[error("too many invitations wait to be used")]
     InvitationsLimit,
@@ -175,6 +191,14 @@ impl Error {
             Self::HandleTaken(handle) => {
                 Fault::new(Code::AlreadyExists, Reason::AlreadyExists, text()).resource("account", handle.clone())
             }
+            Self::ErasureUnknown(id) => Fault::not_found("erasure", format!("erasures/{id}")),
+            Self::ExportsLimit => {
+                Fault::new(Code::ResourceExhausted, Reason::Overloaded, text()).retry_after(EXPORTS_RETRY)
+            }
+            Self::Other(error) if error.passing() => {
+                tracing::warn!(error = %flaghoist_runtime::fault::chain(self), "a service does not answer");
+                Fault::unavailable(format!("{} does not answer", error.service))
+            }
             Self::RegistrationClosed => Fault::new(Code::PermissionDenied, Reason::RegistrationClosed, text()),
             Self::InvitationInvalid => Fault::new(Code::PermissionDenied, Reason::InvitationInvalid, text()),
             Self::InvitationsLimit => Fault::new(Code::ResourceExhausted, Reason::LimitReached, text()),
@@ -204,6 +228,8 @@ impl Error {
             Self::Stopped(_) => Fault::unavailable("shutting down"),
             Self::Hash(_)
             | Self::Seal(_)
+            | Self::Other(_)
+            | Self::Archive(_)
             | Self::Key(KeyError::Failed(_))
             | Self::Issuer(IssuerError::Failed(_))
             | Self::Store(StoreError::Failed(_)) => {

@@ -203,13 +203,6 @@ impl Issuer {
         let mut client = self.client.clone();
         in_time(async move { client.revoke_subject_sessions(request).await }).await.map(|_| ())
     }
-
-    /// Removes everything about a person.
-    pub(crate) async fn erase(&self, user: UserId) -> Result<(), IssuerError> {
-        let request = auth::EraseSubjectRequest { user: user.name() };
-        let mut client = self.client.clone();
-        in_time(async move { client.erase_subject(request).await }).await.map(|_| ())
-    }
 }
 
 pub(crate) async fn in_time<T>(

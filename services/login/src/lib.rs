@@ -3,7 +3,9 @@
 mod account;
 mod accounts;
 mod admin;
+mod erasure;
 mod error;
+mod export;
 mod factor;
 mod handle;
 mod hashing;
@@ -12,6 +14,7 @@ mod invitation;
 mod issuer;
 mod letters;
 mod login_token;
+mod others;
 mod password;
 mod recovery_code;
 mod relying_party;
@@ -24,6 +27,7 @@ mod totp;
 
 use std::sync::Arc;
 
+use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::place::SecretError;
 use flaghoist_runtime::seal::{Sealer, SealerError};
 use flaghoist_runtime::transfer::{Hear, Moved, TransferError};
@@ -36,6 +40,7 @@ pub use settings::{Registration, SETTINGS, Settings};
 
 use crate::accounts::{Accounts, Makings};
 use crate::issuer::Issuer;
+use crate::others::Others;
 use crate::relying_party::RelyingParty;
 use crate::rpc::Rpc;
 use crate::security_key::Keys;
@@ -60,6 +65,10 @@ pub struct Peers {
     pub auth: Peer,
     /// The issuer, as it is offered to every client: the account pages are one.
     pub auth_public: Peer,
+    /// Has the devices of people. It need not be there for login to work.
+    pub receiver: Peer,
+    /// Has the messages of people. It need not be there either.
+    pub send: Peer,
 }
 
 /// Why login did not start.
@@ -111,12 +120,16 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
         sealer: Sealer::of(place, &settings.seal_files, SEALING)?,
         host: host_of(&context.issuer).to_owned(),
         keys: Keys::of(&context.issuer),
+        others: Others::new(peers.auth.clone(), peers.receiver, peers.send),
     };
     let limits = Limits { idle: settings.account_idle, absolute: settings.account_absolute };
     let accounts = Accounts::start(settings, store, Issuer::new(peers.auth), makings)
         .map_err(|error| StartError::Hashing(flaghoist_runtime::fault::chain(&error)))?;
     let accounts = Arc::new(accounts);
     tokio::spawn(accounts.teller().keep_telling(context.drain.clone()));
+    for _ in 0..erasure::WORKERS {
+        tokio::spawn(accounts.eraser().keep_erasing(context.drain.clone()));
+    }
     let form_key = Arc::new(http::FormKey::new(&secret.derive("login/page forms")));
     let pages = http::Pages {
         accounts: Arc::clone(&accounts),
@@ -127,7 +140,7 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
         limits,
     };
     let http = Some(http::router(pages));
-    let rpc = Rpc::new(accounts);
+    let rpc = Rpc::new(accounts, PageKey::new(&secret.derive("login/pages")));
     drop(not_ready);
     Ok(Parts { public: rpc.public(), internal: rpc.internal(), http, services: rpc::PUBLIC.to_vec() })
 }

@@ -4,6 +4,7 @@ mod account;
 mod administration;
 mod credential;
 mod directory;
+mod erasure;
 mod sign_in;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,6 +14,7 @@ use flaghoist_proto::check::Check;
 use flaghoist_proto::login::v1 as login;
 use flaghoist_runtime::fault::{self, Fault, Reason};
 use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::server::ClientAddress;
 use flaghoist_runtime::time::timestamp;
 use tonic::service::Routes;
@@ -38,11 +40,12 @@ pub(crate) const PUBLIC: [&str; 4] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Rpc {
     accounts: Arc<Accounts>,
+    pages: Arc<PageKey>,
 }
 
 impl Rpc {
-    pub(crate) fn new(accounts: Arc<Accounts>) -> Self {
-        Self { accounts }
+    pub(crate) fn new(accounts: Arc<Accounts>, pages: PageKey) -> Self {
+        Self { accounts, pages: Arc::new(pages) }
     }
 
     /// The services that people and programs outside call.

@@ -75,6 +75,12 @@ const UPDATE_REFILL: Setting = Setting {
 };
 const INVITATION_LIFETIME: Setting =
     Setting { name: "FLAGHOIST_LOGIN_INVITATION_LIFETIME", default: "7d", doc: "How long an invitation can be used" };
+const ERASURE_SETTLE: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_ERASURE_SETTLE",
+    default: "6m",
+    doc: "How long after an account was deleted its devices and messages are looked for once more, before its handle is free: longer \
+          than an access token lives",
+};
 const PASSWORD_SCORE: Setting = Setting {
     name: "FLAGHOIST_LOGIN_PASSWORD_SCORE",
     default: "2",
@@ -127,6 +133,7 @@ pub const SETTINGS: &[Setting] = &[
     UPDATE_BURST,
     UPDATE_REFILL,
     INVITATION_LIFETIME,
+    ERASURE_SETTLE,
     PASSWORD_SCORE,
     HASH_MEMORY_KIB,
     HASH_PASSES,
@@ -179,6 +186,8 @@ pub struct Settings {
     pub update_refill: Duration,
     /// How long an invitation can be used.
     pub invitation_lifetime: Duration,
+    /// How long after a deletion it is looked for what came late.
+    pub erasure_settle: Duration,
     /// The least strength of a new password, 0 to 4.
     pub password_score: u8,
     /// The cost of a password hash.
@@ -217,6 +226,7 @@ impl Settings {
             update_burst: reader.number(&UPDATE_BURST, 1..=1_000_000),
             update_refill: reader.duration(&UPDATE_REFILL, MILLISECOND..=DAY),
             invitation_lifetime: reader.duration(&INVITATION_LIFETIME, MILLISECOND..=DAY * 365),
+            erasure_settle: reader.duration(&ERASURE_SETTLE, MILLISECOND..=DAY),
             password_score: reader.number(&PASSWORD_SCORE, 0..=4),
             hash_cost: Cost {
                 memory_kib: reader.number(&HASH_MEMORY_KIB, 8..=1024 * 1024),

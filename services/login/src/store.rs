@@ -1,6 +1,7 @@
 //! What login keeps. The doc comments of [`Store`] are promises; `conformance` checks them for every backend.
 
 pub(crate) mod account_sessions;
+pub(crate) mod erasures;
 pub(crate) mod factors;
 pub(crate) mod keys;
 pub(crate) mod postgres;
@@ -21,6 +22,7 @@ use crate::invitation::InvitationDigest;
 use crate::throttle::quota::{BucketKey, Quota};
 use crate::throttle::{AttemptKey, Delays};
 use account_sessions::AccountSessionStore;
+use erasures::ErasureStore;
 use factors::{FactorStore, LoginStore};
 use keys::KeyStore;
 
@@ -28,7 +30,7 @@ use keys::KeyStore;
 /// seconds and may be forgotten when the store itself crashes. What is promised of many calls at once holds for calls of all pods
 /// that share the store. Times are milliseconds of the caller's clock, those of lanes the store's own.
 #[async_trait]
-pub(crate) trait Store: FactorStore + LoginStore + KeyStore + AccountSessionStore {
+pub(crate) trait Store: FactorStore + LoginStore + KeyStore + AccountSessionStore + ErasureStore {
     /// Makes an account, and uses the invitation up, both or neither. Of many at once with one handle or one
     /// invitation exactly one succeeds.
     async fn create_account(

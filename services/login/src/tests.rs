@@ -2,10 +2,12 @@
 //! refused or must work.
 
 pub(crate) mod issuer;
+pub(crate) mod others;
 mod world;
 
 mod accounts;
 mod administration;
+mod erasure;
 mod factors;
 mod guessing;
 mod logins;

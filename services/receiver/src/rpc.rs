@@ -5,6 +5,7 @@ mod devices;
 mod positions;
 mod receive;
 mod said;
+mod subject;
 mod unread;
 
 use std::pin::Pin;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use flaghoist_proto::receiver::v1::delivery_service_server::{DeliveryService, DeliveryServiceServer};
 use flaghoist_proto::receiver::v1::receiver_service_server::{ReceiverService, ReceiverServiceServer};
+use flaghoist_proto::receiver::v1::subject_service_server::SubjectServiceServer;
 use flaghoist_proto::receiver::v1::{
     AcknowledgeRequest, AcknowledgeResponse, DeleteDeviceRequest, DeleteDeviceResponse, DeliverRequest,
     DeliverResponse, ListDevicesRequest, ListDevicesResponse, ListUnreadRequest, ListUnreadResponse, MarkReadRequest,
@@ -39,10 +41,12 @@ const DELIVERY_MAX_BYTES: usize = 128 * 1024 * 1024;
 /// What the receiver offers.
 pub(crate) fn parts(receiver: Arc<Receiver>) -> Parts {
     let public = ReceiverServiceServer::new(Public(Arc::clone(&receiver))).max_decoding_message_size(REQUEST_MAX_BYTES);
-    let internal = DeliveryServiceServer::new(Internal(receiver)).max_decoding_message_size(DELIVERY_MAX_BYTES);
+    let internal =
+        DeliveryServiceServer::new(Internal(Arc::clone(&receiver))).max_decoding_message_size(DELIVERY_MAX_BYTES);
+    let subjects = SubjectServiceServer::new(Internal(receiver));
     Parts {
         public: Routes::new(public),
-        internal: Routes::new(internal),
+        internal: Routes::new(internal).add_service(subjects),
         http: None,
         services: vec![tonic_name::<ReceiverServiceServer<Public>>()],
     }
@@ -55,7 +59,7 @@ fn tonic_name<S: tonic::server::NamedService>() -> &'static str {
 /// The calls of devices and people.
 struct Public(Arc<Receiver>);
 
-/// The calls of `send`.
+/// The calls of other services.
 struct Internal(Arc<Receiver>);
 
 /// A response that is read piece by piece.

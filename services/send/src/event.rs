@@ -166,6 +166,13 @@ pub(crate) enum Action {
     },
     /// Leave a group.
     Leave,
+    /// Overwrite a message of a person who is being erased, whether or not they are a member still.
+    Expunge {
+        /// The message.
+        target: u64,
+    },
+    /// End the membership of a person who is being erased, also in a direct conversation, and as the last owner.
+    Depart,
 }
 
 /// How far a person has come in a conversation.

@@ -8,6 +8,7 @@ use flaghoist_proto::send::v1::conversation_service_server::{
 };
 use flaghoist_proto::send::v1::log_service_server::LogServiceServer;
 use flaghoist_proto::send::v1::message_service_server::{MessageServiceServer, SERVICE_NAME as MESSAGES};
+use flaghoist_proto::send::v1::subject_service_server::SubjectServiceServer;
 use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::place::SecretError;
 use flaghoist_runtime::transfer::{Hear, Moved};
@@ -18,6 +19,7 @@ use tonic::service::Routes;
 mod conversation;
 mod directory;
 mod dispatch;
+mod erasure;
 mod error;
 mod event;
 mod plan;
@@ -77,7 +79,8 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
     });
     let public = Routes::new(ConversationServiceServer::from_arc(rpc.clone()))
         .add_service(MessageServiceServer::from_arc(rpc.clone()));
-    let internal = Routes::new(LogServiceServer::from_arc(rpc));
+    let internal =
+        Routes::new(LogServiceServer::from_arc(rpc.clone())).add_service(SubjectServiceServer::from_arc(rpc));
     Ok(Parts { public, internal, http: None, services: vec![CONVERSATIONS, MESSAGES] })
 }
 

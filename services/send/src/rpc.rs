@@ -27,6 +27,7 @@ mod create_message;
 mod log;
 mod membership;
 mod messages;
+mod subject;
 
 /// What the methods work with.
 #[derive(Debug)]

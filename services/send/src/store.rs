@@ -170,6 +170,14 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// who looks back 15 seconds each time: what is committed is never older than that.
     async fn recent_changes(&self, since: i64, after: i64, limit: usize) -> Result<Page<Change>, Error>;
 
+    /// Overwrites what was kept of a person's requests in the events after `after_seq` up to `through_seq`, and where nobody else
+    /// ever was in the conversation its titles, too. Costs as much as reading that stretch of the log; may be repeated.
+    async fn blank(&self, person: UserId, id: ConversationId, after_seq: u64, through_seq: u64) -> Result<(), Error>;
+
+    /// Forgets that a person was in conversations of which they are no member any more, and how far they had read there. What is no
+    /// longer theirs is not found again by [`Store::heads`]. With `all`, these were the last ones.
+    async fn forget(&self, person: UserId, ids: &[ConversationId], all: bool) -> Result<(), Error>;
+
     /// How far a message has come, if the person may see it.
     async fn progress(&self, person: UserId, id: ConversationId, seq: u64) -> Result<Option<Progress>, Error>;
 }

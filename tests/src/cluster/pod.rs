@@ -71,7 +71,7 @@ impl Service {
     pub(crate) fn peers(self) -> &'static [Self] {
         match self {
             Self::Auth => &[],
-            Self::Login => &[Self::Auth],
+            Self::Login => &[Self::Auth, Self::Send, Self::Receiver],
             Self::Send => &[Self::Auth, Self::Login, Self::Receiver],
             Self::Receiver => &[Self::Auth, Self::Send],
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flaghoist_proto::auth::v1::subject_service_server::SubjectService;
 use flaghoist_proto::auth::v1::{
-    CreateSessionRequest, CreateSessionResponse, EraseSubjectRequest, EraseSubjectResponse,
+    CreateSessionRequest, CreateSessionResponse, EraseSubjectRequest, EraseSubjectResponse, ExportSubjectRequest,
     RevokeSubjectSessionsRequest, RevokeSubjectSessionsResponse, SetSubjectStateRequest, SetSubjectStateResponse,
 };
 use flaghoist_runtime::fault::{Fault, check};
@@ -19,6 +19,8 @@ use crate::issuer::{Issuer, SignIn};
 use crate::scope::Scopes;
 use crate::store::SubjectState;
 
+mod export;
+
 /// The sessions of people, for login.
 #[derive(Debug)]
 pub(crate) struct Subjects {
@@ -31,6 +33,8 @@ pub(super) fn user_in(name: &str) -> Result<UserId, Status> {
 
 #[tonic::async_trait]
 impl SubjectService for Subjects {
+    type ExportSubjectStream = export::Pieces;
+
     async fn create_session(
         &self,
         request: Request<CreateSessionRequest>,
@@ -94,9 +98,24 @@ impl SubjectService for Subjects {
         request: Request<EraseSubjectRequest>,
     ) -> Result<Response<EraseSubjectResponse>, Status> {
         check(request.get_ref(), DOMAIN)?;
+        let request = request.into_inner();
+        let user = user_in(&request.user)?;
+        let (session_count, consent_count) = export::counts(&self.issuer, user).await?;
+        let mut erased_count = 0;
+        if !request.count_only {
+            let issuer = self.issuer.clone();
+            let erased = to_the_end(async move { issuer.erase_subject(user, &login(&issuer)).await }).await?;
+            erased_count = i64::try_from(erased).unwrap_or(i64::MAX);
+        }
+        Ok(Response::new(EraseSubjectResponse { erased_count, session_count, consent_count }))
+    }
+
+    async fn export_subject(
+        &self,
+        request: Request<ExportSubjectRequest>,
+    ) -> Result<Response<Self::ExportSubjectStream>, Status> {
+        check(request.get_ref(), DOMAIN)?;
         let user = user_in(&request.into_inner().user)?;
-        let issuer = self.issuer.clone();
-        let erased = to_the_end(async move { issuer.erase_subject(user, &login(&issuer)).await }).await?;
-        Ok(Response::new(EraseSubjectResponse { erased_count: i64::try_from(erased).unwrap_or(i64::MAX) }))
+        Ok(Response::new(export::pieces(self.issuer.clone(), user)))
     }
 }

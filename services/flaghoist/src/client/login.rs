@@ -3,7 +3,8 @@
 use flaghoist_proto::auth::v1::token_service_client::TokenServiceClient;
 use flaghoist_proto::auth::v1::{ClientCredentials, RevokeTokenRequest, TokenSet};
 use flaghoist_proto::login::v1::login_service_client::LoginServiceClient;
-use flaghoist_proto::login::v1::{Account, LoginRequest};
+use flaghoist_proto::login::v1::submit_password_response::Next;
+use flaghoist_proto::login::v1::{Account, StartLoginRequest, SubmitPasswordRequest};
 use serde_json::json;
 
 use super::Client;
@@ -14,6 +15,9 @@ use super::profile::{Profile, Session, new_device};
 use crate::exit::{Exit, Failure};
 
 mod browser;
+mod second_factor;
+
+pub(super) use second_factor::CodeFrom;
 
 /// The arguments of `login`.
 #[derive(Debug, clap::Args)]
@@ -22,19 +26,22 @@ Examples:
   flaghoist login alice
   flaghoist login bob --profile bob
   flaghoist login --browser
+  flaghoist login carol --password-file ~/.carol --code-file -
   flaghoist login alice --password-file ~/.alice --server https://chat.example.com")]
 pub(crate) struct Arguments {
     /// The handle, with or without `@`
     #[arg(required_unless_present = "browser", default_value = "", hide_default_value = true)]
     handle: String,
     /// Sign in in a browser, here or elsewhere: prints an address and a code, and waits
-    #[arg(long, conflicts_with_all = ["handle", "label", "password_file"])]
+    #[arg(long, conflicts_with_all = ["handle", "label", "password_file", "code_file"])]
     browser: bool,
     /// What this sign-in is called in the list of sessions
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
     #[command(flatten)]
     password: PasswordFrom,
+    #[command(flatten)]
+    code: CodeFrom,
 }
 
 pub(super) async fn run(client: &Client, arguments: Arguments) -> Result<(), Failure> {
@@ -43,9 +50,13 @@ pub(super) async fn run(client: &Client, arguments: Arguments) -> Result<(), Fai
     } else {
         let handle = plain(&arguments.handle);
         client.connection()?;
+        if arguments.password.standard_input() && arguments.code.standard_input() {
+            let both = "--password-file and --code-file cannot both be standard input";
+            return Err(Failure::new(Exit::Usage, format!("{both}: put one of them into a file")));
+        }
         let password = arguments.password.read(&format!("Password for {handle}: "))?;
         let label = arguments.label.unwrap_or_else(|| default_label(client));
-        sign_in(client, handle, password, label).await?
+        sign_in(client, handle, password, label, &arguments.code).await?
     };
     client.output.show(
         &json!({
@@ -87,13 +98,23 @@ pub(super) async fn sign_in(
     handle: &str,
     password: String,
     label: String,
+    code: &CodeFrom,
 ) -> Result<SignedIn, Failure> {
+    let without = || Failure::new(Exit::Failed, "the server answered without tokens");
     let connection = client.connection()?;
-    let request = LoginRequest { handle: handle.to_owned(), password, client_id: CLIENT_ID.into(), label };
-    let answer =
-        connection.once(|channel| async move { LoginServiceClient::new(channel).login(request).await }).await?;
-    let (Some(account), Some(session), Some(tokens)) = (answer.account, answer.session, answer.tokens) else {
-        return Err(Failure::new(Exit::Failed, "the server answered without tokens"));
+    let request = StartLoginRequest { handle: handle.to_owned(), client_id: CLIENT_ID.into(), label };
+    let begun =
+        connection.once(|channel| async move { LoginServiceClient::new(channel).start_login(request).await }).await?;
+    let request = SubmitPasswordRequest { login: begun.login.clone(), password };
+    let answer = connection
+        .once(|channel| async move { LoginServiceClient::new(channel).submit_password(request).await })
+        .await?;
+    let signed_in = match answer.next.ok_or_else(without)? {
+        Next::SignedIn(signed_in) => signed_in,
+        Next::SecondFactors(wanted) => second_factor::submit(&connection, begun.login, &wanted, code).await?,
+    };
+    let (Some(account), Some(session), Some(tokens)) = (signed_in.account, signed_in.session, signed_in.tokens) else {
+        return Err(without());
     };
     keep(client, &connection, account, session.name, tokens).await
 }

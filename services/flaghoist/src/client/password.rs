@@ -27,6 +27,11 @@ impl PasswordFrom {
         }
     }
 
+    /// Whether it comes from standard input.
+    pub(crate) fn standard_input(&self) -> bool {
+        self.password_file.as_deref() == Some(Path::new("-"))
+    }
+
     /// A new password: asked for twice, since it is not seen while it is typed.
     pub(crate) fn read_new(&self, prompt: &str) -> Result<String, Failure> {
         let Some(path) = &self.password_file else {

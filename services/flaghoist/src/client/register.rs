@@ -50,7 +50,16 @@ pub(super) async fn run(client: &Client, arguments: Arguments) -> Result<(), Fai
         answer.account.ok_or_else(|| Failure::new(Exit::Failed, "the server answered without the account"))?;
     let signed_in = match arguments.no_login {
         true => None,
-        false => Some(login::sign_in(client, &account.handle, password, login::default_label(client)).await?),
+        false => Some(
+            login::sign_in(
+                client,
+                &account.handle,
+                password,
+                login::default_label(client),
+                &login::CodeFrom::default(),
+            )
+            .await?,
+        ),
     };
     client.output.show(
         &json!({

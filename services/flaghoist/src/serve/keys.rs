@@ -165,7 +165,11 @@ static AUTH: Keys = Keys {
 
 static LOGIN: Keys = Keys {
     http_addr: http_addr!("LOGIN", "0.0.0.0", "the pages for people"),
-    peers: &[auth_peer!("LOGIN")],
+    peers: &[
+        auth_peer!("LOGIN"),
+        peer!("LOGIN", Send, "SEND_ADDR", "http://send:9001", "send is: messages are erased and exported there"),
+        peer!("LOGIN", Receiver, "RECEIVER_ADDR", "http://receiver:9001", "the receiver is: so are devices"),
+    ],
     auth_public_addr: Some(setting!(
         "LOGIN",
         "AUTH_PUBLIC_ADDR",

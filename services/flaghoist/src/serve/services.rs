@@ -78,7 +78,12 @@ pub(super) async fn start(settings: &Settings, place: &Place, context: &Context)
         },
         async {
             let Some(settings) = services.login else { return Ok(None) };
-            let asks = flaghoist_login::Peers { auth: peers.get(Service::Auth), auth_public: asked_as_a_client };
+            let asks = flaghoist_login::Peers {
+                auth: peers.get(Service::Auth),
+                auth_public: asked_as_a_client,
+                receiver: peers.get(Service::Receiver),
+                send: peers.get(Service::Send),
+            };
             peers.started(Service::Login, flaghoist_login::start(settings, place, asks, context).await)
         },
         async {

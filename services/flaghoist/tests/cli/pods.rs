@@ -66,7 +66,7 @@ impl Site {
         }
         let peers: &[&'static str] = match service {
             "auth" => &[],
-            "login" => &["auth"],
+            "login" => &["auth", "send", "receiver"],
             "send" => &["auth", "login", "receiver"],
             _ => &["auth", "send"],
         };

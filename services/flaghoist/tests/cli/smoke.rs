@@ -31,6 +31,8 @@ impl Cluster {
         }
         for (service, peer) in [
             ("login", "auth"),
+            ("login", "send"),
+            ("login", "receiver"),
             ("send", "auth"),
             ("send", "login"),
             ("send", "receiver"),

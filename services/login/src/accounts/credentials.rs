@@ -41,8 +41,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Removes the account and everything that the issuer keeps of the person. It is hidden from the first moment on;
-    /// called again, the deletion is carried on with.
+    /// Begins to remove the account and everything of the person in all services. It is hidden from the first moment on, and signed
+    /// out everywhere when this is answered; called again, the deletion is carried on with.
     pub(crate) async fn delete(
         &self,
         user: UserId,

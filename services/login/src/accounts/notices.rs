@@ -12,10 +12,10 @@ use flaghoist_runtime::names::UserId;
 
 use super::lanes::{Lane, Lanes};
 use super::now;
+use crate::erasure::{Eraser, KEPT_FOR, span};
 use crate::error::Error;
 use crate::issuer::Issuer;
 use crate::store::{Notice, Store};
-use crate::throttle::AttemptKeys;
 
 /// How often it is looked for what is yet to be told: by calls that were cut off, before a crash, by a pod that is gone, or by
 /// `flaghoist admin grant` in another process.
@@ -37,7 +37,7 @@ pub(crate) struct Teller {
     pub(super) store: Arc<dyn Store>,
     pub(super) issuer: Issuer,
     pub(super) lanes: Lanes,
-    pub(super) attempt_keys: Arc<AttemptKeys>,
+    pub(super) eraser: Eraser,
 }
 
 impl Teller {
@@ -61,13 +61,8 @@ impl Teller {
                 Notice::State => self.tell_state(lane, user).await?,
                 Notice::EndSessions { except } => self.issuer.end_sessions(user, except).await?,
                 Notice::Erase => {
-                    self.issuer.end_sessions(user, String::new()).await?;
-                    lane.hold().await?;
-                    self.issuer.erase(user).await?;
-                    if let Some(current) = self.store.credentials_of(user).await? {
-                        let attempts_at = self.attempt_keys.all_of(&current.account.handle, user);
-                        self.store.finish_deletion(user, &attempts_at).await?;
-                    }
+                    // The rest is done without anybody waiting for it (`erasure.rs`).
+                    self.eraser.sign_out(lane, user).await?;
                 }
             }
             self.store.told(id).await?;
@@ -105,7 +100,7 @@ impl Teller {
                 }
             }
             if looks.is_multiple_of(FORGET_EVERY_LOOKS)
-                && let Err(error) = self.store.forget(now(), ATTEMPTS_MAX).await
+                && let Err(error) = self.forget().await
             {
                 tracing::warn!(error = %chain(&error), "what is over could not be forgotten");
             }
@@ -115,6 +110,11 @@ impl Teller {
                 () = drain.started() => return,
             }
         }
+    }
+
+    async fn forget(&self) -> Result<(), Error> {
+        self.store.forget(now(), ATTEMPTS_MAX).await?;
+        Ok(self.store.forget_erasures(now() - span(KEPT_FOR)).await?)
     }
 
     /// One round. A person whose notice fails does not hold up the others, and one in whose lane someone is, maybe on another pod,

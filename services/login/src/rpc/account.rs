@@ -8,13 +8,25 @@ use flaghoist_runtime::Caller;
 use tonic::{Request, Response, Status};
 use zeroize::Zeroize as _;
 
-use super::{Reader, Rpc, address, check, person, shown};
-use crate::accounts::Register;
+use super::{Reader, Rpc, address, check, erasure, person, shown};
+use crate::accounts::{Owner, Register};
 use crate::invitation::Invitation;
 use crate::password::Password;
 
 #[tonic::async_trait]
 impl AccountService for Rpc {
+    type ExportAccountStream = erasure::Archive;
+
+    async fn export_account(
+        &self,
+        request: Request<login::ExportAccountRequest>,
+    ) -> Result<Response<Self::ExportAccountStream>, Status> {
+        let (me, caller) = Caller::user_of(&request)?;
+        check(request.get_ref())?;
+        let pieces = self.accounts.export(Owner::of(&caller, me)?).await?;
+        Ok(Response::new(erasure::archive(pieces)))
+    }
+
     async fn create_account(
         &self,
         request: Request<login::CreateAccountRequest>,

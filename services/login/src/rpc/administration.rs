@@ -5,7 +5,7 @@ use flaghoist_proto::login::v1::administration_service_server::AdministrationSer
 use flaghoist_runtime::time::timestamp;
 use tonic::{Request, Response, Status};
 
-use super::{Reader, Rpc, check, person, shown};
+use super::{Reader, Rpc, check, erasure, person, shown};
 
 #[tonic::async_trait]
 impl AdministrationService for Rpc {
@@ -27,6 +27,22 @@ impl AdministrationService for Rpc {
         check(&request)?;
         let account = self.accounts.set_admin(person("name", &request.name)?, request.admin).await?;
         Ok(Response::new(login::SetAccountAdminResponse { account: Some(shown(account, Reader::Admin)) }))
+    }
+
+    async fn list_erasures(
+        &self,
+        request: Request<login::ListErasuresRequest>,
+    ) -> Result<Response<login::ListErasuresResponse>, Status> {
+        check(request.get_ref())?;
+        Ok(Response::new(erasure::list(self, request.into_inner()).await?))
+    }
+
+    async fn get_erasure(
+        &self,
+        request: Request<login::GetErasureRequest>,
+    ) -> Result<Response<login::GetErasureResponse>, Status> {
+        check(request.get_ref())?;
+        Ok(Response::new(erasure::get(self, request.get_ref()).await?))
     }
 
     async fn create_invitation(

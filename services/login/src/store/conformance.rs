@@ -1,6 +1,7 @@
 //! What every store must do: one function for each promise, and the macro that lists them.
 
 mod account_sessions;
+mod erasures;
 mod factors;
 mod keys;
 
@@ -58,6 +59,7 @@ macro_rules! suite {
             a_ceremony_is_taken_once,
             a_key_is_renamed_by_its_owner,
             a_session_of_the_account_pages_ends_and_is_over,
+            an_erasure_is_worked_on_by_one_and_moved_on_once,
         );
     };
     ($world:expr; $($promise:ident),* $(,)?) => {$(
@@ -72,6 +74,7 @@ macro_rules! suite {
 pub(crate) use suite;
 
 pub(crate) use self::account_sessions::*;
+pub(crate) use self::erasures::*;
 pub(crate) use self::factors::*;
 pub(crate) use self::keys::*;
 

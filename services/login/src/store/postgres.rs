@@ -28,6 +28,7 @@ macro_rules! settled {
 mod account_sessions;
 mod accounts;
 mod attempts;
+mod erasures;
 mod factors;
 mod invitations;
 mod keys;

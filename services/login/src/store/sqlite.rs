@@ -3,6 +3,7 @@
 mod account_sessions;
 mod accounts;
 mod attempts;
+mod erasures;
 mod factors;
 mod keys;
 mod logins;

@@ -93,6 +93,25 @@ const TABLES: &[Table] = &[
         order: "user_id, digest",
     },
     Table {
+        name: "erasures",
+        columns: &[
+            Column::same("id", Kind::Bytes),
+            Column::same("user_id", Kind::Bytes),
+            Column::same("created_at", Kind::Big),
+            Column::same("finished_at", Kind::Big),
+            Column::same("signed_out_at", Kind::Big),
+            Column::same("step", Kind::Small),
+            Column::same("step_token", Kind::Text),
+            Column::same("counts", Kind::Text),
+            Column::same("failures", Kind::Big),
+            Column::same("next_at", Kind::Big),
+            Column::same("revision", Kind::Big),
+            Column::same("held_until", Kind::Big),
+        ],
+        from: "erasures",
+        order: "id",
+    },
+    Table {
         name: "notices",
         columns: &[
             Column::same("id", Kind::Big),

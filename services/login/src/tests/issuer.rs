@@ -113,6 +113,8 @@ impl FakeIssuer {
 
 #[tonic::async_trait]
 impl SubjectService for FakeIssuer {
+    type ExportSubjectStream = futures_util::stream::BoxStream<'static, Result<auth::ExportSubjectResponse, Status>>;
+
     async fn create_session(
         &self,
         request: Request<auth::CreateSessionRequest>,
@@ -180,9 +182,25 @@ impl SubjectService for FakeIssuer {
     ) -> Result<Response<auth::EraseSubjectResponse>, Status> {
         let request = request.into_inner();
         let mut kept = self.kept()?;
-        kept.sessions.remove(&request.user);
-        kept.erased.push(request.user);
-        Ok(Response::new(auth::EraseSubjectResponse { erased_count: 1 }))
+        let session_count = kept.sessions.get(&request.user).map_or(0, Vec::len) as i64;
+        if !request.count_only {
+            kept.sessions.remove(&request.user);
+            kept.erased.push(request.user);
+        }
+        Ok(Response::new(auth::EraseSubjectResponse { erased_count: 1, session_count, consent_count: 0 }))
+    }
+
+    async fn export_subject(
+        &self,
+        request: Request<auth::ExportSubjectRequest>,
+    ) -> Result<Response<Self::ExportSubjectStream>, Status> {
+        let sessions = self.kept()?.sessions.get(&request.into_inner().user).cloned().unwrap_or_default();
+        let piece = |file: &str, lines| Ok(auth::ExportSubjectResponse { file: file.into(), lines });
+        let sessions = sessions.iter().map(|(id, _)| format!("{{\"session\":\"{id}\"}}")).collect();
+        Ok(Response::new(Box::pin(futures_util::stream::iter([
+            piece("sessions", sessions),
+            piece("login_events", vec!["{}".into()]),
+        ]))))
     }
 }
 

@@ -114,10 +114,12 @@ async fn no_session_outlives_the_password_that_opened_it_on_another_pod() {
 async fn no_session_outlives_the_account_that_was_deleted_on_another_pod() {
     let Some(pods) = World::pods(|settings| settings.account_free = 10_000).await else { return };
     for round in 0..5 {
-        let alice = pods[0].person("alice").await;
+        // A handle is free again a little later.
+        let handle = format!("alice{round}");
+        let alice = pods[0].person(&handle).await;
         let sign_ins = at_once(&pods, 8, |_, someone| {
-            let alice = alice.through(&someone);
-            async move { alice.login("alice", PASSWORD).await }
+            let (alice, handle) = (alice.through(&someone), handle.clone());
+            async move { alice.login(&handle, PASSWORD).await }
         });
         let there = alice.on(&pods[round % 2]);
         let (_answers, deleted) = tokio::join!(sign_ins, there.delete_account(PASSWORD));

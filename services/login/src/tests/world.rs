@@ -16,6 +16,7 @@ use flaghoist_proto::login::v1::login_service_client::LoginServiceClient;
 use flaghoist_runtime::fault::{Reason, reason_of};
 use flaghoist_runtime::local::Slot;
 use flaghoist_runtime::names::{SessionId, UserId, parse_session};
+use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::seal::Sealer;
 use flaghoist_runtime::server::ClientAddress;
 use flaghoist_runtime::{Caller, Drain, DrainTrigger, Peer, Place, StoreAddress, Verifier};
@@ -27,6 +28,7 @@ use uuid::Uuid;
 pub(super) use self::factors::App;
 pub(super) use self::keys::{Key, ORIGIN, spoiled};
 use super::issuer::FakeIssuer;
+use super::others::FakeOthers;
 use crate::accounts::{Accounts, Makings};
 use crate::hashing::Cost;
 use crate::http::{FormKey, Pages, router};
@@ -51,12 +53,14 @@ struct Ground {
     /// The database, if it is one of the shared cluster.
     url: String,
     issuer: FakeIssuer,
+    others: FakeOthers,
 }
 
 /// One pod of login and what is around it.
 pub(super) struct World {
     ground: Ground,
     pub(super) issuer: FakeIssuer,
+    pub(super) others: FakeOthers,
     pub(super) accounts: Arc<Accounts>,
     settings: Settings,
     store: Arc<dyn Store>,
@@ -94,12 +98,17 @@ impl World {
             hash_threads: 2,
             hash_queue: 1000,
             registration_burst: 1000,
+            erasure_settle: Duration::from_millis(50),
             address_burst: 1000,
             ..Settings::default()
         };
         change(&mut settings);
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self::begin(Ground { folder, address, url, issuer: FakeIssuer::default() }, settings).await
+        Self::begin(
+            Ground { folder, address, url, issuer: FakeIssuer::default(), others: FakeOthers::default() },
+            settings,
+        )
+        .await
     }
 
     /// Another pod on the same database, with the same issuer.
@@ -128,11 +137,13 @@ impl World {
             sealer: Sealer::new(&[7; 32]).unwrap(),
             host: "chat.example.com".into(),
             keys: Keys::of("https://chat.example.com"),
+            others: ground.others.peers(&ground.issuer),
         };
         let accounts = Accounts::start(settings.clone(), Arc::clone(&store), issuer, makings).unwrap();
         let accounts = Arc::new(accounts);
         let (drain, drained) = Drain::new();
-        tokio::spawn(accounts.teller().keep_telling(drained));
+        tokio::spawn(accounts.teller().keep_telling(drained.clone()));
+        tokio::spawn(accounts.eraser().keep_erasing(drained));
         let form_key = Arc::new(FormKey::new(b"forms"));
         let pages = router(Pages {
             accounts: Arc::clone(&accounts),
@@ -142,13 +153,14 @@ impl World {
             verifier: Verifier::new(ORIGIN),
             limits: Limits { idle: settings.account_idle, absolute: settings.account_absolute },
         });
-        let rpc = Rpc::new(Arc::clone(&accounts));
+        let rpc = Rpc::new(Arc::clone(&accounts), PageKey::new(b"pages"));
         let (public, internal) = (Slot::new("login"), Slot::new("login"));
         public.fill(rpc.public());
         internal.fill(rpc.internal());
         let (public, internal) = (public.peer(), internal.peer());
         let issuer = ground.issuer.clone();
-        Self { ground, issuer, accounts, settings, store, public, internal, pages, _drain: drain }
+        let others = ground.others.clone();
+        Self { ground, issuer, others, accounts, settings, store, public, internal, pages, _drain: drain }
     }
 
     pub(super) fn place(&self) -> Place {
@@ -283,6 +295,27 @@ impl Person {
     pub(super) async fn delete_account(&self, password: &str) -> Result<(), Status> {
         let request = self.request(login::DeleteAccountRequest { password: password.into() });
         AccountServiceClient::new(self.public.clone()).delete_account(request).await.map(|_| ())
+    }
+
+    pub(super) async fn export(&self) -> Result<Vec<u8>, Status> {
+        let request = self.request(login::ExportAccountRequest {});
+        let mut pieces = AccountServiceClient::new(self.public.clone()).export_account(request).await?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(piece) = pieces.message().await? {
+            bytes.extend(piece.chunk);
+        }
+        Ok(bytes)
+    }
+
+    pub(super) async fn erasures(&self, page_token: &str) -> Result<login::ListErasuresResponse, Status> {
+        let request = self.request(login::ListErasuresRequest { page_token: page_token.into(), ..Default::default() });
+        Ok(AdministrationServiceClient::new(self.public.clone()).list_erasures(request).await?.into_inner())
+    }
+
+    pub(super) async fn erasure(&self, name: &str) -> Result<login::Erasure, Status> {
+        let request = self.request(login::GetErasureRequest { name: name.into() });
+        let answer = AdministrationServiceClient::new(self.public.clone()).get_erasure(request).await?;
+        Ok(answer.into_inner().erasure.unwrap())
     }
 
     pub(super) async fn change_password(&self, current: &str, new: &str) -> Result<(), Status> {

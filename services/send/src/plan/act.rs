@@ -49,6 +49,8 @@ impl<'a, F: Fn(ConversationId) -> Option<&'a Known>> Desk<'_, F> {
             Action::Remove { person } => self.remove(write, *person),
             Action::Promote { person, role } => self.promote(write, *person, *role),
             Action::Leave => self.leave(write),
+            Action::Expunge { target } => self.expunge(write, *target),
+            Action::Depart => self.depart(write),
         }
     }
 
@@ -94,10 +96,22 @@ impl<'a, F: Fn(ConversationId) -> Option<&'a Known>> Desk<'_, F> {
         if target.sender != write.actor && !(group && role >= Role::Admin) {
             return Err(Error::Forbidden("only the sender, and in groups admins and owners, may delete a message"));
         }
+        self.overwrite(write, seq, &target)
+    }
+
+    /// A message of a person who is being erased: it does not matter whether they may still see it.
+    fn expunge(&mut self, write: &Write, seq: u64) -> Result<Written, Error> {
+        let id = write.conversation;
+        self.draft(id).ok_or(Error::NoConversation(id))?;
+        let target = self.facts.targets.get(&(id, seq)).filter(|target| target.sender == write.actor).cloned();
+        self.overwrite(write, seq, &target.ok_or(Error::NoMessage(id, seq))?)
+    }
+
+    fn overwrite(&mut self, write: &Write, seq: u64, target: &Target) -> Result<Written, Error> {
         if target.deleted {
             return Err(Error::MessageDeleted);
         }
-        let remains = remains(&target);
+        let remains = remains(target);
         let mut change = Change::new(EventKind::MessageDeleted, &remains);
         change.target_seq = seq;
         self.plan.erasures.push(Erasure {
@@ -251,6 +265,16 @@ impl<'a, F: Fn(ConversationId) -> Option<&'a Known>> Desk<'_, F> {
             self.another_owner(id, write.actor)?;
         }
         self.part(write, write.actor, member)
+    }
+
+    fn depart(&mut self, write: &Write) -> Result<Written, Error> {
+        let id = write.conversation;
+        let (member, _) = self.enter(id, write.actor)?;
+        let written = self.part(write, write.actor, member)?;
+        if let Some(draft) = self.draft(id).filter(|draft| draft.head.member_count == 0) {
+            draft.head.deleted = true;
+        }
+        Ok(written)
     }
 
     fn part(&mut self, write: &Write, person: UserId, mut member: Member) -> Result<Written, Error> {

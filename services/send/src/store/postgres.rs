@@ -27,6 +27,7 @@ use crate::event::{Answer, Message, Op};
 use crate::plan::Limits;
 
 mod commit;
+mod erase;
 mod kept;
 mod life;
 mod lists;
@@ -157,7 +158,7 @@ fn closed(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Reads, and once more for each connection that turns out to be closed.
+/// Reads, or writes what may be written twice, and once more for each connection that turns out to be closed.
 macro_rules! reading {
     ($store:ident, $doing:literal, $read:expr) => {{
         let mut tries = $store.pool.options().get_max_connections();
@@ -244,6 +245,14 @@ impl Store for PostgresStore {
 
     async fn recent_changes(&self, since: i64, after: i64, limit: usize) -> Result<Page<Change>, Error> {
         reading!(self, "listing changes", self.list_recent_changes(since, after, limit))
+    }
+
+    async fn blank(&self, person: UserId, id: ConversationId, after_seq: u64, through_seq: u64) -> Result<(), Error> {
+        reading!(self, "overwriting requests", self.blank_requests(person, id, after_seq, through_seq))
+    }
+
+    async fn forget(&self, person: UserId, ids: &[ConversationId], all: bool) -> Result<(), Error> {
+        reading!(self, "forgetting a person", self.forget_person(person, ids, all))
     }
 
     async fn progress(&self, person: UserId, id: ConversationId, seq: u64) -> Result<Option<Progress>, Error> {

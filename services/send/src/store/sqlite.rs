@@ -23,6 +23,7 @@ use crate::event::{Answer, Message, Op};
 use crate::plan::Limits;
 
 mod commit;
+mod erase;
 mod fold;
 mod lists;
 mod live;
@@ -236,6 +237,15 @@ impl Store for SqliteStore {
     async fn recent_changes(&self, since: i64, after: i64, limit: usize) -> Result<Page<Change>, Error> {
         let listed = self.list_recent_changes(since, after, limit).await;
         listed.map_err(|error| failed("listing changes", &error))
+    }
+
+    async fn blank(&self, person: UserId, id: ConversationId, after_seq: u64, through_seq: u64) -> Result<(), Error> {
+        let blanked = self.blank_requests(person, id, after_seq, through_seq).await;
+        blanked.map_err(|error| failed("overwriting requests", &error))
+    }
+
+    async fn forget(&self, person: UserId, ids: &[ConversationId], all: bool) -> Result<(), Error> {
+        self.forget_person(person, ids, all).await.map_err(|error| failed("forgetting a person", &error))
     }
 
     async fn progress(&self, person: UserId, id: ConversationId, seq: u64) -> Result<Option<Progress>, Error> {

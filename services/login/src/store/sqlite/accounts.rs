@@ -5,7 +5,7 @@ use flaghoist_runtime::time::{from_millis, millis};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection, SqliteExecutor};
 
-use super::{SqliteStore, key, notices, user};
+use super::{SqliteStore, erasures, key, notices, user};
 use crate::account::{Account, Credentials, DisplayName, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
@@ -232,6 +232,9 @@ pub(super) async fn change(
     let query = if matches!(change, Change::Deleting) { query.bind(now) } else { query };
     query.execute(&mut *transaction).await?;
     notices::note(&mut transaction, user, &notice, now).await?;
+    if matches!(change, Change::Deleting) {
+        erasures::begin(&mut transaction, user, now).await?;
+    }
     let account = by_user(&mut *transaction, user).await?.map_or(account, |found| found.account);
     transaction.commit().await?;
     Ok(Changed::Done(account))

@@ -211,7 +211,9 @@ async fn targets(
     writes: &[&Write],
 ) -> Result<HashMap<(ConversationId, u64), Target>, sqlx::Error> {
     let wanted = writes.iter().filter_map(|write| match write.action {
-        Action::Edit { target, .. } | Action::Erase { target } => Some((write.conversation, target)),
+        Action::Edit { target, .. } | Action::Erase { target } | Action::Expunge { target } => {
+            Some((write.conversation, target))
+        }
         _ => None,
     });
     let events = events_at(connection, &wanted.collect()).await?;
@@ -248,7 +250,7 @@ async fn people(
             Action::Remove { person } if there.is_some() => {
                 people.insert(*person);
             }
-            Action::Leave if there.is_some() => {
+            Action::Leave | Action::Depart if there.is_some() => {
                 people.insert(write.actor);
             }
             Action::End => people.extend(there.into_iter().flat_map(|known| known.members.keys())),

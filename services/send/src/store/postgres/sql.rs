@@ -269,6 +269,31 @@ statements! {
          AS t (conversation_id, target_seq, body) \
          WHERE e.conversation_id = t.conversation_id AND e.target_seq = t.target_seq AND e.kind = 2";
 
+    /// Overwrites what was kept of a person's requests in a stretch of a log, and titles where nobody else ever was. The place
+    /// keeps them apart, as the index of requests asks.
+    Conversation BLANK =
+        "UPDATE events e SET request_id = convert_to('erased ' || e.seq, 'UTF8'), request_digest = decode(repeat('00', 16), 'hex'), \
+         body = CASE WHEN e.kind IN (4, 5) AND NOT EXISTS (SELECT FROM members o WHERE o.conversation_id = $1 AND o.user_id <> $2) \
+         THEN '' ELSE e.body END \
+         WHERE e.conversation_id = $1 AND e.seq BETWEEN $3 AND $4 AND e.sender_id IS NOT DISTINCT FROM $2";
+
+    /// Forgets how far a person had read in conversations that they are in no more.
+    Conversation FORGET_MARKS =
+        "UPDATE members m SET delivered_seq = 0, read_seq = 0, read_message_no = 0, read_sent_no = 0, watermark_at = 0, \
+         hidden_seq = 0 WHERE m.conversation_id = ANY($1) AND m.user_id = $2 AND m.role = 0";
+
+    /// Overwrites the titles of conversations in which nobody else ever was.
+    Conversation FORGET_TITLES =
+        "UPDATE conversations c SET title = '' WHERE c.conversation_id = ANY($1) AND c.deleted AND NOT EXISTS \
+         (SELECT FROM members o WHERE o.conversation_id = c.conversation_id AND o.user_id <> $2)";
+
+    /// Forgets that a person was in conversations.
+    Person FORGET_MEMBERSHIPS =
+        "DELETE FROM memberships s WHERE s.user_id = $1 AND s.conversation_id = ANY($2)";
+
+    /// Forgets in how many conversations a person is.
+    Person FORGET_COUNT = "DELETE FROM people p WHERE p.user_id = $1";
+
     /// Notes where watermarks rose.
     Conversation NOTE_RECEIPTS =
         "INSERT INTO receipts (conversation_id, raised_at) SELECT t.conversation_id, $2 \

@@ -175,6 +175,14 @@ impl Store for TwoPods {
         self.next().recent_changes(since, after, limit).await
     }
 
+    async fn blank(&self, person: UserId, id: ConversationId, after_seq: u64, through_seq: u64) -> Result<(), Error> {
+        self.next().blank(person, id, after_seq, through_seq).await
+    }
+
+    async fn forget(&self, person: UserId, ids: &[ConversationId], all: bool) -> Result<(), Error> {
+        self.next().forget(person, ids, all).await
+    }
+
     async fn progress(&self, person: UserId, id: ConversationId, seq: u64) -> Result<Option<Progress>, Error> {
         self.next().progress(person, id, seq).await
     }

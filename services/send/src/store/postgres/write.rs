@@ -134,9 +134,11 @@ async fn members(
         .bind(column(|member| member.hidden_seq))
         .execute(&mut *connection)
         .await?;
-    let before =
-        |id: &ConversationId, person: &UserId| known.get(id).is_some_and(|known| known.members.contains_key(person));
-    let new = stored.iter().filter(|(draft, person, ..)| !before(&draft.head.id, person));
+    // Also of who comes back: an erasure may have taken the row away.
+    let new = stored.iter().filter(|(draft, person, member, _)| {
+        let before = known.get(&draft.head.id).and_then(|known| known.members.get(person));
+        before.is_none_or(|before| before.role.is_none() && member.role.is_some())
+    });
     let new: Vec<_> = new.map(|(draft, person, ..)| (&draft.head, *person)).collect();
     if !new.is_empty() {
         sqlx::query(sql::KEEP_MEMBERSHIPS)

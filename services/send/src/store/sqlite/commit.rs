@@ -286,9 +286,11 @@ impl SqliteStore {
             let shared = self.live.read();
             let before =
                 |draft: &plan::Draft| shared.conversations.get(&draft.head.id).map(|entry| &entry.known.members);
-            let new = stored
-                .iter()
-                .filter(|(draft, person, ..)| before(draft).is_none_or(|members| !members.contains_key(person)));
+            // Also of who comes back: an erasure may have taken the row away.
+            let new = stored.iter().filter(|(draft, person, member, _)| {
+                let before = before(draft).and_then(|members| members.get(person));
+                before.is_none_or(|before| before.role.is_none() && member.role.is_some())
+            });
             new.map(|(draft, person, ..)| (hex(&person.0), draft.head.no)).collect()
         };
         if !joined.is_empty() {

@@ -157,7 +157,11 @@ impl SqliteStore {
             let shared = self.live.read();
             for op in ops {
                 let Op::Write(write) = op else { continue };
-                let (Action::Edit { target, .. } | Action::Erase { target }) = write.action else { continue };
+                let (Action::Edit { target, .. } | Action::Erase { target } | Action::Expunge { target }) =
+                    write.action
+                else {
+                    continue;
+                };
                 let Some(entry) = shared.conversations.get(&write.conversation) else { continue };
                 if target <= entry.known.head.last_seq {
                     let no = entry.tail_no(target);
