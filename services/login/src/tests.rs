@@ -4,6 +4,7 @@
 pub(crate) mod issuer;
 mod world;
 
+mod account_pages;
 mod accounts;
 mod administration;
 mod factors;
