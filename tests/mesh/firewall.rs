@@ -85,6 +85,9 @@ pub(crate) fn judge(resources: &[Value], release: &str, istio: bool, door: Optio
         for caller in SERVICES.iter().filter(|caller| **caller != service) {
             let passed = passes(resources, &Peer::service(release, caller), &called, 9001);
             assert_eq!(passed, may_call(methods, caller, service), "{caller} calls {service}");
+            // Login's account pages are a client of auth; no other service is a client of one.
+            let passed = passes(resources, &Peer::service(release, caller), &called, 9000);
+            assert_eq!(passed, (*caller, service) == ("login", "auth"), "{caller} is a client of {service}");
         }
         for (stranger, who) in [(&gateway, "the gateway"), (&neighbour, "a neighbour"), (&elsewhere, "a namesake")] {
             assert!(!passes(resources, stranger, &called, 9001), "{who} reaches the internal port of {service}");

@@ -5,6 +5,7 @@ pub(crate) mod issuer;
 pub(crate) mod others;
 mod world;
 
+mod account_pages;
 mod accounts;
 mod administration;
 mod erasure;

@@ -1,5 +1,6 @@
-//! Pages for people, as every service shows them: one shell and one look, in each [`Language`], and headers that let nobody frame
-//! them, run anything in them but our own file, or learn from where someone comes.
+//! Pages for people, as every service shows them: one shell and one look, in each [`Language`].
+//!
+//! Their headers let nobody frame them, run anything in them but our own file, or learn from where someone comes.
 
 mod language;
 mod texts;
@@ -46,7 +47,7 @@ pub struct Page<'a> {
     pub main: &'a str,
     /// What is beside the name of the program, as HTML; a page with that is as wide as its text, one without is a card.
     pub bar: &'a str,
-    /// Where its form leads in the end, an origin: browsers ask the policy for every redirect that follows. Empty if it stays here.
+    /// Where its form leads in the end, an origin, as browsers ask the policy for every redirect; empty if it stays here.
     pub leads_to: &'a str,
     /// The path of the script that it loads, and that may call this host.
     pub script: Option<&'static str>,

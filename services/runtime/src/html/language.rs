@@ -19,8 +19,9 @@ impl Language {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::English, Self::Chinese];
 
-    /// The language of a page: the first known one of `ui_locales` (OpenID Connect Core §3.1.2.1: tags of languages, best first,
-    /// separated by spaces), else the one that the browser prefers.
+    /// The language of a page: the first known one of `ui_locales`, else the one that the browser prefers.
+    ///
+    /// `ui_locales` are tags of languages, best first, separated by spaces (OpenID Connect Core §3.1.2.1).
     pub fn of(ui_locales: &str, headers: &HeaderMap) -> Self {
         Self::chosen(ui_locales).unwrap_or_else(|| Self::preferred(headers))
     }

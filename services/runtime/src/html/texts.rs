@@ -90,7 +90,7 @@ texts! {
     profile: "Profile", "个人资料";
     security: "Security", "安全";
     sessions: "Sessions", "会话设备";
-    applications: "Applications", "应用";
+    applications: "Apps", "应用";
     profile_lead: "Who you are to the people you talk with.", "与您交谈的人所看到的您。";
     name: "Name", "姓名";
     name_hint: "One line of at most 64 characters, which others see.", "单行，最多 64 个字符，他人可见。";
