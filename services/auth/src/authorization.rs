@@ -59,6 +59,9 @@ pub(crate) struct AuthorizationRequest {
     /// The code on the device that wants to be connected, if no client but a device asks (RFC 8628).
     #[serde(default)]
     pub(crate) user_code: Option<String>,
+    /// The thumbprint of the key that the client will prove when it redeems the code (`dpop_jkt`, RFC 9449 §10).
+    #[serde(default)]
+    pub(crate) key_thumbprint: Option<String>,
 }
 
 /// What the client wants the person to be asked.
@@ -174,6 +177,7 @@ impl AuthorizationRequest {
             acr_unmet: false,
             two_factors: false,
             user_code: None,
+            key_thumbprint: key_thumbprint(parameters).map_err(invalid)?,
         };
         if let Some(claims) = first(parameters, "claims") {
             request.read_claims(claims, client).map_err(invalid)?;
@@ -326,6 +330,14 @@ pub(crate) fn repeats(parameters: &Parameters) -> bool {
     let mut names: Vec<_> = parameters.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
     names.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// The thumbprint of a key: 32 bytes as base64url.
+fn key_thumbprint(parameters: &Parameters) -> Result<Option<String>, &'static str> {
+    let Some(thumbprint) = first(parameters, "dpop_jkt") else { return Ok(None) };
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let good = thumbprint.len() == 43 && thumbprint.bytes().all(letter);
+    good.then(|| Some(thumbprint.to_owned())).ok_or("dpop_jkt is not the SHA-256 thumbprint of a key")
 }
 
 fn response_type(parameters: &Parameters) -> Result<(), (&'static str, &'static str, bool)> {

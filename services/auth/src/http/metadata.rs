@@ -19,7 +19,7 @@ pub(super) const AUTHORIZATION_PATH: &str = "/oauth2/authorize";
 pub(crate) const PUSHED_PATH: &str = "/oauth2/par";
 pub(super) const REGISTRATION_PATH: &str = "/oauth2/register";
 pub(super) const DEVICE_AUTHORIZATION_PATH: &str = "/oauth2/device_authorization";
-pub(super) const USERINFO_PATH: &str = "/userinfo";
+pub(crate) const USERINFO_PATH: &str = "/userinfo";
 pub(super) const LOGOUT_PATH: &str = "/oauth2/logout";
 pub(crate) const TOKEN_PATH: &str = "/oauth2/token";
 pub(super) const REVOCATION_PATH: &str = "/oauth2/revoke";
@@ -53,6 +53,7 @@ pub(super) async fn metadata(State(endpoints): State<Endpoints>) -> Response {
         "code_challenge_methods_supported": ["S256"],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
+        "dpop_signing_alg_values_supported": ALGORITHMS,
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,
         "pushed_authorization_request_endpoint": format!("{url}{PUSHED_PATH}"),

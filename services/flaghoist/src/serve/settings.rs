@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) credential: Option<Credential>,
     pub(crate) peers: BTreeMap<Service, Uri>,
     pub(crate) issuer: String,
+    pub(crate) public_urls: Vec<String>,
     pub(crate) log_format: LogFormat,
     pub(crate) grace: Duration,
     pub(crate) trusted_hops: u8,
@@ -126,6 +127,7 @@ impl Settings {
             credential: keys.internal_credential_file.and_then(|setting| credential(reader, &setting)),
             peers: keys.peers.iter().map(|(service, setting)| (*service, peer(reader, setting))).collect(),
             issuer: reader.url(&keys.issuer),
+            public_urls: public_urls(reader, &keys.public_urls),
             log_format: reader.choice(&keys.log_format, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             grace: reader.duration(&keys.grace, Duration::from_millis(1)..=Duration::from_secs(3600)),
             trusted_hops: reader.number(&keys.trusted_hops, 0..=16),
@@ -151,6 +153,20 @@ impl Services {
 fn optional_path(reader: &mut Reader<'_>, setting: &Setting) -> Option<PathBuf> {
     let text = reader.text(setting);
     (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+/// The addresses under which clients call beside that of the issuer: nothing but scheme, host and port.
+fn public_urls(reader: &mut Reader<'_>, setting: &Setting) -> Vec<String> {
+    let read = |text: &str| {
+        let origin = |one: &str| {
+            let uri = one.parse::<Uri>().ok()?;
+            let bare =
+                uri.authority().is_some() && uri.query().is_none() && uri.path() == "/" && !one.contains(['@', '#']);
+            (bare && matches!(uri.scheme_str(), Some("http" | "https"))).then(|| one.to_owned())
+        };
+        text.split_whitespace().map(origin).collect::<Option<Vec<_>>>()
+    };
+    reader.parsed(setting, "addresses like https://api.example.com, separated by spaces", read).unwrap_or_default()
 }
 
 fn credential(reader: &mut Reader<'_>, setting: &Setting) -> Option<Credential> {
