@@ -1,6 +1,6 @@
-//! Proofs of possession (DPoP, RFC 9449): a small JWT that a client signs for one request with the key to which its tokens are bound. A
-//! token that was stolen is worth nothing without that key, and a proof that was stolen is good for the same request only, and once.
+//! Proofs of possession (DPoP, RFC 9449): a small JWT that a client signs for one request with the key of its tokens.
 //!
+//! A token that was stolen is worth nothing without that key, and a proof that was stolen is good for the same request only, and once.
 //! What is checked is what RFC 9449 §4.3 lists. The address in a proof is compared with the addresses that clients know, not with what a
 //! proxy has made of the request on its way: a call reaches a service by plain HTTP/2 and under another name in most meshes.
 
@@ -189,7 +189,7 @@ impl Addresses {
     /// The host of `issuer`, whatever the port, and the origins of `others`, like `https://api.example.com`. What is no address is left
     /// out.
     pub fn new<'a>(issuer: &str, others: impl IntoIterator<Item = &'a str>) -> Self {
-        let read = |text: &str| Some(Address::read(&text.parse().ok()?)?);
+        let read = |text: &str| Address::read(&text.parse().ok()?);
         let issuer = read(issuer).map(|address| Address { port: None, ..address });
         Self(issuer.into_iter().chain(others.into_iter().filter_map(read)).collect())
     }
