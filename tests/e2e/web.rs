@@ -63,7 +63,7 @@ async fn a_browser_calls_over_http_1_with_grpc_web() {
     let said = frames(&answer).1 + &format!("{:?}", answer.headers);
     assert!(said.contains("16") && said.contains("grpc-status-details-bin"), "{said}");
     let exposed = answer.header("access-control-expose-headers").to_lowercase();
-    for header in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
+    for header in ["grpc-status", "grpc-message", "grpc-status-details-bin", "dpop-nonce"] {
         assert!(exposed.contains(header) || exposed == "*", "{header} is not exposed: {exposed:?}");
     }
 }

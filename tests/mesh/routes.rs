@@ -77,7 +77,10 @@ pub(crate) fn judge(resources: &[Value], gateway: bool) {
         let cors = &route.http["corsPolicy"];
         assert_eq!(cors.is_object(), port == 9000, "{}: gRPC-Web is for methods", route.path);
         if cors.is_object() {
-            assert_eq!(texts(&cors["exposeHeaders"]), ["grpc-status", "grpc-message", "grpc-status-details-bin"]);
+            assert_eq!(
+                texts(&cors["exposeHeaders"]),
+                ["grpc-status", "grpc-message", "grpc-status-details-bin", "dpop-nonce"]
+            );
             assert!(texts(&cors["allowHeaders"]).contains(&"authorization"));
         }
     }

@@ -33,6 +33,16 @@ pub(crate) struct Claims<'a> {
     /// Who acts, where that is not the client that the person signed in with (RFC 8693 §4.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) act: Option<Actor<'a>>,
+    /// What it is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cnf: Option<Confirmation<'a>>,
+}
+
+/// The key without which a token is worth nothing (RFC 9449 §6.1).
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Confirmation<'a> {
+    /// Its thumbprint.
+    pub(crate) jkt: &'a str,
 }
 
 /// A client that acts for a person.
@@ -58,6 +68,7 @@ impl<'a> Claims<'a> {
             auth_time: None,
             amr: &[],
             act: None,
+            cnf: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::client::{Client, GrantType};
 use crate::moment::Moment;
+use crate::profile::{CLAIMS, scopes_of};
 use crate::redirect;
 use crate::scope::Scopes;
 
@@ -15,9 +16,6 @@ use crate::scope::Scopes;
 const STATE_MAX_BYTES: usize = 4096;
 const SHORT_MAX_BYTES: usize = 1024;
 const CLAIMS_MAX_BYTES: usize = 8192;
-
-/// What a person is called; the claims that can be asked for by name, besides those that are always there.
-pub(crate) const PROFILE_CLAIMS: [&str; 2] = ["name", "preferred_username"];
 
 /// How a person is signed in here, as ID tokens say it: by one factor.
 pub(crate) const ACR: &str = "urn:flaghoist:acr:1fa";
@@ -61,6 +59,9 @@ pub(crate) struct AuthorizationRequest {
     /// The code on the device that wants to be connected, if no client but a device asks (RFC 8628).
     #[serde(default)]
     pub(crate) user_code: Option<String>,
+    /// The thumbprint of the key that the client will prove when it redeems the code (`dpop_jkt`, RFC 9449 §10).
+    #[serde(default)]
+    pub(crate) key_thumbprint: Option<String>,
 }
 
 /// What the client wants the person to be asked.
@@ -176,15 +177,17 @@ impl AuthorizationRequest {
             acr_unmet: false,
             two_factors: false,
             user_code: None,
+            key_thumbprint: key_thumbprint(parameters).map_err(invalid)?,
         };
         if let Some(claims) = first(parameters, "claims") {
-            request.read_claims(claims).map_err(invalid)?;
+            request.read_claims(claims, client).map_err(invalid)?;
         }
         Ok(request)
     }
 
-    /// Takes note of the claims that are asked for by name (OpenID Connect Core §5.5); unknown ones are passed over.
-    fn read_claims(&mut self, claims: &str) -> Result<(), &'static str> {
+    /// Takes note of the claims that are asked for by name (OpenID Connect Core §5.5); those that are unknown, or not for this client, are
+    /// passed over.
+    fn read_claims(&mut self, claims: &str, client: &Client) -> Result<(), &'static str> {
         const PROBLEM: &str = "claims is not a JSON object of at most 8192 bytes";
         if claims.len() > CLAIMS_MAX_BYTES {
             return Err(PROBLEM);
@@ -193,7 +196,9 @@ impl AuthorizationRequest {
         let claims = claims.as_object().ok_or(PROBLEM)?;
         let named = |place: &str| -> Vec<String> {
             let asked = |name: &&str| claims.get(place).is_some_and(|place| place.get(name).is_some());
-            PROFILE_CLAIMS.iter().copied().filter(asked).map(str::to_owned).collect()
+            // A claim is told to who may ask for the scope that gives it.
+            let may = CLAIMS.iter().filter(|(_, scope)| client.scopes.includes(*scope)).map(|(name, _)| *name);
+            may.filter(asked).map(str::to_owned).collect()
         };
         self.userinfo_claims = named("userinfo");
         self.id_token_claims = named("id_token");
@@ -249,8 +254,13 @@ impl AuthorizationRequest {
         self.next_for(client, consented)
     }
 
+    /// What a person agrees to: the scopes, and those whose claims are asked for by name.
+    pub(crate) fn shown(&self) -> Scopes {
+        self.scopes | scopes_of(&self.userinfo_claims) | scopes_of(&self.id_token_claims)
+    }
+
     fn next_for(&self, client: &Client, consented: Option<Scopes>) -> Next {
-        let agreed = consented.is_some_and(|scopes| scopes.includes(self.scopes)) && !self.prompts.consent;
+        let agreed = consented.is_some_and(|scopes| scopes.includes(self.shown())) && !self.prompts.consent;
         if self.user_code.is_some() {
             // Whoever began this may not be who is asked, so nothing that was agreed to before counts.
             Next::Consent
@@ -320,6 +330,14 @@ pub(crate) fn repeats(parameters: &Parameters) -> bool {
     let mut names: Vec<_> = parameters.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
     names.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// The thumbprint of a key: 32 bytes as base64url.
+fn key_thumbprint(parameters: &Parameters) -> Result<Option<String>, &'static str> {
+    let Some(thumbprint) = first(parameters, "dpop_jkt") else { return Ok(None) };
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let good = thumbprint.len() == 43 && thumbprint.bytes().all(letter);
+    good.then(|| Some(thumbprint.to_owned())).ok_or("dpop_jkt is not the SHA-256 thumbprint of a key")
 }
 
 fn response_type(parameters: &Parameters) -> Result<(), (&'static str, &'static str, bool)> {

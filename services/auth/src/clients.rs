@@ -14,7 +14,8 @@ use crate::audit::{Action, Event, Tally};
 use crate::client::{self, ACCOUNT_PAGES, BUILT_IN, Client};
 use crate::error::{Error, StoreError};
 use crate::issuer::client_name;
-use crate::moment::Clock;
+use crate::moment::{Clock, Moment};
+use crate::redirect;
 use crate::store::Store;
 
 /// How many failed authentications are told of in the audit log at once, each kind as one event with its number.
@@ -74,6 +75,15 @@ impl Clients {
     /// The client called `id`, if it is known here.
     pub(crate) fn known(&self, id: &str) -> Option<Arc<Client>> {
         self.known.read().get(id).cloned()
+    }
+
+    /// Whether any public client may be sent codes at the page that calls itself `origin`.
+    pub(crate) fn any_public_at(&self, origin: &str) -> bool {
+        let at = |client: &Arc<Client>| {
+            let mut addresses = client.registration.redirect_uris.iter();
+            !client.confidential() && addresses.any(|address| redirect::origin(address) == origin)
+        };
+        self.known.read().values().any(at)
     }
 
     /// The client called `id`.

@@ -56,6 +56,9 @@ pub(crate) struct Code {
     pub(crate) authenticated_at_ms: i64,
     pub(crate) userinfo_claims: Vec<String>,
     pub(crate) id_token_claims: Vec<String>,
+    /// The thumbprint of the key that whoever redeems it has to prove (`dpop_jkt`, RFC 9449 §10).
+    #[serde(default)]
+    pub(crate) key_thumbprint: Option<String>,
 }
 
 /// A code as the store keeps it.
@@ -75,6 +78,8 @@ pub(crate) struct Redemption<'a> {
     pub(crate) redirect_uri: &'a str,
     /// Empty if none was sent.
     pub(crate) verifier: &'a str,
+    /// The thumbprint of the key that was proven.
+    pub(crate) key: Option<&'a str>,
 }
 
 impl Code {
@@ -90,6 +95,7 @@ impl Code {
             authenticated_at_ms: person.authenticated_at.0,
             userinfo_claims: request.userinfo_claims,
             id_token_claims: request.id_token_claims,
+            key_thumbprint: request.key_thumbprint,
         }
     }
 
@@ -100,7 +106,8 @@ impl Code {
             // Without a challenge a verifier says that the client had sent one, and someone has taken it out (RFC 9700 §4.8.2).
             None => redemption.verifier.is_empty(),
         };
-        proven && self.client_id == redemption.client_id && self.redirect_uri == redemption.redirect_uri
+        let holds_key = self.key_thumbprint.as_deref().is_none_or(|key| redemption.key == Some(key));
+        proven && holds_key && self.client_id == redemption.client_id && self.redirect_uri == redemption.redirect_uri
     }
 }
 
@@ -131,8 +138,10 @@ mod tests {
             authenticated_at_ms: 0,
             userinfo_claims: Vec::new(),
             id_token_claims: Vec::new(),
+            key_thumbprint: None,
         };
-        let right = || Redemption { client_id: "app", redirect_uri: "https://app.example.com/cb", verifier: VERIFIER };
+        let redirect_uri = "https://app.example.com/cb";
+        let right = || Redemption { client_id: "app", redirect_uri, verifier: VERIFIER, key: None };
         let guarded = code(Some(CHALLENGE));
         assert!(guarded.is_for(&right()));
         for verifier in ["", CHALLENGE, &VERIFIER[1..], &format!("{VERIFIER}=")] {
@@ -142,5 +151,11 @@ mod tests {
         assert!(!guarded.is_for(&Redemption { redirect_uri: "https://app.example.com/", ..right() }));
         assert!(code(None).is_for(&Redemption { verifier: "", ..right() }));
         assert!(!code(None).is_for(&right()), "a verifier where no challenge was");
+        let bound = Code { key_thumbprint: Some("mine".into()), ..guarded.clone() };
+        assert!(bound.is_for(&Redemption { key: Some("mine"), ..right() }));
+        for key in [None, Some("other"), Some("")] {
+            assert!(!bound.is_for(&Redemption { key, ..right() }), "{key:?}");
+        }
+        assert!(guarded.is_for(&Redemption { key: Some("any"), ..right() }), "no key was asked for");
     }
 }

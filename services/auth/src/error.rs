@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flaghoist_runtime::batch::Refused;
 use flaghoist_runtime::fault::{self, Fault, Reason};
+use flaghoist_runtime::token::ProofError;
 use tonic::{Code, Status};
 
 /// The domain of the errors that this service answers.
@@ -48,6 +49,12 @@ pub(crate) enum Error {
     /// The token belongs to another client.
     #[error("the token was not issued to this client")]
     TokenOfAnother,
+    /// The proof of a key is missing where one is needed, or is no good.
+    #[error(transparent)]
+    ProofInvalid(ProofError),
+    /// The proof lacks a nonce that was given out lately.
+    #[error("the proof needs a nonce that was given out lately: send a new one with the nonce of this answer")]
+    ProofNonceRequired,
     /// The scope is unknown, or more than was granted.
     #[error("the scope is unknown or exceeds what was granted")]
     ScopeInvalid,
@@ -112,6 +119,8 @@ impl Error {
             Self::DeviceExpired => (Code::Unauthenticated, Reason::DeviceCodeExpired),
             Self::TokenOfAnother => (Code::InvalidArgument, Reason::GrantInvalid),
             Self::ScopeInvalid => (Code::InvalidArgument, Reason::ScopeInvalid),
+            Self::ProofInvalid(_) => (Code::Unauthenticated, Reason::ProofInvalid),
+            Self::ProofNonceRequired => (Code::Unauthenticated, Reason::ProofNonceRequired),
             Self::SubjectDisabled => (Code::PermissionDenied, Reason::PermissionDenied),
             Self::SessionNotFound(name) => return Fault::not_found("session", name),
             Self::ClientNotFound(name) => return Fault::not_found("client", name),

@@ -17,9 +17,9 @@ use crate::authorization::{AuthorizationRequest, Denial, Next, Parameters, Recog
 use crate::client::{Client, GrantType};
 use crate::code::{Code, KeptCode, Redemption, Secret};
 use crate::error::{Error, StoreError};
-use crate::id_token::ProfileClaims;
-use crate::issuer::{Issuer, Tokens, Told};
+use crate::issuer::{Asker, Issuer, Tokens, Told};
 use crate::moment::Moment;
+use crate::profile::ProfileClaims;
 use crate::redirect;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
@@ -213,7 +213,7 @@ impl Issuer {
                 if taken.request.user_code.is_some() {
                     return Ok(Reply { to: Destination::Device { connected: false }, browser: None, session: None });
                 }
-                return self.deny(&taken.request.denial("access_denied", "nobody has signed in"));
+                return self.deny_late(&taken.client_id, &taken.request, "access_denied", "nobody has signed in").await;
             }
             Stage::Accepted => {
                 // A cookie that was there before somebody signed in is never theirs afterwards.
@@ -237,11 +237,11 @@ impl Issuer {
             }
             Next::Deny(error, description) => {
                 let taken = self.take(&login_request, Stage::SignedIn).await?;
-                self.deny(&taken.request.denial(error, description))?
+                self.deny_late(&client.id, &taken.request, error, description).await?
             }
             Next::Consent | Next::SignIn => {
                 let redirect_origin = redirect::origin(&login_request.request.redirect_uri);
-                let (challenge, scopes) = (challenge.to_owned(), login_request.request.scopes);
+                let (challenge, scopes) = (challenge.to_owned(), login_request.request.shown());
                 let user_code = login_request.request.user_code.clone();
                 let ui_locales = login_request.request.ui_locales.clone();
                 let question = Question { challenge, client, scopes, redirect_origin, ui_locales, user_code };
@@ -263,11 +263,11 @@ impl Issuer {
         }
         if !agreed {
             tracing::info!(target: "audit", event = "consent_refused", user = %person.user, client_id);
-            return self.deny(&request.denial("access_denied", "the person does not agree"));
+            return self.deny_late(&client.id, &request, "access_denied", "the person does not agree").await;
         }
-        self.store.add_consent(person.user, &client_id, request.scopes, self.clock.now()).await?;
+        self.store.add_consent(person.user, &client_id, request.shown(), self.clock.now()).await?;
         tracing::info!(
-            target: "audit", event = "consent_given", user = %person.user, client_id, scopes = %request.scopes
+            target: "audit", event = "consent_given", user = %person.user, client_id, scopes = %request.shown()
         );
         self.answer(&client, request, &person).await
     }
@@ -308,7 +308,8 @@ impl Issuer {
             expires_at: self.clock.now().plus(CODE_LIFETIME),
         };
         if !self.store.add_code(code.digest(), &kept).await? {
-            return self.deny(&request.denial("login_required", "the person has been signed out meanwhile"));
+            let description = "the person has been signed out meanwhile";
+            return self.deny_late(&client.id, &request, "login_required", description).await;
         }
         let to = request.answer(&self.url, code.text()).ok_or(Error::Internal)?;
         Ok(Reply { to: Destination::Address(to), browser: None, session: None })
@@ -318,6 +319,21 @@ impl Issuer {
     fn deny(&self, denial: &Denial) -> Result<Reply, Stop> {
         let to = denial.address(&self.url).ok_or(Error::Internal)?;
         Ok(Reply { to: Destination::Address(to), browser: None, session: None })
+    }
+
+    /// The same for a request that has waited for somebody: an admin may have taken the address away meanwhile.
+    async fn deny_late(
+        &self,
+        client_id: &str,
+        request: &AuthorizationRequest,
+        error: &'static str,
+        description: &'static str,
+    ) -> Result<Reply, Stop> {
+        let client = self.clients.get(client_id).await?.ok_or(OVER)?;
+        if request.user_code.is_none() && !client.registration.redirects_to(&request.redirect_uri) {
+            return Err(MOVED);
+        }
+        self.deny(&request.denial(error, description))
     }
 
     async fn signed_in(&self, visitor: &Visitor) -> Result<Option<Recognised>, StoreError> {
@@ -367,11 +383,11 @@ impl Issuer {
     /// Exchanges an authorization code. Whatever is wrong with it, it is used up.
     pub(crate) async fn exchange_code(
         &self,
-        client: &Client,
+        asker: Asker<'_>,
         code: &str,
         redemption: Redemption<'_>,
-        address: &str,
     ) -> Result<Tokens, Error> {
+        let Asker { client, address, .. } = asker;
         if !client.may_use(GrantType::AuthorizationCode) {
             return Err(Error::ClientUnauthorized);
         }
@@ -403,6 +419,7 @@ impl Issuer {
                 last_address: address.to_owned(),
                 family,
                 claims: code.userinfo_claims.clone(),
+                key_thumbprint: asker.refresh_key().unwrap_or_default().to_owned(),
             })
         };
         let digest = Digest::of(code.as_bytes());
@@ -426,11 +443,13 @@ impl Issuer {
         let first = first.into_inner().ok_or(Error::Internal)?;
         let KeptCode { session, user, code, .. } = *kept;
         let profile = if code.id_token_claims.is_empty() { None } else { self.store.profile(user).await? };
-        let told =
-            Told { nonce: code.nonce.as_deref(), profile: ProfileClaims::of(profile, false, &code.id_token_claims) };
+        let told = Told {
+            nonce: code.nonce.as_deref(),
+            profile: ProfileClaims::of(profile, Scopes::NONE, &code.id_token_claims),
+        };
         let authenticated_at = Moment(code.authenticated_at_ms);
         let grant = crate::session::Grant { session, user, scopes, amr: code.amr, authenticated_at };
-        self.tokens(&grant, client, scopes, first.text(), told)
+        self.tokens(&grant, asker, scopes, first.text(), told)
     }
 
     /// What a person has allowed, by client after `after`, with what people are shown of the clients.

@@ -14,6 +14,7 @@ use crate::issuer::Issuer;
 
 mod authorize;
 mod browser;
+mod cors;
 mod device;
 mod error;
 mod form;
@@ -26,7 +27,7 @@ mod token;
 mod userinfo;
 
 use error::OAuthError;
-pub(crate) use metadata::{PUSHED_PATH, TOKEN_PATH};
+pub(crate) use metadata::{PUSHED_PATH, TOKEN_PATH, USERINFO_PATH};
 
 /// What the endpoints share.
 #[derive(Clone, Debug)]
@@ -37,15 +38,11 @@ pub(crate) struct Endpoints {
 
 /// The routes of the issuer.
 pub(crate) fn router(endpoints: Endpoints) -> Router {
+    let of_clients = cors::of_clients(endpoints.issuer.clone());
     Router::new()
-        .route("/.well-known/openid-configuration", only("GET, HEAD", get(metadata::metadata)))
-        .route("/.well-known/oauth-authorization-server", only("GET, HEAD", get(metadata::metadata)))
-        .route(metadata::JWKS_PATH, only("GET, HEAD", get(jwks)))
-        .route(metadata::TOKEN_PATH, only("POST", post(token::token)))
-        .route(metadata::REVOCATION_PATH, only("POST", post(token::revoke)))
+        .merge(for_every_page())
+        .merge(for_pages_of_clients().layer(of_clients))
         .route(metadata::INTROSPECTION_PATH, only("POST", post(introspect::introspect)))
-        .route(metadata::PUSHED_PATH, only("POST", post(par::push)))
-        .route(metadata::USERINFO_PATH, only("GET, HEAD, POST", get(userinfo::get).post(userinfo::post)))
         .route(
             metadata::AUTHORIZATION_PATH,
             only("GET, HEAD, POST", get(authorize::authorize).post(authorize::authorize)),
@@ -53,10 +50,28 @@ pub(crate) fn router(endpoints: Endpoints) -> Router {
         .route(RESUME_PATH, only("GET, HEAD", get(authorize::resume)))
         .route("/oauth2/consent", only("POST", post(authorize::consent)))
         .route(metadata::REGISTRATION_PATH, only("POST", post(register::register)))
-        .route(metadata::DEVICE_AUTHORIZATION_PATH, only("POST", post(device::begin)))
         .route(DEVICE_PATH, only("GET, HEAD, POST", get(device::page).post(device::page)))
         .route(metadata::LOGOUT_PATH, only("GET, HEAD, POST", get(logout::logout).post(logout::logout)))
         .with_state(endpoints)
+}
+
+/// What everybody may read.
+fn for_every_page() -> Router<Endpoints> {
+    Router::new()
+        .route("/.well-known/openid-configuration", only("GET, HEAD", get(metadata::metadata)))
+        .route("/.well-known/oauth-authorization-server", only("GET, HEAD", get(metadata::metadata)))
+        .route(metadata::JWKS_PATH, only("GET, HEAD", get(jwks)))
+        .layer(cors::of_anyone())
+}
+
+/// What an application in a browser calls itself.
+fn for_pages_of_clients() -> Router<Endpoints> {
+    Router::new()
+        .route(metadata::TOKEN_PATH, only("POST", post(token::token)))
+        .route(metadata::REVOCATION_PATH, only("POST", post(token::revoke)))
+        .route(metadata::PUSHED_PATH, only("POST", post(par::push)))
+        .route(metadata::DEVICE_AUTHORIZATION_PATH, only("POST", post(device::begin)))
+        .route(metadata::USERINFO_PATH, only("GET, HEAD, POST", get(userinfo::get).post(userinfo::post)))
 }
 
 /// Refuses the methods that `route` does not have.

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::feed::Feed;
 use crate::keyring::Keyring;
 use crate::moment::Clock;
+use crate::nonce::Nonces;
 use crate::refresh_token::RefreshKeys;
 use crate::scope::Scopes;
 use crate::session::{Presentation, Session, Verdict};
@@ -26,11 +27,13 @@ mod admin;
 mod authentication;
 mod exchange;
 mod logout;
+mod possession;
 mod registering;
 mod tokens;
 
 pub(crate) use authentication::Proof;
 pub(crate) use exchange::Exchange;
+pub(crate) use possession::Asker;
 pub(crate) use registering::Metadata;
 use tokens::{Commit, Unrefreshed, unsigned};
 pub(crate) use tokens::{SignIn, Tokens, Told, asked};
@@ -71,6 +74,7 @@ pub(crate) struct Issuer {
     /// Access tokens that were exchanged.
     token_exchanges: Tally,
     pub(crate) refresh_keys: RefreshKeys,
+    pub(crate) nonces: Nonces,
     refreshes: Batcher<Presentation, Result<Verdict, Unrefreshed>>,
     pub(crate) verifier: Arc<Verifier>,
 }
@@ -86,13 +90,14 @@ pub(crate) struct Makings {
     pub(crate) feed: Arc<Feed>,
     pub(crate) clock: Clock,
     pub(crate) refresh_keys: RefreshKeys,
+    pub(crate) nonces: Nonces,
     pub(crate) verifier: Arc<Verifier>,
 }
 
 impl Issuer {
     /// Starts committing refreshes.
     pub(crate) fn new(makings: Makings) -> Self {
-        let Makings { url, settings, store, clients, keyring, feed, clock, refresh_keys, verifier } = makings;
+        let Makings { url, settings, store, clients, keyring, feed, clock, refresh_keys, nonces, verifier } = makings;
         let commit =
             Commit { store: store.clone(), feed: feed.clone(), clock: clock.clone(), lifetimes: settings.lifetimes() };
         let commit = Arc::new(commit);
@@ -113,6 +118,7 @@ impl Issuer {
             token_revocations,
             token_exchanges,
             refresh_keys,
+            nonces,
             refreshes,
             verifier,
         }
@@ -176,12 +182,18 @@ impl Issuer {
         Ok(good.map(|session| Inspected::Refresh(Box::new(session))))
     }
 
-    /// Who is behind an access token; nobody if it is worth nothing.
+    /// Who is behind an access token; nobody if it is worth nothing. Who brings one that is bound to a key has proven nothing yet.
     pub(crate) fn caller(&self, token: &str) -> Result<Option<Arc<Caller>>, Error> {
         match self.verifier.verify(token) {
             Ok(caller) => Ok(Some(caller)),
             Err(TokenError::KeysUnknown) => Err(Error::Unavailable),
-            Err(TokenError::Missing | TokenError::Invalid(_) | TokenError::Expired | TokenError::Revoked) => Ok(None),
+            Err(
+                TokenError::Missing
+                | TokenError::Invalid(_)
+                | TokenError::Expired
+                | TokenError::Revoked
+                | TokenError::Unproven(_),
+            ) => Ok(None),
         }
     }
 

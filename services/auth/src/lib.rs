@@ -30,6 +30,7 @@ use crate::issuer::{Issuer, Makings};
 use crate::key::{SealError, Sealer};
 use crate::keyring::{Keyring, KeyringError};
 use crate::moment::Clock;
+use crate::nonce::Nonces;
 use crate::refresh_token::RefreshKeys;
 use crate::store::{PostgresStore, Resealed, SqliteStore, Store};
 
@@ -49,7 +50,9 @@ mod issuer;
 mod key;
 mod keyring;
 mod moment;
+mod nonce;
 mod outgoing;
+mod profile;
 mod public_key;
 mod redirect;
 mod refresh_token;
@@ -249,8 +252,20 @@ async fn open(settings: Settings, place: &Place, context: &Context, clock: Clock
     feed.publish().await?;
     let refresh_keys =
         RefreshKeys::new(&secret.derive("auth refresh token tags"), &secret.derive("auth refresh token successors"));
+    let nonces = Nonces::new(&secret.derive("auth proof nonces"));
     let url = context.issuer.clone();
-    Ok(Arc::new(Issuer::new(Makings { url, settings, store, clients, keyring, feed, clock, refresh_keys, verifier })))
+    Ok(Arc::new(Issuer::new(Makings {
+        url,
+        settings,
+        store,
+        clients,
+        keyring,
+        feed,
+        clock,
+        refresh_keys,
+        nonces,
+        verifier,
+    })))
 }
 
 fn parts(issuer: &Arc<Issuer>, pages: &Arc<PageKey>, context: &Context) -> Parts {

@@ -31,6 +31,8 @@ pub(crate) struct Session {
     pub(crate) family: Family,
     /// What userinfo was asked for by name.
     pub(crate) claims: Vec<String>,
+    /// The thumbprint of the key to which its refresh tokens are bound; empty if to none.
+    pub(crate) key_thumbprint: String,
 }
 
 impl Session {
@@ -79,6 +81,8 @@ pub(crate) struct Presentation {
     pub(crate) scopes: Option<Scopes>,
     /// Where the client calls from; empty if not known.
     pub(crate) address: String,
+    /// The thumbprint of the key that a public client has proven.
+    pub(crate) key: Option<String>,
 }
 
 /// What the presentation of a genuine refresh token comes to.
@@ -86,7 +90,7 @@ pub(crate) struct Presentation {
 pub(crate) enum Verdict {
     /// The successor is good now, whether by this presentation or by one a moment ago.
     Granted(Grant),
-    /// The token was used before, or came from another client: its session has ended.
+    /// The token was used before, or came from another client or without its key: its session has ended.
     Reused,
     /// The session had ended.
     Ended,
@@ -125,7 +129,9 @@ impl Session {
         let repeated = self.family.previous == Some(token.presented)
             && self.family.current == token.successor
             && now.since(self.family.rotated_at) <= lifetimes.grace;
-        if token.client_id != self.client_id || !(current || repeated) {
+        let bound = !self.key_thumbprint.is_empty();
+        let holds_key = !bound || token.key.as_ref() == Some(&self.key_thumbprint);
+        if token.client_id != self.client_id || !(current || repeated) || !holds_key {
             return Verdict::Reused;
         }
         if self.expired(lifetimes, now) {
@@ -135,6 +141,10 @@ impl Session {
             return Verdict::ScopeExceeded;
         }
         if current {
+            if let (false, Some(key)) = (bound, &token.key) {
+                // The successor is bound, as every refresh token that a public client gets with a proof (RFC 9449 §5).
+                self.key_thumbprint.clone_from(key);
+            }
             self.family = Family { current: token.successor, previous: Some(token.presented), rotated_at: now };
             self.last_use_at = now.minute();
             if !token.address.is_empty() {

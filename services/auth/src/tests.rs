@@ -259,11 +259,23 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, reason: Re
 pub(crate) async fn keyless(world: &World) -> Arc<Issuer> {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&world.place.data.join("auth.db")).await.unwrap());
     let (verifier, clock, settings) = (Verifier::new(ISSUER), Clock::default(), Settings::default());
+    let nonces = crate::nonce::Nonces::new(&[0; 32]);
     let sealer = Sealer::new(&[0; 32]).unwrap();
     let keyring = Keyring::new(store.clone(), sealer, settings.key_times(), clock.clone(), verifier.clone());
     let feed = Arc::new(Feed::new(store.clone(), verifier.clone(), 0));
     let (clients, refresh_keys) =
         (Clients::new(store.clone(), clock.clone(), ISSUER.into()), RefreshKeys::new(&[0; 32], &[0; 32]));
     let url = ISSUER.into();
-    Arc::new(Issuer::new(Makings { url, settings, store, clients, keyring, feed, clock, refresh_keys, verifier }))
+    Arc::new(Issuer::new(Makings {
+        url,
+        settings,
+        store,
+        clients,
+        keyring,
+        feed,
+        clock,
+        refresh_keys,
+        nonces,
+        verifier,
+    }))
 }

@@ -108,8 +108,10 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
 
     let (trigger, drain) = Drain::new();
     let readiness = Arc::new(Readiness::new());
+    let verifier = Verifier::new(settings.issuer.clone());
+    verifier.set_addresses(&settings.public_urls);
     let context = Context {
-        verifier: Verifier::new(settings.issuer.clone()),
+        verifier,
         drain: drain.clone(),
         readiness: Arc::clone(&readiness),
         issuer: settings.issuer.clone(),

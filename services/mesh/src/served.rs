@@ -82,6 +82,8 @@ fn others() -> impl Iterator<Item = Served> {
     const GET: &[&str] = &["GET", "HEAD"];
     const POST: &[&str] = &["POST"];
     const FORM: &[&str] = &["GET", "HEAD", "POST"];
+    // A browser asks first whether a page of another origin may call.
+    const FROM_PAGES: &[&str] = &["OPTIONS", "POST"];
     let of_all = [
         ("/grpc.health.v1.Health/Check", Class::Retried),
         ("/grpc.health.v1.Health/Watch", Class::Stream),
@@ -93,18 +95,18 @@ fn others() -> impl Iterator<Item = Served> {
         ("auth", 8080, "/.well-known/oauth-authorization-server", GET, Class::Retried),
         ("auth", 8080, "/oauth2/jwks", GET, Class::Retried),
         ("auth", 8080, "/healthz", GET, Class::Retried),
-        ("auth", 8080, "/oauth2/token", POST, Class::Once),
-        ("auth", 8080, "/oauth2/revoke", POST, Class::Retried),
+        ("auth", 8080, "/oauth2/token", FROM_PAGES, Class::Once),
+        ("auth", 8080, "/oauth2/revoke", FROM_PAGES, Class::Retried),
         ("auth", 8080, "/oauth2/introspect", POST, Class::Retried),
         ("auth", 8080, "/oauth2/authorize", FORM, Class::Once),
         ("auth", 8080, "/oauth2/continue", GET, Class::Once),
         ("auth", 8080, "/oauth2/consent", POST, Class::Once),
-        ("auth", 8080, "/oauth2/par", POST, Class::Once),
+        ("auth", 8080, "/oauth2/par", FROM_PAGES, Class::Once),
         ("auth", 8080, "/oauth2/register", POST, Class::Once),
-        ("auth", 8080, "/oauth2/device_authorization", POST, Class::Once),
+        ("auth", 8080, "/oauth2/device_authorization", FROM_PAGES, Class::Once),
         ("auth", 8080, "/device", FORM, Class::Once),
         ("auth", 8080, "/oauth2/logout", FORM, Class::Once),
-        ("auth", 8080, "/userinfo", FORM, Class::Retried),
+        ("auth", 8080, "/userinfo", &["GET", "HEAD", "OPTIONS", "POST"], Class::Retried),
         ("auth", 8081, "/oauth2/jwks", GET, Class::Retried),
         ("login", 8080, "/login", FORM, Class::Once),
         ("login", 8080, "/login/keys.js", GET, Class::Retried),

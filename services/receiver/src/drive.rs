@@ -335,6 +335,10 @@ async fn refresh(receiver: &Receiver, live: &Live, token: &str) -> Result<(), Er
     if caller.user != Some(live.user()) {
         return Err(TokenError::Invalid("belongs to someone else").into());
     }
+    // The stream was opened with a proof of the key, or without any: what comes in it is of the same kind.
+    if live.look(|state| state.caller.key_thumbprint != caller.key_thumbprint) {
+        return Err(TokenError::Invalid("is not bound to the key of the token that opened the stream").into());
+    }
     live.tend(|state| state.caller = caller);
     Ok(())
 }

@@ -9,8 +9,7 @@ use std::task::{Context, Poll};
 
 use flaghoist_proto::{Access as Rule, Method};
 use futures_util::future::{BoxFuture, Either, FutureExt as _};
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use tonic::Code;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -19,7 +18,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::fault::{Fault, Reason};
-use crate::token::{Caller, DOMAIN, SCOPE_ADMIN, SCOPE_READ, SCOPE_SEND, TokenError, Verifier};
+use crate::token::{Caller, DOMAIN, Presented, SCOPE_ADMIN, SCOPE_READ, SCOPE_SEND, TokenError, Verifier};
 
 pub use credential::{Credential, CredentialError};
 
@@ -111,15 +110,16 @@ where
                 };
             }
         };
-        match judge(method, &request, |token| verifier.verify(token)) {
+        match judge(method, &request, verifier, |token| verifier.verify(token)) {
             Verdict::Pass(caller) => Either::Left(self.inner.call(with(request, caller))),
             Verdict::Refuse(fault) => Either::Right(refused(fault).boxed()),
             Verdict::Wait(_) => {
                 let (mut inner, verifier) = (self.inner.clone(), Arc::clone(verifier));
                 Either::Right(
                     async move {
-                        let verified = verifier.verify_fresh(bearer(request.headers()).unwrap_or_default()).await;
-                        match judge(method, &request, |_| verified.clone()) {
+                        let token = Presented::among(request.headers()).map_or("", |presented| presented.token);
+                        let verified = verifier.verify_fresh(token).await;
+                        match judge(method, &request, &verifier, |_| verified.clone()) {
                             Verdict::Pass(caller) => inner.call(with(request, caller)).await,
                             Verdict::Refuse(fault) => refused(fault).await,
                             Verdict::Wait(error) => refused(error.fault()).await,
@@ -143,10 +143,12 @@ fn with<B>(mut request: Request<B>, caller: Option<Arc<Caller>>) -> Request<B> {
     request
 }
 
-/// Applies the rule of the method to the token of the request.
+/// Applies the rule of the method to the token of the request, which `verify` knows. A token that is bound to a key counts with its proof
+/// only, also where anyone may call.
 fn judge<B>(
     method: Option<&'static Method>,
     request: &Request<B>,
+    verifier: &Verifier,
     verify: impl Fn(&str) -> Result<Arc<Caller>, TokenError>,
 ) -> Verdict {
     let Some(method) = method else {
@@ -159,7 +161,12 @@ fn judge<B>(
             "the method is for services, on the internal port",
         ));
     }
-    let verified = bearer(request.headers()).and_then(verify);
+    let verified = Presented::among(request.headers()).and_then(|presented| {
+        let caller = verify(presented.token)?;
+        // What is remembered of a token says whose it is; that the caller may use it is proven at every call.
+        verifier.prove(&caller, presented, request.headers(), "POST", method.path)?;
+        Ok(caller)
+    });
     match (method.access, verified) {
         (Rule::Anyone, verified) => Verdict::Pass(verified.ok()),
         (_, Err(error)) if error.wants_keys() => Verdict::Wait(error),
@@ -210,18 +217,6 @@ fn unnamed(path: &str) -> Result<(), Fault> {
         return Ok(());
     }
     Err(Fault::new(Code::Unimplemented, Reason::NotFound, "there is no such method"))
-}
-
-/// The token of `authorization: Bearer …`, the only place where one is looked for.
-fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(TokenError::Missing)?;
-    if values.next().is_some() {
-        return Err(TokenError::Invalid("came twice"));
-    }
-    let text = value.to_str().map_err(|_| TokenError::Invalid("is malformed"))?;
-    let (scheme, token) = text.split_once(' ').ok_or(TokenError::Missing)?;
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim_ascii()) } else { Err(TokenError::Missing) }
 }
 
 #[cfg(test)]

@@ -1,13 +1,18 @@
 //! Who calls: access tokens are verified here, without asking anyone, from the issuer's published keys and its revocations.
 
 mod jwt;
+pub mod proof;
+mod public_key;
 mod revoked;
+mod seen;
 mod verifier;
 mod watch;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
@@ -15,6 +20,8 @@ use crate::fault::{Fault, Reason};
 use crate::names::{SessionId, UserId};
 
 pub use jwt::KeysError;
+pub use proof::{Addresses, Proof, ProofError};
+pub use public_key::{ALGORITHMS, PublicKey};
 pub use verifier::Verifier;
 
 /// The API's name, the `aud` of every access token.
@@ -51,6 +58,8 @@ pub struct Caller {
     pub key_id: String,
     /// When the person proved who they are, if the token says so; a client's own token does not.
     pub authenticated_at: Option<SystemTime>,
+    /// The thumbprint of the key that the token is bound to (`cnf.jkt`, RFC 9449 §6): it is good with a proof of that key only.
+    pub key_thumbprint: Option<String>,
     /// Whether they proved it by two factors: `mfa` in the token's `amr` (RFC 8176).
     pub two_factors: bool,
     /// When it was issued.
@@ -84,6 +93,49 @@ impl Caller {
     /// Whether the token allows `scope`.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.scopes.iter().any(|held| held == scope)
+    }
+}
+
+/// How an access token is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Whoever holds it may use it (RFC 6750).
+    Bearer,
+    /// With a proof of the key to which it is bound (RFC 9449 §7.1).
+    DPoP,
+}
+
+/// An access token as a call brings it; nothing is known of it yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Presented<'a> {
+    /// How it is sent.
+    pub scheme: Scheme,
+    /// The token.
+    pub token: &'a str,
+}
+
+impl<'a> Presented<'a> {
+    /// The token of `authorization: Bearer …` or `DPoP …`, the only place where one is looked for.
+    pub fn among(headers: &'a HeaderMap) -> Result<Self, TokenError> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let value = values.next().ok_or(TokenError::Missing)?;
+        if values.next().is_some() {
+            return Err(TokenError::Invalid("came twice"));
+        }
+        let text = value.to_str().map_err(|_| TokenError::Invalid("is malformed"))?;
+        let (scheme, token) = text.split_once(' ').ok_or(TokenError::Missing)?;
+        let scheme = match scheme {
+            bearer if bearer.eq_ignore_ascii_case("bearer") => Scheme::Bearer,
+            dpop if dpop.eq_ignore_ascii_case("dpop") => Scheme::DPoP,
+            _ => return Err(TokenError::Missing),
+        };
+        Ok(Self { scheme, token: token.trim_ascii() })
+    }
+}
+
+impl std::fmt::Debug for Presented<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Presented").field("scheme", &self.scheme).finish_non_exhaustive()
     }
 }
 
@@ -124,6 +176,9 @@ pub enum TokenError {
     /// It, its session or its subject was revoked.
     #[error("the access token was revoked")]
     Revoked,
+    /// It is bound to a key of which there is no good proof, or it is sent as one that is and is not.
+    #[error("{0}")]
+    Unproven(ProofError),
     /// The issuer's keys have not been fetched yet.
     #[error("the keys of the issuer are not known yet")]
     KeysUnknown,
@@ -137,6 +192,7 @@ impl TokenError {
             Self::Invalid(_) => Reason::TokenInvalid,
             Self::Expired => Reason::TokenExpired,
             Self::Revoked => Reason::TokenRevoked,
+            Self::Unproven(_) => Reason::ProofInvalid,
             Self::KeysUnknown => return Fault::unavailable(self.to_string()),
         };
         Fault::new(Code::Unauthenticated, reason, self.to_string())

@@ -70,6 +70,8 @@ pub(crate) struct Registration {
     pub(crate) backchannel_logout_uri: String,
     /// Whether the program itself has named that address, and no admin: then it is called only outside.
     pub(crate) logout_uri_self_named: bool,
+    /// Whether it gets tokens only with a proof of a key, to which they are bound (RFC 9449 §5.2).
+    pub(crate) dpop_bound: bool,
 }
 
 impl Registration {

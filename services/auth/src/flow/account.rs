@@ -1,14 +1,18 @@
 //! What clients learn of a person with an access token, and how people sign out.
 
+use axum::http::HeaderMap;
 use flaghoist_runtime::Caller;
 use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::token::{Presented, ProofError, TokenError};
 use std::sync::Arc;
 
 use super::{Issuer, Visitor};
 use crate::audit::{Actor, Origin, Why};
 use crate::code::Secret;
 use crate::error::{Error, StoreError};
-use crate::id_token::{Hint, ProfileClaims};
+use crate::http::USERINFO_PATH;
+use crate::id_token::Hint;
+use crate::profile::{self, ProfileClaims};
 use crate::redirect;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
@@ -28,6 +32,8 @@ pub(crate) enum UserInfoError {
     TokenInvalid,
     /// It lacks the scope `openid`.
     ScopeMissing,
+    /// It is bound to a key, which was not proven; or it is sent as one that is and is not.
+    Unproven(ProofError),
     /// Something else.
     Failed(Error),
 }
@@ -68,8 +74,18 @@ pub(crate) enum SignOut {
 
 impl Issuer {
     /// Who is behind an access token with the scope `openid`, and what they are called as far as that was granted.
-    pub(crate) async fn user_info(&self, token: &str) -> Result<UserInfo, UserInfoError> {
-        let caller: Arc<Caller> = self.caller(token)?.ok_or(UserInfoError::TokenInvalid)?;
+    pub(crate) async fn user_info(
+        &self,
+        presented: Presented<'_>,
+        headers: &HeaderMap,
+        method: &str,
+    ) -> Result<UserInfo, UserInfoError> {
+        let caller: Arc<Caller> = self.caller(presented.token)?.ok_or(UserInfoError::TokenInvalid)?;
+        let path = self.path_of(USERINFO_PATH);
+        self.verifier.prove(&caller, presented, headers, method, &path).map_err(|error| match error {
+            TokenError::Unproven(problem) => UserInfoError::Unproven(problem),
+            _ => UserInfoError::TokenInvalid,
+        })?;
         if !caller.scopes.iter().any(|scope| scope == "openid") {
             return Err(UserInfoError::ScopeMissing);
         }
@@ -78,9 +94,10 @@ impl Issuer {
         };
         // A session that was ended a moment ago, on whichever pod, tells nothing any more.
         let session = self.store.session(session).await?.ok_or(UserInfoError::TokenInvalid)?;
-        let all = caller.scopes.iter().any(|scope| scope == "profile") && session.scopes.includes(Scopes::PROFILE);
-        let profile = if all || !session.claims.is_empty() { self.store.profile(user).await? } else { None };
-        Ok(UserInfo { sub: user.to_string(), profile: ProfileClaims::of(profile, all, &session.claims) })
+        let granted = Scopes::of(caller.scopes.iter().map(String::as_str)) & session.scopes;
+        let asks = profile::SCOPES.iter().any(|scope| granted.includes(*scope)) || !session.claims.is_empty();
+        let profile = if asks { self.store.profile(user).await? } else { None };
+        Ok(UserInfo { sub: user.to_string(), profile: ProfileClaims::of(profile, granted, &session.claims) })
     }
 
     /// The hint that an ID token gives, if it is one of this issuer's.

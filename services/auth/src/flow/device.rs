@@ -17,7 +17,7 @@ use crate::authorization::{AuthorizationRequest, Prompts, Recognised};
 use crate::client::{Client, GrantType};
 use crate::code::Secret;
 use crate::error::Error;
-use crate::issuer::{Tokens, Told, asked};
+use crate::issuer::{Asker, Tokens, Told, asked};
 use crate::refresh_token::{Digest, random_bytes};
 use crate::session::{Family, Grant, Session};
 use crate::store::grants::{Approved, Device, Polled};
@@ -166,6 +166,7 @@ impl Issuer {
             id_token_claims: Vec::new(),
             acr_unmet: false,
             two_factors: false,
+            key_thumbprint: None,
             user_code: Some(shown(&letters)),
         };
         Ok(Typed::Found(self.authorize(&client, request, visitor).await?))
@@ -195,12 +196,8 @@ impl Issuer {
     }
 
     /// Exchanges a device code, once somebody has agreed.
-    pub(crate) async fn exchange_device_code(
-        &self,
-        client: &Client,
-        device_code: &str,
-        address: &str,
-    ) -> Result<Tokens, Error> {
+    pub(crate) async fn exchange_device_code(&self, asker: Asker<'_>, device_code: &str) -> Result<Tokens, Error> {
+        let Asker { client, address, .. } = asker;
         if !client.may_use(GrantType::DeviceCode) {
             return Err(Error::ClientUnauthorized);
         }
@@ -228,6 +225,7 @@ impl Issuer {
                 last_address: address.to_owned(),
                 family,
                 claims: Vec::new(),
+                key_thumbprint: asker.refresh_key().unwrap_or_default().to_owned(),
             }
         };
         let (digest, max) = (Digest::of(device_code.as_bytes()), self.settings.sessions_max);
@@ -249,7 +247,7 @@ impl Issuer {
         let first = first.into_inner().ok_or(Error::Internal)?;
         let Recognised { user, amr, authenticated_at } = person;
         let grant = Grant { session, user, scopes, amr, authenticated_at };
-        self.tokens(&grant, client, scopes, first.text(), Told::default())
+        self.tokens(&grant, asker, scopes, first.text(), Told::default())
     }
 }
 

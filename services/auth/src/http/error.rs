@@ -69,6 +69,8 @@ impl From<Error> for OAuthError {
             Error::DeviceDenied => (StatusCode::BAD_REQUEST, "access_denied"),
             Error::DeviceExpired => (StatusCode::BAD_REQUEST, "expired_token"),
             Error::ScopeInvalid => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            Error::ProofInvalid(_) => (StatusCode::BAD_REQUEST, "invalid_dpop_proof"),
+            Error::ProofNonceRequired => (StatusCode::BAD_REQUEST, "use_dpop_nonce"),
             Error::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
             // Not answered by these endpoints.
             Error::Invalid { .. }

@@ -35,6 +35,8 @@ pub(super) struct Form {
     basic: Option<(String, String)>,
     /// Where the request comes from; empty if the listener did not say.
     pub(super) address: String,
+    /// The headers that it came with.
+    pub(super) headers: HeaderMap,
 }
 
 impl Form {
@@ -64,7 +66,7 @@ impl Form {
         let body = read_body(body, INVALID_REQUEST, BODY_MAX_TIME).await?;
         let parameters = parameters(&body)
             .ok_or_else(|| OAuthError::invalid_request("the parameters are malformed, too many, or not UTF-8"))?;
-        Ok(Self { parameters, basic, address })
+        Ok(Self { parameters, basic, address, headers: head.headers })
     }
 
     /// The parameters in their order.

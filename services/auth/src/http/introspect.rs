@@ -26,7 +26,7 @@ pub(super) async fn introspect(
         Some(Inspected::Access(caller)) => {
             let mut answer = json!({
                 "active": true,
-                "token_type": "Bearer",
+                "token_type": if caller.key_thumbprint.is_some() { "DPoP" } else { "Bearer" },
                 "scope": caller.scopes.join(" "),
                 "client_id": caller.client_id,
                 "sub": caller.subject,
@@ -39,17 +39,26 @@ pub(super) async fn introspect(
             if let Some(session) = caller.session {
                 answer["sid"] = session.to_string().into();
             }
+            if let Some(key) = &caller.key_thumbprint {
+                answer["cnf"] = json!({"jkt": key});
+            }
             json(&answer)
         }
-        Some(Inspected::Refresh(session)) => json(&json!({
-            "active": true,
-            "scope": session.scopes.to_string(),
-            "client_id": &*session.client_id,
-            "sub": session.user.to_string(),
-            "sid": session.id.to_string(),
-            "exp": session.expires_at(&issuer.settings.lifetimes()).seconds(),
-            "iat": session.family.rotated_at.seconds(),
-            "iss": issuer.url,
-        })),
+        Some(Inspected::Refresh(session)) => {
+            let mut answer = json!({
+                "active": true,
+                "scope": session.scopes.to_string(),
+                "client_id": &*session.client_id,
+                "sub": session.user.to_string(),
+                "sid": session.id.to_string(),
+                "exp": session.expires_at(&issuer.settings.lifetimes()).seconds(),
+                "iat": session.family.rotated_at.seconds(),
+                "iss": issuer.url,
+            });
+            if !session.key_thumbprint.is_empty() {
+                answer["cnf"] = json!({"jkt": session.key_thumbprint});
+            }
+            json(&answer)
+        }
     })
 }

@@ -67,6 +67,7 @@ fn described(client: &Client, secret: Option<ClientSecret>) -> Value {
         "application_type": if registration.native { "native" } else { "web" },
         "scope": client.scopes.to_string(),
         "id_token_signed_response_alg": registration.id_token_algorithm.name(),
+        "dpop_bound_access_tokens": registration.dpop_bound,
     });
     if !registration.keys.is_empty() {
         answer["jwks"] = json!({"keys": registration.keys});

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use super::{Endpoints, json};
 use crate::client::GrantType;
 use crate::code::Redemption;
 use crate::error::Error;
-use crate::issuer::Exchange;
+use crate::issuer::{Asker, Exchange, Issuer};
 
 /// Tokens as RFC 6749 §5.1 writes them.
 #[derive(Serialize)]
@@ -34,54 +34,59 @@ struct TokenAnswer {
 /// What access tokens are called where tokens are exchanged.
 const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// Answers tokens for a grant.
+/// The header with the nonce for the next proof.
+pub(super) const NONCE_HEADER: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// Answers tokens for a grant. Who has sent a proof of a key is told the nonce for the next one, whatever the answer.
 pub(super) async fn token(State(endpoints): State<Endpoints>, request: Request<Body>) -> Result<Response, OAuthError> {
     let form = Form::read(request, endpoints.trusted_hops).await?;
-    let issuer = &endpoints.issuer;
+    let answer = granted(&endpoints.issuer, &form).await.map(|answer| json(&answer)).into_response();
+    Ok(with_nonce(&endpoints.issuer, &form.headers, answer))
+}
+
+async fn granted(issuer: &Issuer, form: &Form) -> Result<TokenAnswer, OAuthError> {
+    let grant = GrantType::named(form.require("grant_type")?).ok_or_else(|| {
+        let supported = GrantType::ALL.map(GrantType::name).join(", ");
+        let text = format!("supported are {supported}");
+        OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", text)
+    })?;
+    let proof = issuer.read_proof(&form.headers, super::TOKEN_PATH)?;
+    let client = form.authenticate(issuer).await?;
+    let key = issuer.use_proof(proof).await?;
+    let asker = Asker::new(&client, &form.address, key.as_deref())?;
     let scope = form.get("scope").unwrap_or_default();
-    let mut issued_token_type = None;
-    let tokens = match form.require("grant_type")? {
-        "refresh_token" => {
-            let client = form.authenticate(issuer).await?;
-            issuer.refresh(&client, form.require("refresh_token")?, scope, form.address.clone()).await?
-        }
-        "client_credentials" => {
-            let client = form.authenticate(issuer).await?;
-            issuer.client_token(&client, scope).await?
-        }
-        "authorization_code" => {
-            let client = form.authenticate(issuer).await?;
+    let tokens = match grant {
+        GrantType::RefreshToken => issuer.refresh(asker, form.require("refresh_token")?, scope).await?,
+        GrantType::ClientCredentials => issuer.client_token(asker, scope).await?,
+        GrantType::AuthorizationCode => {
             let redemption = Redemption {
                 client_id: &client.id,
                 redirect_uri: form.require("redirect_uri")?,
                 verifier: form.get("code_verifier").unwrap_or_default(),
+                key: asker.key,
             };
-            issuer.exchange_code(&client, form.require("code")?, redemption, &form.address).await?
+            issuer.exchange_code(asker, form.require("code")?, redemption).await?
         }
-        grant if grant == GrantType::DeviceCode.name() => {
-            let client = form.authenticate(issuer).await?;
-            issuer.exchange_device_code(&client, form.require("device_code")?, &form.address).await?
-        }
-        grant if grant == GrantType::TokenExchange.name() => {
-            let client = form.authenticate(issuer).await?;
-            issued_token_type = Some(ACCESS_TOKEN_TYPE);
-            issuer.exchange_token(&client, &exchange(&form)?, &form.address).await?
-        }
-        _ => {
-            let supported = GrantType::ALL.map(GrantType::name).join(", ");
-            let text = format!("supported are {supported}");
-            return Err(OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", text));
-        }
+        GrantType::DeviceCode => issuer.exchange_device_code(asker, form.require("device_code")?).await?,
+        GrantType::TokenExchange => issuer.exchange_token(asker, &exchange(form)?).await?,
     };
-    Ok(json(&TokenAnswer {
+    Ok(TokenAnswer {
         access_token: tokens.access_token,
-        token_type: "Bearer",
+        token_type: if tokens.bound { "DPoP" } else { "Bearer" },
         expires_in: tokens.expires_at.since(issuer.clock.now()).as_millis().div_ceil(1000).try_into().unwrap_or(0),
         refresh_token: tokens.refresh_token,
         scope: tokens.scopes.to_string(),
         id_token: tokens.id_token,
-        issued_token_type,
-    }))
+        issued_token_type: (grant == GrantType::TokenExchange).then_some(ACCESS_TOKEN_TYPE),
+    })
+}
+
+/// The answer, with the nonce for the next proof if the request came with one (RFC 9449 §8).
+pub(super) fn with_nonce(issuer: &Issuer, headers: &HeaderMap, mut answer: Response) -> Response {
+    if let Some(nonce) = issuer.nonce_for(headers).and_then(|nonce| HeaderValue::from_str(&nonce).ok()) {
+        answer.headers_mut().insert(NONCE_HEADER, nonce);
+    }
+    answer
 }
 
 /// What is to be exchanged. Access tokens are, and nothing else.

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
 use super::tokens::asked;
-use super::{Issuer, Tokens, client_name};
+use super::{Asker, Issuer, Tokens, client_name};
 use crate::access_token::{Actor as Acting, Claims};
 use crate::audit::{Action, Actor, Event, Origin};
 use crate::client::{Client, GrantType};
@@ -42,13 +42,10 @@ fn acted_with(token: &str) -> bool {
 }
 
 impl Issuer {
-    /// Exchanges an access token of a person for one that `client` acts with.
-    pub(crate) async fn exchange_token(
-        &self,
-        client: &Client,
-        exchange: &Exchange<'_>,
-        address: &str,
-    ) -> Result<Tokens, Error> {
+    /// Exchanges an access token of a person for one that the client acts with. Where the first one is bound to a key of the person's client,
+    /// this one cannot prove that: it proves who it is itself, and its own key if it has one.
+    pub(crate) async fn exchange_token(&self, asker: Asker<'_>, exchange: &Exchange<'_>) -> Result<Tokens, Error> {
+        let client = asker.client;
         let now = self.clock.now();
         // What another pod did to the client a moment ago counts: nothing but this token stands behind the next one.
         let stored = self.clients.now(&client.id).await?.filter(|stored| stored.still_proven(client, now));
@@ -86,12 +83,14 @@ impl Issuer {
             aud: [audience],
             sid: Some(session.0),
             act: Some(Acting { sub: &client.id }),
+            cnf: asker.confirmation(),
             ..Claims::of_client(&self.url, &client.id, scopes, now, expires_at)
         };
         let access_token = self.sign(&claims)?;
         let subject = user.name();
-        self.note_exchange(&client, &caller, subject, audience, address).await?;
-        Ok(Tokens { access_token, expires_at, refresh_token: None, scopes, id_token: None })
+        self.note_exchange(&client, &caller, subject, audience, asker.address).await?;
+        let bound = asker.key.is_some();
+        Ok(Tokens { access_token, expires_at, refresh_token: None, scopes, id_token: None, bound })
     }
 
     async fn note_exchange(

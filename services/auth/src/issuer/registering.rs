@@ -38,6 +38,7 @@ pub(crate) struct Metadata {
     jwks_uri: Option<Value>,
     id_token_signed_response_alg: Option<String>,
     backchannel_logout_uri: String,
+    dpop_bound_access_tokens: bool,
 }
 
 impl Metadata {
@@ -86,6 +87,7 @@ impl Metadata {
             keys: if method == AuthMethod::PrivateKeyJwt { Registration::read_keys(&jwks)? } else { Vec::new() },
             backchannel_logout_uri: self.backchannel_logout_uri.clone(),
             logout_uri_self_named: !self.backchannel_logout_uri.is_empty(),
+            dpop_bound: self.dpop_bound_access_tokens,
             ..Registration::default()
         };
         let confidential = method != AuthMethod::None;

@@ -7,15 +7,16 @@ use flaghoist_runtime::fault;
 use flaghoist_runtime::names::{SessionId, UserId};
 use uuid::Uuid;
 
-use super::{Issuer, printable};
+use super::{Asker, Issuer, printable};
 use crate::access_token::{Claims, SignError};
 use crate::audit::Origin;
 use crate::authorization::acr_of;
-use crate::client::{Client, GrantType};
+use crate::client::GrantType;
 use crate::error::{Error, StoreError};
 use crate::feed::Feed;
-use crate::id_token::{IdClaims, ProfileClaims};
+use crate::id_token::IdClaims;
 use crate::moment::{Clock, Moment};
+use crate::profile::ProfileClaims;
 use crate::scope::Scopes;
 use crate::session::{Family, Grant, Lifetimes, Presentation, Session, Verdict};
 use crate::store::{Opened, Store};
@@ -34,6 +35,8 @@ pub(crate) struct Tokens {
     pub(crate) scopes: Scopes,
     /// With the scope `openid`.
     pub(crate) id_token: Option<String>,
+    /// Whether the access token is bound to a key.
+    pub(crate) bound: bool,
 }
 
 /// A sign-in that login has checked.
@@ -59,6 +62,10 @@ impl Issuer {
     /// Opens a session and answers its first tokens. Scopes that the client or the person may not have are left out.
     pub(crate) async fn sign_in(&self, sign_in: SignIn) -> Result<(Session, Tokens), Error> {
         let client = self.clients.get(&sign_in.client_id).await?.ok_or(Error::ClientInvalid)?;
+        if client.registration.dpop_bound {
+            // Login has no proof of the client's key.
+            return Err(Error::ClientUnauthorized);
+        }
         let now = self.clock.now();
         let id = SessionId(Uuid::now_v7());
         let first = self.refresh_keys.first(id);
@@ -75,11 +82,13 @@ impl Issuer {
             last_address: printable(&sign_in.address).collect(),
             family: Family { current: first.digest(), previous: None, rotated_at: now },
             claims: Vec::new(),
+            key_thumbprint: String::new(),
         };
         let by = Origin::sign_in(&session, now);
         let opened = self.store.open_session(&session, self.settings.sessions_max, &by).await?;
         session.scopes = self.note_opened(opened, id, session.user, &client.id).await?;
-        let tokens = self.tokens(&session.grant(), &client, session.scopes, first.text(), Told::default())?;
+        let asker = Asker::new(&client, &session.last_address, None)?;
+        let tokens = self.tokens(&session.grant(), asker, session.scopes, first.text(), Told::default())?;
         Ok((session, tokens))
     }
 
@@ -107,13 +116,8 @@ impl Issuer {
     }
 
     /// Exchanges a refresh token.
-    pub(crate) async fn refresh(
-        &self,
-        client: &Client,
-        refresh_token: &str,
-        scope: &str,
-        address: String,
-    ) -> Result<Tokens, Error> {
+    pub(crate) async fn refresh(&self, asker: Asker<'_>, refresh_token: &str, scope: &str) -> Result<Tokens, Error> {
+        let client = asker.client;
         if !client.may_use(GrantType::RefreshToken) {
             return Err(Error::ClientUnauthorized);
         }
@@ -126,13 +130,14 @@ impl Issuer {
             successor: successor.digest(),
             client_id: client.id.clone(),
             scopes,
-            address,
+            address: asker.address.to_owned(),
+            key: asker.refresh_key().map(str::to_owned),
         };
         match self.refreshes.submit(presentation).await? {
             Ok(Verdict::Granted(grant)) => {
                 // What the client may not have any more is in no new token.
                 let scopes = scopes.unwrap_or(grant.scopes) & client.scopes;
-                self.tokens(&grant, client, scopes, successor.text(), Told::default())
+                self.tokens(&grant, asker, scopes, successor.text(), Told::default())
             }
             Ok(Verdict::ScopeExceeded) => Err(Error::ScopeInvalid),
             Ok(Verdict::Reused | Verdict::Ended | Verdict::Expired) => Err(Error::GrantInvalid),
@@ -142,7 +147,8 @@ impl Issuer {
     }
 
     /// Answers a token of the client's own.
-    pub(crate) async fn client_token(&self, client: &Client, scope: &str) -> Result<Tokens, Error> {
+    pub(crate) async fn client_token(&self, asker: Asker<'_>, scope: &str) -> Result<Tokens, Error> {
+        let client = asker.client;
         if !client.confidential() || !client.may_use(GrantType::ClientCredentials) {
             return Err(Error::ClientUnauthorized);
         }
@@ -157,19 +163,22 @@ impl Issuer {
             return Err(Error::ScopeInvalid);
         }
         let expires_at = now.plus(self.settings.access_lifetime);
-        let access_token = self.sign(&Claims::of_client(&self.url, &client.id, scopes, now, expires_at))?;
-        Ok(Tokens { access_token, expires_at, refresh_token: None, scopes, id_token: None })
+        let claims = Claims::of_client(&self.url, &client.id, scopes, now, expires_at);
+        let access_token = self.sign(&Claims { cnf: asker.confirmation(), ..claims })?;
+        let bound = asker.key.is_some();
+        Ok(Tokens { access_token, expires_at, refresh_token: None, scopes, id_token: None, bound })
     }
 
     /// The tokens of a session.
     pub(crate) fn tokens(
         &self,
         grant: &Grant,
-        client: &Client,
+        asker: Asker<'_>,
         scopes: Scopes,
         refresh_token: String,
         told: Told<'_>,
     ) -> Result<Tokens, Error> {
+        let client = asker.client;
         let now = self.clock.now();
         let expires_at = now.plus(self.settings.access_lifetime);
         let mut subject = Uuid::encode_buffer();
@@ -178,6 +187,7 @@ impl Issuer {
             sid: Some(grant.session.0),
             auth_time: Some(grant.authenticated_at.seconds()),
             amr: &grant.amr,
+            cnf: asker.confirmation(),
             ..Claims::of_client(&self.url, &client.id, scopes, now, expires_at)
         };
         let access_token = self.sign(&claims)?;
@@ -204,7 +214,7 @@ impl Issuer {
             None
         };
         let refresh_token = client.may_use(GrantType::RefreshToken).then_some(refresh_token);
-        Ok(Tokens { access_token, expires_at, refresh_token, scopes, id_token })
+        Ok(Tokens { access_token, expires_at, refresh_token, scopes, id_token, bound: asker.key.is_some() })
     }
 
     pub(super) fn sign(&self, claims: &Claims<'_>) -> Result<String, Error> {

@@ -74,6 +74,7 @@ fn registration_message(registration: &Registration) -> pb::Registration {
         exchange_clients: registration.exchange_clients.clone(),
         exchange_audiences: registration.exchange_audiences.clone(),
         backchannel_logout_uri: registration.backchannel_logout_uri.clone(),
+        dpop_bound_access_tokens: registration.dpop_bound,
     }
 }
 
@@ -99,6 +100,7 @@ fn read_registration(registration: pb::Registration) -> Result<Registration, Err
         exchange_audiences: registration.exchange_audiences,
         backchannel_logout_uri: registration.backchannel_logout_uri,
         logout_uri_self_named: false,
+        dpop_bound: registration.dpop_bound_access_tokens,
     })
 }
 

@@ -11,13 +11,17 @@ use flaghoist_proto::auth::v1::{
 use flaghoist_runtime::fault::check;
 use flaghoist_runtime::time::timestamp;
 use flaghoist_runtime::token::AUDIENCE;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 use super::{address_of, authenticate, time, to_the_end, token_set};
 use crate::code::Redemption;
 use crate::error::{DOMAIN, Error};
 use crate::flow::{DEVICE_INTERVAL, DEVICE_LIFETIME};
-use crate::issuer::{Exchange, Inspected, Issuer};
+use crate::issuer::{Asker, Exchange, Inspected, Issuer};
+
+/// What the `htu` of a proof that comes with a call ends with.
+const ISSUE_TOKEN_PATH: &str = "/flaghoist.auth.v1.TokenService/IssueToken";
 
 /// Issues, revokes and inspects tokens.
 #[derive(Debug)]
@@ -26,34 +30,48 @@ pub(crate) struct TokenRpc {
     pub(crate) trusted_hops: u8,
 }
 
-#[tonic::async_trait]
-impl TokenService for TokenRpc {
-    async fn issue_token(&self, request: Request<IssueTokenRequest>) -> Result<Response<IssueTokenResponse>, Status> {
+impl TokenRpc {
+    async fn issue(&self, request: Request<IssueTokenRequest>) -> Result<IssueTokenResponse, Status> {
         check(request.get_ref(), DOMAIN)?;
+        let proof = self.issuer.read_proof_for(request.metadata().as_ref(), ISSUE_TOKEN_PATH)?;
         let address = address_of(&request, self.trusted_hops);
         let request = request.into_inner();
         let client = authenticate(&self.issuer, request.client.as_ref(), &address).await?;
+        let key = self.issuer.use_proof(proof).await?;
+        let asker = Asker::new(&client, &address, key.as_deref())?;
         let tokens = match request.grant {
             Some(Grant::RefreshToken(grant)) => {
-                self.issuer.refresh(&client, &grant.refresh_token, &request.scope, address).await?
+                self.issuer.refresh(asker, &grant.refresh_token, &request.scope).await?
             }
-            Some(Grant::ClientCredentials(_)) => self.issuer.client_token(&client, &request.scope).await?,
+            Some(Grant::ClientCredentials(_)) => self.issuer.client_token(asker, &request.scope).await?,
             Some(Grant::AuthorizationCode(grant)) => {
                 let (redirect_uri, verifier) = (&grant.redirect_uri, &grant.code_verifier);
-                let redemption = Redemption { client_id: &client.id, redirect_uri, verifier };
-                self.issuer.exchange_code(&client, &grant.code, redemption, &address).await?
+                let redemption = Redemption { client_id: &client.id, redirect_uri, verifier, key: asker.key };
+                self.issuer.exchange_code(asker, &grant.code, redemption).await?
             }
-            Some(Grant::DeviceCode(grant)) => {
-                self.issuer.exchange_device_code(&client, &grant.device_code, &address).await?
-            }
+            Some(Grant::DeviceCode(grant)) => self.issuer.exchange_device_code(asker, &grant.device_code).await?,
             Some(Grant::TokenExchange(grant)) => {
                 let (subject_token, audience) = (&grant.subject_token, &grant.audience);
                 let exchange = Exchange { subject_token, audience, scope: &request.scope };
-                self.issuer.exchange_token(&client, &exchange, &address).await?
+                self.issuer.exchange_token(asker, &exchange).await?
             }
             None => return Err(Error::Invalid { field: "grant", problem: "is required" }.into()),
         };
-        Ok(Response::new(IssueTokenResponse { tokens: Some(token_set(tokens)) }))
+        Ok(IssueTokenResponse { tokens: Some(token_set(tokens)) })
+    }
+}
+
+#[tonic::async_trait]
+impl TokenService for TokenRpc {
+    async fn issue_token(&self, request: Request<IssueTokenRequest>) -> Result<Response<IssueTokenResponse>, Status> {
+        let nonce = self.issuer.nonce_for(request.metadata().as_ref());
+        let nonce = nonce.and_then(|nonce| MetadataValue::try_from(nonce).ok());
+        let mut answer = self.issue(request).await.map(Response::new);
+        if let Some(nonce) = nonce {
+            let metadata = answer.as_mut().map_or_else(Status::metadata_mut, Response::metadata_mut);
+            metadata.insert("dpop-nonce", nonce);
+        }
+        answer
     }
 
     async fn authorize_device(
@@ -109,6 +127,7 @@ impl TokenService for TokenRpc {
                 token_type: "access_token".into(),
                 aud: vec![AUDIENCE.into()],
                 iss: self.issuer.url.clone(),
+                cnf_jkt: caller.key_thumbprint.clone().unwrap_or_default(),
             },
             Some(Inspected::Refresh(session)) => IntrospectTokenResponse {
                 active: true,
@@ -121,6 +140,7 @@ impl TokenService for TokenRpc {
                 token_type: "refresh_token".into(),
                 aud: Vec::new(),
                 iss: self.issuer.url.clone(),
+                cnf_jkt: session.key_thumbprint,
             },
         };
         Ok(Response::new(response))

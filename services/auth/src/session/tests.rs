@@ -26,6 +26,7 @@ fn session(now: Moment) -> Session {
         last_use_at: now.minute(),
         last_address: String::new(),
         claims: Vec::new(),
+        key_thumbprint: String::new(),
         family: Family { current: token(0), previous: None, rotated_at: now },
     }
 }
@@ -38,6 +39,7 @@ fn presented(session: &Session, number: u64, client_id: &str) -> Presentation {
         client_id: client_id.into(),
         scopes: None,
         address: String::new(),
+        key: None,
     }
 }
 
@@ -121,4 +123,27 @@ proptest! {
             prop_assert_eq!(session.family.current, token(current));
         }
     }
+}
+
+#[test]
+fn case_35_a_session_is_bound_to_the_first_key_that_is_proven_and_ends_without_it() {
+    let now = Moment(1_000_000);
+    let with = |session: &Session, number: u64, key: Option<&str>| Presentation {
+        key: key.map(str::to_owned),
+        ..presented(session, number, "web")
+    };
+    let mut fresh = session(now);
+    assert!(granted(&fresh.present(&with(&fresh, 0, None), &LIFETIMES, now)));
+    assert_eq!(fresh.key_thumbprint, "");
+    assert!(granted(&fresh.present(&with(&fresh, 1, Some("mine")), &LIFETIMES, now)));
+    assert_eq!(fresh.key_thumbprint, "mine");
+    assert!(granted(&fresh.present(&with(&fresh, 1, Some("mine")), &LIFETIMES, now)), "the answer was lost");
+    for key in [None, Some("other"), Some("")] {
+        // Whether it is the current token, or the one before, within its ten seconds.
+        for number in [1, 2] {
+            let mut bound = fresh.clone();
+            assert_eq!(bound.present(&with(&bound, number, key), &LIFETIMES, now), Verdict::Reused, "{key:?}");
+        }
+    }
+    assert!(granted(&fresh.present(&with(&fresh, 2, Some("mine")), &LIFETIMES, now)));
 }

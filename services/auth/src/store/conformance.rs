@@ -50,6 +50,8 @@ macro_rules! conformance {
             case_40_what_ends_a_session_is_recorded,
             case_40_a_session_ends_once_however_many_end_it,
             a_session_is_kept_as_it_was_opened,
+            a_session_is_bound_to_the_first_key_that_is_proven,
+            a_profile_is_replaced_where_one_is_kept_and_goes_with_the_person,
             the_oldest_sessions_make_room,
             the_limit_of_sessions_holds_when_many_are_opened_at_once,
             sessions_are_listed_newest_first_in_pages,
@@ -195,6 +197,7 @@ fn sign_in(user: UserId, now: Moment) -> (Session, RefreshToken) {
         last_address: "192.0.2.1".into(),
         family: Family { current: token.digest(), previous: None, rotated_at: now },
         claims: vec!["name".into()],
+        key_thumbprint: String::new(),
     };
     (session, token)
 }
@@ -205,6 +208,26 @@ async fn opened(store: &dyn Store, user: UserId, now: Moment) -> (Session, Refre
     let (session, token) = sign_in(user, now);
     assert!(matches!(store.open_session(&session, MAX, by(NOW)).await.unwrap(), Opened::Open { .. }));
     (session, token)
+}
+
+async fn a_session_is_bound_to_the_first_key_that_is_proven(store: &dyn Store) {
+    let (session, token) = opened(store, somebody(), NOW).await;
+    let (other, other_token) = opened(store, somebody(), NOW).await;
+    let proven = |token: &RefreshToken, key: &str| Presentation { key: Some(key.into()), ..presented(token) };
+    let verdicts = present(store, &[proven(&token, "mine"), presented(&other_token)], NOW).await;
+    assert!(granted(&verdicts[0]) && granted(&verdicts[1]));
+    let kept = |session: SessionId| async move { store.session(session).await.unwrap().unwrap().key_thumbprint };
+    assert_eq!((kept(session.id).await, kept(other.id).await), ("mine".into(), String::new()));
+    let second = keys().successor(&token);
+    assert!(granted(&present(store, &[proven(&second, "mine")], NOW).await[0]));
+    let third = keys().successor(&second);
+    assert_eq!(present(store, &[proven(&third, "other")], NOW).await, [Verdict::Reused]);
+    assert!(store.session(session.id).await.unwrap().is_none());
+    // What is bound from the start is kept as such.
+    let (bound, _) = sign_in(somebody(), NOW);
+    let bound = Session { key_thumbprint: "mine".into(), ..bound };
+    store.open_session(&bound, MAX, by(NOW)).await.unwrap();
+    assert_eq!(kept(bound.id).await, "mine");
 }
 
 fn somebody() -> UserId {
@@ -219,6 +242,7 @@ fn presented(token: &RefreshToken) -> Presentation {
         client_id: "web".into(),
         scopes: None,
         address: "192.0.2.9".into(),
+        key: None,
     }
 }
 

@@ -41,9 +41,15 @@ pub(super) struct Moved {
     /// Where its family was.
     pub(super) found: Family,
     found_use: (Moment, String),
+    found_key: String,
 }
 
 impl Moved {
+    /// Whether its refresh tokens are bound to a key from now on, and were not before.
+    pub(super) fn newly_bound(&self) -> bool {
+        self.session.key_thumbprint != self.found_key
+    }
+
     /// Whether it was used in another minute, or from another address, than is stored.
     pub(super) fn used_otherwise(&self) -> bool {
         self.session.last_use_at != self.found_use.0 || self.session.last_address != self.found_use.1
@@ -69,7 +75,8 @@ pub(super) fn judge(
         .into_iter()
         .map(|session| {
             let found_use = (session.last_use_at, session.last_address.clone());
-            (session.id, Moved { found: session.family, found_use, session })
+            let found_key = session.key_thumbprint.clone();
+            (session.id, Moved { found: session.family, found_use, found_key, session })
         })
         .collect();
     let (mut reused, mut reuses, mut expired) = (Vec::new(), Vec::new(), Vec::new());

@@ -16,7 +16,9 @@ mod codes;
 mod device;
 mod logout;
 mod pages;
+mod profile;
 mod prompts;
+mod proofs;
 mod tokens;
 
 pub(super) const HERE: &str = "https://app.example.com/cb";
@@ -78,7 +80,7 @@ impl Browser {
         self.send(world, request.body(PageBody::from(encoded(form))).unwrap()).await
     }
 
-    async fn send(&mut self, world: &World, mut request: Request<PageBody>) -> Page {
+    pub(super) async fn send(&mut self, world: &World, mut request: Request<PageBody>) -> Page {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         if !cookies.is_empty() {
             request.headers_mut().insert("cookie", cookies.join("; ").parse().unwrap());
@@ -156,7 +158,9 @@ impl World {
             client_id: id.into(),
             display_name: "Wiki <b>".into(),
             confidential,
-            scopes: ["openid", "profile", "offline_access", "chat.read"].map(str::to_owned).to_vec(),
+            scopes: ["openid", "profile", "offline_access", "chat.read", "email", "phone", "address"]
+                .map(str::to_owned)
+                .to_vec(),
             registration: Some(registration),
         };
         self.clients(&self.admin().await).create_client(request).await.unwrap().into_inner().client_secret
@@ -179,6 +183,7 @@ impl World {
             auth_time: Some(prost_types::Timestamp { seconds: self.clock.now().seconds(), nanos: 0 }),
             display_name: "Zoë".into(),
             handle: "zoe".into(),
+            ..AcceptLoginRequestRequest::default()
         };
         Ok(self.login_requests().accept_login_request(request).await?.into_inner().redirect_to)
     }

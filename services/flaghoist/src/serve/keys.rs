@@ -19,6 +19,7 @@ pub(crate) struct Keys {
     pub(crate) peers: &'static [(Service, Setting)],
     pub(crate) auth_public_addr: Option<Setting>,
     pub(crate) issuer: Setting,
+    pub(crate) public_urls: Setting,
     pub(crate) log_format: Setting,
     pub(crate) grace: Setting,
     pub(crate) trusted_hops: Setting,
@@ -81,6 +82,13 @@ macro_rules! keys {
                 "ISSUER",
                 "http://localhost:8080",
                 "The address under which people and programs reach the HTTP port of auth; it is the `iss` of every token."
+            ),
+            public_urls: setting!(
+                $process,
+                "PUBLIC_URLS",
+                "",
+                "Further addresses under which clients call, like `https://api.example.com`, separated by spaces: what the `htu` of a DPoP \
+                 proof may say beside the issuer's scheme and host."
             ),
             log_format: setting!($process, "LOG_FORMAT", "text", "How the log is written: `text` or `json`."),
             grace: setting!(
@@ -217,7 +225,14 @@ impl Keys {
         list.push(self.metrics_addr);
         list.extend(self.peers.iter().map(|(_, setting)| *setting));
         list.extend(self.auth_public_addr);
-        list.extend([self.issuer, self.log_format, self.grace, self.trusted_hops, self.connections_max]);
+        list.extend([
+            self.issuer,
+            self.public_urls,
+            self.log_format,
+            self.grace,
+            self.trusted_hops,
+            self.connections_max,
+        ]);
         list
     }
 

@@ -36,6 +36,7 @@ pub(crate) struct Settings {
     /// The public port of auth, where it is elsewhere and asked as a client asks.
     pub(crate) auth_public: Option<Uri>,
     pub(crate) issuer: String,
+    pub(crate) public_urls: Vec<String>,
     pub(crate) log_format: LogFormat,
     pub(crate) grace: Duration,
     pub(crate) trusted_hops: u8,
@@ -129,6 +130,7 @@ impl Settings {
             peers: keys.peers.iter().map(|(service, setting)| (*service, peer(reader, setting))).collect(),
             auth_public: keys.auth_public_addr.map(|setting| peer(reader, &setting)),
             issuer: reader.url(&keys.issuer),
+            public_urls: public_urls(reader, &keys.public_urls),
             log_format: reader.choice(&keys.log_format, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             grace: reader.duration(&keys.grace, Duration::from_millis(1)..=Duration::from_secs(3600)),
             trusted_hops: reader.number(&keys.trusted_hops, 0..=16),
@@ -154,6 +156,20 @@ impl Services {
 fn optional_path(reader: &mut Reader<'_>, setting: &Setting) -> Option<PathBuf> {
     let text = reader.text(setting);
     (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+/// The addresses under which clients call beside that of the issuer: nothing but scheme, host and port.
+fn public_urls(reader: &mut Reader<'_>, setting: &Setting) -> Vec<String> {
+    let read = |text: &str| {
+        let origin = |one: &str| {
+            let uri = one.parse::<Uri>().ok()?;
+            let bare =
+                uri.authority().is_some() && uri.query().is_none() && uri.path() == "/" && !one.contains(['@', '#']);
+            (bare && matches!(uri.scheme_str(), Some("http" | "https"))).then(|| one.to_owned())
+        };
+        text.split_whitespace().map(origin).collect::<Option<Vec<_>>>()
+    };
+    reader.parsed(setting, "addresses like https://api.example.com, separated by spaces", read).unwrap_or_default()
 }
 
 fn credential(reader: &mut Reader<'_>, setting: &Setting) -> Option<Credential> {

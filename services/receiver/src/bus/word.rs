@@ -205,6 +205,9 @@ struct CallerWire {
     expires_at_ms: i64,
     #[prost(string, tag = "8")]
     key_id: String,
+    /// Empty if the token is bound to no key.
+    #[prost(string, tag = "9")]
+    key_thumbprint: String,
 }
 
 fn read(what: What) -> Option<Word> {
@@ -242,6 +245,7 @@ fn caller_wire(caller: &Caller) -> CallerWire {
         scopes: caller.scopes.clone(),
         token_id: id(caller.token_id),
         key_id: caller.key_id.clone(),
+        key_thumbprint: caller.key_thumbprint.clone().unwrap_or_default(),
         issued_at_ms: millis(caller.issued_at),
         expires_at_ms: millis(caller.expires_at),
     }
@@ -259,6 +263,7 @@ fn caller(wire: CallerWire) -> Option<Caller> {
         key_id: wire.key_id,
         // Nothing that a pod does for another depends on it.
         authenticated_at: None,
+        key_thumbprint: Some(wire.key_thumbprint).filter(|key| !key.is_empty()),
         two_factors: false,
         issued_at: from_millis(wire.issued_at_ms),
         expires_at: from_millis(wire.expires_at_ms),
@@ -296,6 +301,7 @@ mod tests {
             token_id: Uuid::now_v7(),
             key_id: "key".into(),
             authenticated_at: None,
+            key_thumbprint: Some("thumbprint".into()),
             two_factors: false,
             issued_at: from_millis(1_000),
             expires_at: from_millis(2_000),

@@ -226,6 +226,7 @@ fn signed_in(peer: Peer) -> Peer {
                 token_id: Uuid::now_v7(),
                 key_id: "key".into(),
                 authenticated_at: None,
+                key_thumbprint: None,
                 two_factors: false,
                 issued_at: SystemTime::now(),
                 expires_at: SystemTime::now() + Duration::from_millis(lives.parse().unwrap()),

@@ -15,8 +15,8 @@ use http::{HeaderMap, HeaderValue};
 use tonic::Code;
 use zeroize::Zeroizing;
 
-use super::bearer;
 use crate::fault::{Fault, Reason};
+use crate::token::{Presented, Scheme};
 
 /// The shortest secret.
 const SECRET_MIN_BYTES: usize = 16;
@@ -102,8 +102,8 @@ impl Credential {
 
     /// The service that shows a tag of its name.
     pub(super) fn caller(&self, headers: &HeaderMap) -> Result<&'static str, Fault> {
-        let shown =
-            bearer(headers).map_err(|_| refused("this port asks for the credential that the services share"))?;
+        let shown = Presented::among(headers).ok().filter(|presented| presented.scheme == Scheme::Bearer);
+        let shown = shown.ok_or_else(|| refused("this port asks for the credential that the services share"))?.token;
         let unknown = || refused("the credential is not the one that the services share here");
         let (name, shown) = shown.split_once('.').ok_or_else(unknown)?;
         let service = self.0.0.iter().find(|service| service.name == name).ok_or_else(unknown)?;

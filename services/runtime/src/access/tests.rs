@@ -11,6 +11,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::fault::reason_of;
+use crate::token::proof::tests::Holder;
 use crate::token::tests::{Issuer, claims};
 
 /// Routes that answer every path, and count the calls by whether they know the caller.
@@ -196,4 +197,80 @@ async fn with_a_credential_every_method_is_open_to_the_callers_that_its_contract
         }
     }
     assert_eq!(world.reached(), (0, 0));
+}
+
+/// Case 51: a token that is bound to a key opens nothing without a proof of that key, however often it was seen.
+#[tokio::test]
+async fn case_51_a_bound_token_is_good_with_a_proof_for_this_call_only() {
+    let world = World::new();
+    let (holder, thief) = (Holder::new(), Holder::new());
+    let token = world.issuer.token(claims(json!({"cnf": {"jkt": holder.thumbprint()}})));
+    let (path, other) =
+        ("/flaghoist.auth.v1.SessionService/ListSessions", "/flaghoist.login.v1.AccountService/GetAccount");
+    let now = crate::time::millis(std::time::SystemTime::now()) / 1000;
+    let call = async |path: &str, scheme: &str, token: &str, proofs: &[&str]| {
+        let mut request =
+            Request::builder().method("POST").uri(path).header("authorization", format!("{scheme} {token}"));
+        for proof in proofs {
+            request = request.header("dpop", *proof);
+        }
+        let response = world.layered.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        Status::from_header_map(response.headers())
+    };
+    let unproven = (Code::Unauthenticated, Some(Reason::ProofInvalid));
+    // Before and after it is remembered.
+    for _ in 0..2 {
+        assert_eq!(refusal(call(path, "Bearer", &token, &[]).await), unproven);
+        assert_eq!(refusal(call(path, "DPoP", &token, &[]).await), unproven);
+        let good = holder.proof(path, &token, now, json!({}));
+        assert_eq!(refusal(call(path, "Bearer", &token, &[&good]).await), unproven);
+        assert!(call(path, "DPoP", &token, &[&good]).await.is_none());
+        assert_eq!(refusal(call(path, "DPoP", &token, &[&good]).await), unproven, "a second time");
+        assert!(call(path, "dpop", &token, &[&holder.proof(path, &token, now, json!({}))]).await.is_none());
+    }
+    for bad in [
+        thief.proof(path, &token, now, json!({})),
+        holder.proof(other, &token, now, json!({})),
+        holder.proof(path, "another token", now, json!({})),
+        holder.proof(path, &token, now, json!({"ath": null})),
+        holder.proof(path, &token, now - 120, json!({})),
+        holder.proof(path, &token, now, json!({"htu": format!("https://evil.test{path}")})),
+        "garbage".to_owned(),
+    ] {
+        assert_eq!(refusal(call(path, "DPoP", &token, &[&bad]).await), unproven);
+    }
+    let (one, two) = (holder.proof(path, &token, now, json!({})), holder.proof(path, &token, now, json!({})));
+    assert_eq!(refusal(call(path, "DPoP", &token, &[&one, &two]).await), unproven);
+    world.reached();
+    // Where anyone may call, whoever shows it without its proof is nobody.
+    let open = "/flaghoist.auth.v1.TokenService/RevokeToken";
+    assert!(call(open, "Bearer", &token, &[]).await.is_none());
+    assert_eq!(world.reached(), (0, 1));
+    // A token that is bound to nothing is no better for a proof, and one that is bound in another way is none.
+    let plain = world.issuer.token(claims(json!({})));
+    assert_eq!(refusal(call(path, "DPoP", &plain, &[&holder.proof(path, &plain, now, json!({}))]).await), unproven);
+    for cnf in [json!({}), json!({"x5t#S256": "x"}), json!({"jkt": "x", "x5t#S256": "x"}), json!("x")] {
+        let token = world.issuer.token(claims(json!({"cnf": cnf})));
+        let refused = refusal(call(path, "Bearer", &token, &[]).await);
+        assert_eq!(refused, (Code::Unauthenticated, Some(Reason::TokenInvalid)));
+    }
+}
+
+#[tokio::test]
+async fn case_49_of_fifty_parallel_uses_of_one_proof_one_succeeds() {
+    let world = World::new();
+    let holder = Holder::new();
+    let token = world.issuer.token(claims(json!({"cnf": {"jkt": holder.thumbprint()}})));
+    let path = "/flaghoist.auth.v1.SessionService/ListSessions";
+    let now = crate::time::millis(std::time::SystemTime::now()) / 1000;
+    let (proof, authorization) = (holder.proof(path, &token, now, json!({})), format!("DPoP {token}"));
+    let calls = (0..50).map(|_| {
+        let request = Request::post(path).header("authorization", &authorization).header("dpop", &proof);
+        let (request, layered) = (request.body(Body::empty()).unwrap(), world.layered.clone());
+        tokio::spawn(
+            async move { Status::from_header_map(layered.oneshot(request).await.unwrap().headers()).is_none() },
+        )
+    });
+    let answers = futures_util::future::join_all(calls).await;
+    assert_eq!(answers.into_iter().filter(|passed| *passed.as_ref().unwrap()).count(), 1);
 }

@@ -49,7 +49,8 @@ impl Front {
     /// The way of browsers: CORS, then gRPC-Web to gRPC. A token is sent by the page itself, never by the browser on its own, so
     /// any page may call.
     fn browsers(&self) -> Cors<GrpcWebService<Calls>> {
-        let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);
+        let exposed =
+            ["grpc-status", "grpc-message", "grpc-status-details-bin", "dpop-nonce"].map(HeaderName::from_static);
         CorsLayer::new()
             .allow_origin(Any)
             .allow_methods([Method::POST])

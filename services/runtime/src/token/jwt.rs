@@ -73,6 +73,14 @@ struct Claims {
     auth_time: Option<i64>,
     #[serde(default)]
     amr: Vec<String>,
+    cnf: Option<Confirmation>,
+}
+
+/// What a token is bound to (RFC 7800). Every other way than a key of DPoP is one that nobody here could check.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Confirmation {
+    jkt: String,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +164,7 @@ fn caller(claims: Claims, kid: &str, issuer: &str, now: i64) -> Result<Caller, T
         token_id: Uuid::try_parse(&claims.jti).map_err(|_| MALFORMED)?,
         key_id: kid.to_owned(),
         authenticated_at: claims.auth_time.map(time),
+        key_thumbprint: claims.cnf.map(|confirmation| confirmation.jkt),
         two_factors: claims.amr.iter().any(|method| method == "mfa"),
         issued_at: time(claims.iat),
         expires_at: time(claims.exp),

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest;
+use http::HeaderMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, broadcast, watch};
 
 use super::jwt::{self, Keys, KeysError};
+use super::proof::{Addresses, Proof, ProofError, Requested};
 use super::revoked::Revoked;
-use super::{Caller, Revocation, TokenError};
+use super::seen::Seen;
+use super::{Caller, Presented, Revocation, Scheme, TokenError};
 
 /// How many parts the cache has, so that callers seldom wait for one another.
 const SHARDS: usize = 16;
@@ -43,6 +46,10 @@ pub struct Verifier {
     keys: RwLock<Arc<Keys>>,
     cache: [RwLock<Shard>; SHARDS],
     revoked: RwLock<Revoked>,
+    /// Where clients call, as their proofs say it.
+    addresses: RwLock<Arc<Addresses>>,
+    /// The proofs that were used lately.
+    proofs: Seen,
     /// Counts revocations and changes of keys; what was verified under another count is looked at again.
     generation: AtomicU64,
     events: broadcast::Sender<Revocation>,
@@ -99,8 +106,11 @@ impl Verifier {
     /// A verifier of the tokens of `issuer`, which live `lifetime` at most. Tokens that would live longer are refused, and
     /// revocations are kept that long.
     pub fn with_lifetime(issuer: impl Into<String>, lifetime: Duration) -> Arc<Self> {
+        let issuer = issuer.into();
         Arc::new(Self {
-            issuer: issuer.into(),
+            addresses: RwLock::new(Arc::new(Addresses::new(&issuer, []))),
+            proofs: Seen::default(),
+            issuer,
             lifetime,
             keys: RwLock::default(),
             cache: Default::default(),
@@ -128,7 +138,8 @@ impl Verifier {
         Ok(())
     }
 
-    /// Who is behind `token`.
+    /// Who is behind `token`. One that is bound to a key (`key_thumbprint`) proves nothing by itself: [`Verifier::prove`] says whether it may
+    /// be used.
     pub fn verify(&self, token: &str) -> Result<Arc<Caller>, TokenError> {
         if token.is_empty() {
             return Err(TokenError::Missing);
@@ -153,6 +164,49 @@ impl Verifier {
             }
             verified => verified,
         }
+    }
+
+    /// Says under which addresses clients call beside that of the issuer: origins like `https://api.example.com`.
+    pub fn set_addresses(&self, others: &[String]) {
+        *self.addresses.write() = Arc::new(Addresses::new(&self.issuer, others.iter().map(String::as_str)));
+    }
+
+    /// The addresses under which clients call.
+    pub fn addresses(&self) -> Arc<Addresses> {
+        Arc::clone(&self.addresses.read())
+    }
+
+    /// Whether `caller`, whose token was `presented` and verified, may use it in a call of `method` at `path` with these headers: one
+    /// that is bound to a key comes with the scheme DPoP and a proof of that key for this call, and no other one does.
+    pub fn prove(
+        &self,
+        caller: &Caller,
+        presented: Presented<'_>,
+        headers: &HeaderMap,
+        method: &str,
+        path: &str,
+    ) -> Result<(), TokenError> {
+        match (&caller.key_thumbprint, presented.scheme) {
+            (None, Scheme::Bearer) => Ok(()),
+            (None, Scheme::DPoP) => Err(TokenError::Unproven(ProofError::Unbound)),
+            (Some(_), Scheme::Bearer) => Err(TokenError::Unproven(ProofError::Missing)),
+            (Some(key), Scheme::DPoP) => {
+                self.proven(key, presented.token, headers, method, path).map_err(TokenError::Unproven)
+            }
+        }
+    }
+
+    fn proven(&self, key: &str, token: &str, headers: &HeaderMap, method: &str, path: &str) -> Result<(), ProofError> {
+        let now = now_seconds();
+        let requested = Requested { method, path, now };
+        let proof = Proof::among(headers, requested, &self.addresses())?.ok_or(ProofError::Missing)?;
+        if proof.thumbprint != key {
+            return Err(ProofError::Invalid("is of another key than the one that the token is bound to"));
+        }
+        if !proof.goes_with(token) {
+            return Err(ProofError::Invalid("is for another access token: ath"));
+        }
+        if self.proofs.first(&proof, now) { Ok(()) } else { Err(ProofError::Replayed) }
     }
 
     /// A token that was verified before.

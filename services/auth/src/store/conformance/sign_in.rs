@@ -3,7 +3,8 @@
 use super::*;
 use crate::authorization::{AuthorizationRequest, Prompts, Recognised};
 use crate::code::{Code, KeptCode};
-use crate::store::sign_in::{Acceptance, LoginRequest, OpenMax, Profile, Redeemed, Stage};
+use crate::profile::Profile;
+use crate::store::sign_in::{Acceptance, LoginRequest, OpenMax, Redeemed, Stage};
 
 const OPEN_MAX: OpenMax = OpenMax { of_browser: 20, of_address: 1000 };
 const SOON: Moment = Moment(NOW.0 + 60_000);
@@ -25,6 +26,7 @@ fn request() -> AuthorizationRequest {
         acr_unmet: false,
         two_factors: false,
         user_code: None,
+        key_thumbprint: Some("thumbprint".into()),
     }
 }
 
@@ -54,7 +56,7 @@ async fn open(store: &dyn Store, request: &LoginRequest) -> bool {
 }
 
 async fn accept(store: &dyn Store, challenge: &str, user: UserId) -> Acceptance {
-    let profile = Profile { display_name: "Anna".into(), handle: "anna".into() };
+    let profile = Profile { display_name: "Anna".into(), handle: "anna".into(), ..Profile::default() };
     store.accept_login_request(secret(challenge), &recognised(user), &profile, NOW).await.unwrap()
 }
 
@@ -113,6 +115,30 @@ pub(super) async fn case_23_a_login_request_is_answered_and_taken_once(store: &d
     assert_eq!(taken[0].person, Some(recognised(users[winner])));
     let profile = store.profile(users[winner]).await.unwrap().unwrap();
     assert_eq!((profile.display_name.as_str(), profile.handle.as_str()), ("Anna", "anna"));
+}
+
+pub(super) async fn a_profile_is_replaced_where_one_is_kept_and_goes_with_the_person(store: &dyn Store) {
+    let (anna, nobody) = (somebody(), somebody());
+    signed_in(store, anna, "cookie").await;
+    let profile = Profile {
+        display_name: "Anna B".into(),
+        handle: "anna".into(),
+        email: "anna@example.com".into(),
+        email_verified: true,
+        phone_number: "+41441234567".into(),
+        phone_number_verified: true,
+        address: "1 Road\nTown".into(),
+    };
+    assert!(store.set_profile(anna, &profile).await.unwrap());
+    assert_eq!(store.profile(anna).await.unwrap(), Some(profile.clone()));
+    assert!(!store.set_profile(nobody, &profile).await.unwrap());
+    assert_eq!(store.profile(nobody).await.unwrap(), None);
+    // Signing in again says all of it anew.
+    signed_in(store, anna, "another cookie").await;
+    assert_eq!(store.profile(anna).await.unwrap().unwrap().email, "");
+    store.erase_subject(anna, by(NOW)).await.unwrap();
+    assert_eq!(store.profile(anna).await.unwrap(), None);
+    assert!(!store.set_profile(anna, &profile).await.unwrap(), "an erased person stays erased");
 }
 
 pub(super) async fn open_login_requests_have_bounds(store: &dyn Store) {

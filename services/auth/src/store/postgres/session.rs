@@ -23,7 +23,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT session_id, user_id, client_id, scopes, amr, label, authenticated_at, created_at, last_use_at, ",
-            "last_address, current_sha256, previous_sha256, rotated_at, claims ",
+            "last_address, current_sha256, previous_sha256, rotated_at, claims, key_thumbprint ",
             $rest
         )
     };
@@ -49,6 +49,7 @@ fn read(row: &PgRow) -> Result<Session, Error> {
             rotated_at: Moment(row.try_get(12)?),
         },
         claims: row.try_get::<&str, _>(13)?.split_whitespace().map(str::to_owned).collect(),
+        key_thumbprint: row.try_get(14)?,
     })
 }
 
@@ -71,6 +72,7 @@ pub(super) async fn present(
     }
     let Judgement { verdicts, moved, reused, reuses, expired } = judgement;
     rotate(&mut transaction, &moved, now).await?;
+    bind_keys(&mut transaction, &moved).await?;
     audit::insert(&mut transaction, &reuses).await?;
     let by = Origin::system(now);
     end(&mut transaction, &[(&reused, Why::Reused), (&expired, Why::Expired)], &by).await?;
@@ -101,6 +103,18 @@ async fn rotate(transaction: &mut Transaction, moved: &[Moved], now: Moment) -> 
     .await?
     .rows_affected();
     if rotated == count(moved.len()) { Ok(()) } else { Err(unreadable("the state of a session")) }
+}
+
+/// Binds the refresh tokens of those sessions to a key that were bound to none, which happens once in their life.
+async fn bind_keys(transaction: &mut Transaction, moved: &[Moved]) -> Result<(), Error> {
+    for Moved { session, .. } in moved.iter().filter(|moved| moved.newly_bound()) {
+        sqlx::query("UPDATE sessions SET key_thumbprint = $2 WHERE session_id = $1")
+            .bind(session.id.0.as_bytes().as_slice())
+            .bind(&session.key_thumbprint)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Ends those of the sessions that are still there, each for its reason, as the last part of `transaction`. Answers which.
@@ -197,8 +211,8 @@ pub(super) async fn open_within(
         .await?;
     sqlx::query(
         "INSERT INTO sessions (session_id, user_id, client_id, scopes, amr, label, authenticated_at, created_at, \
-                last_use_at, last_address, current_sha256, previous_sha256, rotated_at, claims) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                last_use_at, last_address, current_sha256, previous_sha256, rotated_at, claims, key_thumbprint) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(session.id.0.as_bytes().as_slice())
     .bind(user)
@@ -214,6 +228,7 @@ pub(super) async fn open_within(
     .bind(session.family.previous.as_ref().map(|digest| digest.0.as_slice()))
     .bind(session.family.rotated_at.0)
     .bind(session.claims.join(" "))
+    .bind(&session.key_thumbprint)
     .execute(&mut **transaction)
     .await?;
     audit::insert(transaction, &[opened(session, scopes, by)]).await?;

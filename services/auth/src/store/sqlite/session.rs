@@ -22,7 +22,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT s.session_id, s.user_id, s.client_id, s.scopes, s.amr, s.label, s.authenticated_at, s.created_at, ",
-            "s.last_use_at, s.last_address, s.current_sha256, s.previous_sha256, s.rotated_at, s.claims ",
+            "s.last_use_at, s.last_address, s.current_sha256, s.previous_sha256, s.rotated_at, s.claims, s.key_thumbprint ",
             $rest
         )
     };
@@ -48,6 +48,7 @@ fn read(row: &SqliteRow) -> Result<Session, sqlx::Error> {
             rotated_at: Moment(row.try_get(12)?),
         },
         claims: row.try_get::<&str, _>(13)?.split_whitespace().map(str::to_owned).collect(),
+        key_thumbprint: row.try_get(14)?,
     })
 }
 
@@ -66,6 +67,7 @@ pub(super) async fn present(
     let Judgement { verdicts, moved, reused, reuses, expired } = judgement;
     rotate(&mut transaction, &moved, now).await?;
     note_use(&mut transaction, &moved).await?;
+    bind_keys(&mut transaction, &moved).await?;
     audit::insert(&mut transaction, &reuses).await?;
     let by = Origin::system(now);
     end(&mut transaction, &[(&reused, Why::Reused), (&expired, Why::Expired)], &by).await?;
@@ -125,6 +127,18 @@ async fn note_use(transaction: &mut Transaction, moved: &[Moved]) -> Result<(), 
     .bind(json(&rows)?)
     .execute(&mut **transaction)
     .await?;
+    Ok(())
+}
+
+/// Binds the refresh tokens of those sessions to a key that were bound to none, which happens once in their life.
+async fn bind_keys(transaction: &mut Transaction, moved: &[Moved]) -> Result<(), sqlx::Error> {
+    for Moved { session, .. } in moved.iter().filter(|moved| moved.newly_bound()) {
+        sqlx::query("UPDATE sessions SET key_thumbprint = ?2 WHERE session_id = ?1")
+            .bind(session.id.0.as_bytes().as_slice())
+            .bind(&session.key_thumbprint)
+            .execute(&mut **transaction)
+            .await?;
+    }
     Ok(())
 }
 
@@ -210,8 +224,8 @@ pub(super) async fn open_within(
     end(transaction, &[(&ended, Why::TooMany)], by).await?;
     sqlx::query(
         "INSERT INTO sessions (session_id, user_id, client_id, scopes, amr, label, authenticated_at, created_at, \
-                last_use_at, last_address, current_sha256, previous_sha256, rotated_at, claims) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                last_use_at, last_address, current_sha256, previous_sha256, rotated_at, claims, key_thumbprint) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )
     .bind(session.id.0.as_bytes().as_slice())
     .bind(user)
@@ -227,6 +241,7 @@ pub(super) async fn open_within(
     .bind(session.family.previous.as_ref().map(|digest| digest.0.as_slice()))
     .bind(session.family.rotated_at.0)
     .bind(session.claims.join(" "))
+    .bind(&session.key_thumbprint)
     .execute(&mut **transaction)
     .await?;
     audit::insert(transaction, &[opened(session, scopes, by)]).await?;

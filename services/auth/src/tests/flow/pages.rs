@@ -128,21 +128,35 @@ async fn case_25_nothing_from_outside_becomes_part_of_a_page() {
 }
 
 #[tokio::test]
-async fn case_1_an_address_that_was_taken_away_meanwhile_gets_no_code() {
+async fn case_1_an_address_that_was_taken_away_meanwhile_gets_no_code_and_no_error() {
     let world = World::new().await;
     world.app("wiki", false, web()).await;
-    let mut browser = Browser::default();
-    let question = browser.signs_in(&world, "wiki", somebody()).await;
-    let challenge = question.body.split("name=\"login_challenge\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let mut asked = Vec::new();
+    for decision in ["allow", "deny"] {
+        let mut browser = Browser::default();
+        let question = browser.signs_in(&world, "wiki", somebody()).await;
+        let challenge = question.body.split("name=\"login_challenge\" value=\"").nth(1).unwrap();
+        asked.push((browser, challenge.split('"').next().unwrap().to_owned(), decision));
+    }
+    let mut nobody = Browser::default();
+    let to_login = nobody.authorize(&world, &request("wiki")).await;
+    let login_challenge = to_login.parameter("login_challenge").unwrap();
+    let rejected = RejectLoginRequestRequest { login_challenge };
+    let back = world.login_requests().reject_login_request(rejected).await.unwrap().into_inner().redirect_to;
     let registration =
         Registration { redirect_uris: vec!["https://new.example.com/cb".into()], ..Registration::default() };
     let name = "clients/wiki".into();
     let request = UpdateClientRequest { name, registration: Some(registration), ..UpdateClientRequest::default() };
     world.clients(&world.admin().await).update_client(request).await.unwrap();
-    let form = [("login_challenge", challenge), ("decision", "allow")];
-    let page = browser.post(&world, "/oauth2/consent", &form).await;
-    assert_eq!(page.status, StatusCode::FORBIDDEN);
-    assert!(page.body.contains("not registered any more"), "{}", page.body);
+    let mut pages = vec![nobody.get(&world, &back).await];
+    for (mut browser, challenge, decision) in asked {
+        let form = [("login_challenge", challenge.as_str()), ("decision", decision)];
+        pages.push(browser.post(&world, "/oauth2/consent", &form).await);
+    }
+    for page in pages {
+        assert_eq!(page.status, StatusCode::FORBIDDEN);
+        assert!(page.body.contains("not registered any more"), "{}", page.body);
+    }
 }
 
 #[tokio::test]

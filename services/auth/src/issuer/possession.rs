@@ -1,0 +1,89 @@
+//! Proofs of possession at the endpoints that give tokens (DPoP, RFC 9449): the key that a client proves, to which its tokens are bound.
+
+use axum::http::HeaderMap;
+use flaghoist_runtime::token::proof::{PROOF_HEADER, Requested};
+use flaghoist_runtime::token::{Proof, ProofError};
+
+use super::Issuer;
+use crate::access_token::Confirmation;
+use crate::client::Client;
+use crate::error::Error;
+use crate::moment::Moment;
+use crate::refresh_token::Digest;
+
+/// Who asks for tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    pub(crate) client: &'a Client,
+    /// Where the request comes from; empty if the listener did not say.
+    pub(crate) address: &'a str,
+    /// The thumbprint of the key that it has proven, if any.
+    pub(crate) key: Option<&'a str>,
+}
+
+impl<'a> Asker<'a> {
+    /// A client at an address, with the key that it has proven. One that is registered to prove one must.
+    pub(crate) fn new(client: &'a Client, address: &'a str, key: Option<&'a str>) -> Result<Self, Error> {
+        if client.registration.dpop_bound && key.is_none() {
+            return Err(Error::ProofInvalid(ProofError::Missing));
+        }
+        Ok(Self { client, address, key })
+    }
+
+    /// What an access token is bound to.
+    pub(crate) fn confirmation(&self) -> Option<Confirmation<'a>> {
+        self.key.map(|jkt| Confirmation { jkt })
+    }
+
+    /// The key to which refresh tokens are bound: those of a public client, which could be used by whoever finds them otherwise. A
+    /// confidential one proves itself at every refresh, and may take another key (RFC 9449 §5).
+    pub(crate) fn refresh_key(&self) -> Option<&'a str> {
+        self.key.filter(|_| !self.client.confidential())
+    }
+}
+
+impl Issuer {
+    /// The proof among the headers of a request to `path` of the issuer. Nothing is written yet: a client that has to send it again with a
+    /// nonce has lost nothing.
+    pub(crate) fn read_proof(&self, headers: &HeaderMap, path: &str) -> Result<Option<Proof>, Error> {
+        if !headers.contains_key(PROOF_HEADER) {
+            return Ok(None);
+        }
+        self.read_proof_for(headers, &self.path_of(path))
+    }
+
+    /// The path that clients know of an endpoint: the issuer's address may have one itself.
+    pub(crate) fn path_of(&self, endpoint: &str) -> String {
+        let base = url::Url::parse(&self.url).map(|url| url.path().trim_end_matches('/').to_owned());
+        base.unwrap_or_default() + endpoint
+    }
+
+    /// The same for a call over gRPC, whose path no gateway changes.
+    pub(crate) fn read_proof_for(&self, headers: &HeaderMap, path: &str) -> Result<Option<Proof>, Error> {
+        let now = self.clock.now();
+        let requested = Requested { method: "POST", path, now: now.seconds() };
+        let proof = Proof::among(headers, requested, &self.verifier.addresses()).map_err(Error::ProofInvalid)?;
+        let fresh = |proof: &Proof| proof.nonce.as_ref().is_some_and(|nonce| self.nonces.good(nonce, now));
+        if proof.as_ref().is_some_and(|proof| !fresh(proof)) {
+            return Err(Error::ProofNonceRequired);
+        }
+        Ok(proof)
+    }
+
+    /// Uses a proof up, and answers its key. Of any number of uses of one proof, on whatever pods, one comes to that.
+    pub(crate) async fn use_proof(&self, proof: Option<Proof>) -> Result<Option<String>, Error> {
+        let Some(proof) = proof else { return Ok(None) };
+        let id = Digest::of(format!("dpop proof\n{}\n{}", proof.thumbprint, proof.id).as_bytes());
+        let over_at = Moment(proof.over_at().saturating_mul(1000));
+        if !self.store.use_once(id, over_at, self.clock.now()).await? {
+            tracing::warn!(target: "audit", event = "proof_replayed", key_thumbprint = proof.thumbprint);
+            return Err(Error::ProofInvalid(ProofError::Replayed));
+        }
+        Ok(Some(proof.thumbprint))
+    }
+
+    /// The nonce for the next proof of whoever has sent one with `headers`.
+    pub(crate) fn nonce_for(&self, headers: &HeaderMap) -> Option<String> {
+        headers.contains_key(PROOF_HEADER).then(|| self.nonces.at(self.clock.now()))
+    }
+}
