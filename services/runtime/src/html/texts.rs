@@ -67,6 +67,9 @@ texts! {
     scope_admin: "administer this installation as you, as far as you may", "以您的身份在您的权限内管理此系统";
     scope_openid: "know that it is you", "确认您的身份";
     scope_profile: "see your name and your handle", "查看您的姓名和用户名";
+    scope_email: "see your email address", "查看您的电子邮箱地址";
+    scope_phone: "see your telephone number", "查看您的电话号码";
+    scope_address: "see your postal address", "查看您的通信地址";
     scope_offline: "do so while you are away", "在您离开时继续进行以上操作";
     scope_other: "something that this page cannot explain", "此页面无法说明的权限";
     connect_device: "Connect a device", "连接设备";
@@ -173,6 +176,9 @@ impl Texts {
             "admin" => self.scope_admin,
             "openid" => self.scope_openid,
             "profile" => self.scope_profile,
+            "email" => self.scope_email,
+            "phone" => self.scope_phone,
+            "address" => self.scope_address,
             "offline_access" => self.scope_offline,
             _ => self.scope_other,
         }
