@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::client::{Client, GrantType};
 use crate::moment::Moment;
+use crate::profile::{CLAIMS, scopes_of};
 use crate::redirect;
 use crate::scope::Scopes;
 
@@ -15,9 +16,6 @@ use crate::scope::Scopes;
 const STATE_MAX_BYTES: usize = 4096;
 const SHORT_MAX_BYTES: usize = 1024;
 const CLAIMS_MAX_BYTES: usize = 8192;
-
-/// What a person is called; the claims that can be asked for by name, besides those that are always there.
-pub(crate) const PROFILE_CLAIMS: [&str; 2] = ["name", "preferred_username"];
 
 /// How a person is signed in here, as ID tokens say it: by one factor.
 pub(crate) const ACR: &str = "urn:flaghoist:acr:1fa";
@@ -178,13 +176,14 @@ impl AuthorizationRequest {
             user_code: None,
         };
         if let Some(claims) = first(parameters, "claims") {
-            request.read_claims(claims).map_err(invalid)?;
+            request.read_claims(claims, client).map_err(invalid)?;
         }
         Ok(request)
     }
 
-    /// Takes note of the claims that are asked for by name (OpenID Connect Core §5.5); unknown ones are passed over.
-    fn read_claims(&mut self, claims: &str) -> Result<(), &'static str> {
+    /// Takes note of the claims that are asked for by name (OpenID Connect Core §5.5); those that are unknown, or not for this client, are
+    /// passed over.
+    fn read_claims(&mut self, claims: &str, client: &Client) -> Result<(), &'static str> {
         const PROBLEM: &str = "claims is not a JSON object of at most 8192 bytes";
         if claims.len() > CLAIMS_MAX_BYTES {
             return Err(PROBLEM);
@@ -193,7 +192,9 @@ impl AuthorizationRequest {
         let claims = claims.as_object().ok_or(PROBLEM)?;
         let named = |place: &str| -> Vec<String> {
             let asked = |name: &&str| claims.get(place).is_some_and(|place| place.get(name).is_some());
-            PROFILE_CLAIMS.iter().copied().filter(asked).map(str::to_owned).collect()
+            // A claim is told to who may ask for the scope that gives it.
+            let may = CLAIMS.iter().filter(|(_, scope)| client.scopes.includes(*scope)).map(|(name, _)| *name);
+            may.filter(asked).map(str::to_owned).collect()
         };
         self.userinfo_claims = named("userinfo");
         self.id_token_claims = named("id_token");
@@ -249,8 +250,13 @@ impl AuthorizationRequest {
         self.next_for(client, consented)
     }
 
+    /// What a person agrees to: the scopes, and those whose claims are asked for by name.
+    pub(crate) fn shown(&self) -> Scopes {
+        self.scopes | scopes_of(&self.userinfo_claims) | scopes_of(&self.id_token_claims)
+    }
+
     fn next_for(&self, client: &Client, consented: Option<Scopes>) -> Next {
-        let agreed = consented.is_some_and(|scopes| scopes.includes(self.scopes)) && !self.prompts.consent;
+        let agreed = consented.is_some_and(|scopes| scopes.includes(self.shown())) && !self.prompts.consent;
         if self.user_code.is_some() {
             // Whoever began this may not be who is asked, so nothing that was agreed to before counts.
             Next::Consent

@@ -17,9 +17,9 @@ use crate::authorization::{AuthorizationRequest, Denial, Next, Parameters, Recog
 use crate::client::{Client, GrantType};
 use crate::code::{Code, KeptCode, Redemption, Secret};
 use crate::error::{Error, StoreError};
-use crate::id_token::ProfileClaims;
 use crate::issuer::{Issuer, Tokens, Told};
 use crate::moment::Moment;
+use crate::profile::ProfileClaims;
 use crate::redirect;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
@@ -239,7 +239,7 @@ impl Issuer {
             }
             Next::Consent | Next::SignIn => {
                 let redirect_origin = redirect::origin(&login_request.request.redirect_uri);
-                let (challenge, scopes) = (challenge.to_owned(), login_request.request.scopes);
+                let (challenge, scopes) = (challenge.to_owned(), login_request.request.shown());
                 let user_code = login_request.request.user_code.clone();
                 let to = Destination::Consent(Question { challenge, client, scopes, redirect_origin, user_code });
                 Reply { to, browser: None, session: None }
@@ -261,9 +261,9 @@ impl Issuer {
             tracing::info!(target: "audit", event = "consent_refused", user = %person.user, client_id);
             return self.deny(&request.denial("access_denied", "the person does not agree"));
         }
-        self.store.add_consent(person.user, &client_id, request.scopes, self.clock.now()).await?;
+        self.store.add_consent(person.user, &client_id, request.shown(), self.clock.now()).await?;
         tracing::info!(
-            target: "audit", event = "consent_given", user = %person.user, client_id, scopes = %request.scopes
+            target: "audit", event = "consent_given", user = %person.user, client_id, scopes = %request.shown()
         );
         self.answer(&client, request, &person).await
     }
@@ -422,8 +422,10 @@ impl Issuer {
         let first = first.into_inner().ok_or(Error::Internal)?;
         let KeptCode { session, user, code, .. } = *kept;
         let profile = if code.id_token_claims.is_empty() { None } else { self.store.profile(user).await? };
-        let told =
-            Told { nonce: code.nonce.as_deref(), profile: ProfileClaims::of(profile, false, &code.id_token_claims) };
+        let told = Told {
+            nonce: code.nonce.as_deref(),
+            profile: ProfileClaims::of(profile, Scopes::NONE, &code.id_token_claims),
+        };
         let authenticated_at = Moment(code.authenticated_at_ms);
         let grant = crate::session::Grant { session, user, scopes, amr: code.amr, authenticated_at };
         self.tokens(&grant, client, scopes, first.text(), told)

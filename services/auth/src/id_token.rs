@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::algorithm::Algorithm;
 use crate::keyring::Published;
-use crate::store::Profile;
+use crate::profile::ProfileClaims;
 
 /// The longest token that is looked at.
 const HINT_MAX_BYTES: usize = 8192;
@@ -29,29 +29,6 @@ pub(crate) struct IdClaims<'a> {
     pub(crate) acr: &'a str,
     #[serde(flatten)]
     pub(crate) profile: ProfileClaims,
-}
-
-/// What a person is called, as far as it is told.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct ProfileClaims {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    preferred_username: Option<String>,
-}
-
-impl ProfileClaims {
-    /// Those that are `asked` for by name, or all.
-    pub(crate) fn of(profile: Option<Profile>, all: bool, asked: &[String]) -> Self {
-        let Some(profile) = profile else { return Self::default() };
-        let told = |claim: &str, value: String| {
-            (!value.is_empty() && (all || asked.iter().any(|name| name == claim))).then_some(value)
-        };
-        Self {
-            name: told("name", profile.display_name),
-            preferred_username: told("preferred_username", profile.handle),
-        }
-    }
 }
 
 /// What an ID token that comes back proves: that this issuer once said so, however long ago.

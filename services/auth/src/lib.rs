@@ -50,6 +50,7 @@ mod key;
 mod keyring;
 mod moment;
 mod outgoing;
+mod profile;
 mod public_key;
 mod redirect;
 mod refresh_token;

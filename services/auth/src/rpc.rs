@@ -44,6 +44,7 @@ fn token_set(tokens: Tokens) -> TokenSet {
         refresh_token: tokens.refresh_token.unwrap_or_default(),
         scope: tokens.scopes.to_string(),
         id_token: tokens.id_token.unwrap_or_default(),
+        dpop_bound: false,
     }
 }
 

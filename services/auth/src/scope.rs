@@ -6,11 +6,12 @@ use std::ops::{BitAnd, BitOr, Sub};
 use serde::{Deserialize, Serialize};
 
 /// Every scope that is known, in the order in which they are written.
-pub(crate) const KNOWN: [&str; 6] = ["chat.read", "chat.send", "admin", "openid", "profile", "offline_access"];
+pub(crate) const KNOWN: [&str; 9] =
+    ["chat.read", "chat.send", "admin", "openid", "profile", "offline_access", "email", "phone", "address"];
 
 /// A set of known scopes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Scopes(u8);
+pub(crate) struct Scopes(u16);
 
 /// A scope was named that is not known.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +29,14 @@ impl Scopes {
     pub(crate) const OPENID: Self = Self(1 << 3);
     /// The scope `profile`: what the person is called.
     pub(crate) const PROFILE: Self = Self(1 << 4);
+    /// The scope `offline_access`: refresh tokens (OpenID Connect Core §11).
+    pub(crate) const OFFLINE_ACCESS: Self = Self(1 << 5);
+    /// The scope `email`.
+    pub(crate) const EMAIL: Self = Self(1 << 6);
+    /// The scope `phone`.
+    pub(crate) const PHONE: Self = Self(1 << 7);
+    /// The scope `address`.
+    pub(crate) const ADDRESS: Self = Self(1 << 8);
     /// What the API of the chat knows.
     pub(crate) const API: Self = Self(0b111);
 
@@ -140,7 +149,7 @@ mod tests {
         assert_eq!(Scopes::known_of("chat.read chat.fly").to_string(), "chat.read");
         assert!(Scopes::ALL.includes(scopes) && !scopes.includes(Scopes::ALL));
         assert_eq!((Scopes::API - Scopes::ADMIN).to_string(), "chat.read chat.send");
-        let sign_in = Scopes::parse("offline_access profile openid").unwrap();
+        let sign_in = Scopes::parse("offline_access profile openid address phone email").unwrap();
         assert_eq!(sign_in, Scopes::ALL - Scopes::API);
         assert!(sign_in.includes(Scopes::OPENID) && sign_in.includes(Scopes::PROFILE));
     }

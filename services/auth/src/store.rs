@@ -24,7 +24,7 @@ pub(crate) mod transfer;
 pub(crate) use grants::GrantStore;
 pub(crate) use logout::LogoutStore;
 pub(crate) use postgres::PostgresStore;
-pub(crate) use sign_in::{BrowserLifetimes, Profile, SignInStore};
+pub(crate) use sign_in::{BrowserLifetimes, SignInStore};
 pub(crate) use sqlite::SqliteStore;
 
 /// What login has said about a person.

@@ -155,6 +155,7 @@ impl Issuer {
             auth_time: Some(timestamp(recognised.at)),
             display_name: recognised.display_name,
             handle: recognised.handle,
+            ..auth::AcceptLoginRequestRequest::default()
         };
         let mut requests = self.requests.clone();
         Ok(in_time(async move { requests.accept_login_request(request).await }).await?.redirect_to)

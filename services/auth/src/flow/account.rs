@@ -8,7 +8,8 @@ use super::{Issuer, Visitor};
 use crate::audit::{Actor, Origin, Why};
 use crate::code::Secret;
 use crate::error::{Error, StoreError};
-use crate::id_token::{Hint, ProfileClaims};
+use crate::id_token::Hint;
+use crate::profile::{self, ProfileClaims};
 use crate::redirect;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
@@ -78,9 +79,10 @@ impl Issuer {
         };
         // A session that was ended a moment ago, on whichever pod, tells nothing any more.
         let session = self.store.session(session).await?.ok_or(UserInfoError::TokenInvalid)?;
-        let all = caller.scopes.iter().any(|scope| scope == "profile") && session.scopes.includes(Scopes::PROFILE);
-        let profile = if all || !session.claims.is_empty() { self.store.profile(user).await? } else { None };
-        Ok(UserInfo { sub: user.to_string(), profile: ProfileClaims::of(profile, all, &session.claims) })
+        let granted = Scopes::of(caller.scopes.iter().map(String::as_str)) & session.scopes;
+        let asks = profile::SCOPES.iter().any(|scope| granted.includes(*scope)) || !session.claims.is_empty();
+        let profile = if asks { self.store.profile(user).await? } else { None };
+        Ok(UserInfo { sub: user.to_string(), profile: ProfileClaims::of(profile, granted, &session.claims) })
     }
 
     /// The hint that an ID token gives, if it is one of this issuer's.

@@ -1,13 +1,16 @@
 //! What login asks about a request, and what it answers.
 
+use flaghoist_runtime::names::UserId;
+
 use super::{Issuer, Stage};
 use crate::authorization::Recognised;
 use crate::client::Client;
 use crate::error::Error;
 use crate::moment::Moment;
+use crate::profile::Profile;
 use crate::redirect;
 use crate::refresh_token::Digest;
-use crate::store::sign_in::{Acceptance, Profile};
+use crate::store::sign_in::Acceptance;
 
 /// What login's page may show.
 #[derive(Debug)]
@@ -53,6 +56,13 @@ impl Issuer {
             Acceptance::Unknown => Err(Error::LoginRequestNotFound),
             Acceptance::SubjectDisabled => Err(Error::SubjectDisabled),
         }
+    }
+
+    /// Takes over what login says about a person now. Of somebody of whom nothing is kept, nothing will be.
+    pub(crate) async fn set_profile(&self, user: UserId, profile: &Profile) -> Result<(), Error> {
+        let kept = self.store.set_profile(user, profile).await?;
+        tracing::info!(target: "audit", event = "subject_profile_set", user = %user, kept);
+        Ok(())
     }
 
     /// Notes that nobody signs in, and answers where the browser goes.

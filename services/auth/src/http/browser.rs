@@ -139,6 +139,9 @@ fn meaning(scope: &str) -> &'static str {
         "admin" => "administer this installation as you, as far as you may",
         "openid" => "know that it is you",
         "profile" => "see your name and your handle",
+        "email" => "see your email address",
+        "phone" => "see your telephone number",
+        "address" => "see your postal address",
         "offline_access" => "do so while you are away",
         _ => "something that this page cannot explain",
     }

@@ -10,6 +10,7 @@ use super::Endpoints;
 use crate::algorithm::Algorithm;
 use crate::authorization::{ACR, ACR_TWO};
 use crate::client::{AuthMethod, GrantType};
+use crate::profile::CLAIMS;
 use crate::public_key::ALGORITHMS;
 use crate::scope::KNOWN;
 
@@ -33,6 +34,8 @@ pub(super) async fn metadata(State(endpoints): State<Endpoints>) -> Response {
     let or_public = [&confidential[..], &["none"]].concat();
     let grants = GrantType::ALL.map(GrantType::name);
     let algorithms = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa].map(Algorithm::name);
+    let always = ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "amr", "acr"];
+    let claims: Vec<_> = always.into_iter().chain(CLAIMS.map(|(name, _)| name)).collect();
     let metadata = json!({
         "issuer": issuer,
         "jwks_uri": format!("{url}{JWKS_PATH}"),
@@ -65,10 +68,7 @@ pub(super) async fn metadata(State(endpoints): State<Endpoints>) -> Response {
         "subject_types_supported": ["public"],
         "scopes_supported": KNOWN,
         "claims_parameter_supported": true,
-        "claims_supported": [
-            "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "amr", "acr", "name",
-            "preferred_username",
-        ],
+        "claims_supported": claims,
         "acr_values_supported": [ACR, ACR_TWO],
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
     });

@@ -74,6 +74,7 @@ fn registration_message(registration: &Registration) -> pb::Registration {
         exchange_clients: registration.exchange_clients.clone(),
         exchange_audiences: registration.exchange_audiences.clone(),
         backchannel_logout_uri: registration.backchannel_logout_uri.clone(),
+        dpop_bound_access_tokens: false,
     }
 }
 

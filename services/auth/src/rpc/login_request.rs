@@ -11,12 +11,11 @@ use flaghoist_runtime::fault::check;
 use flaghoist_runtime::time::from_timestamp;
 use tonic::{Request, Response, Status};
 
-use super::subject::user_in;
+use super::subject::{Said, profile, user_in};
 use super::{time, to_the_end};
 use crate::authorization::Recognised;
 use crate::error::{DOMAIN, Error};
-use crate::issuer::{Issuer, printable};
-use crate::store::Profile;
+use crate::issuer::Issuer;
 
 /// The requests for which people have to sign in.
 #[derive(Debug)]
@@ -58,8 +57,13 @@ impl LoginRequestService for LoginRequests {
             amr: request.amr,
             authenticated_at: authenticated_at.unwrap_or_else(|| issuer.clock.now()),
         };
-        let text = |text: &str| printable(text).collect();
-        let profile = Profile { display_name: text(&request.display_name), handle: text(&request.handle) };
+        let profile = profile(Said {
+            display_name: &request.display_name,
+            handle: &request.handle,
+            email: (&request.email, request.email_verified),
+            phone_number: (&request.phone_number, request.phone_number_verified),
+            address: &request.address,
+        });
         let challenge = request.login_challenge;
         let accepted = async move { issuer.accept_login_request(&challenge, person, &profile).await };
         Ok(Response::new(AcceptLoginRequestResponse { redirect_to: to_the_end(accepted).await? }))

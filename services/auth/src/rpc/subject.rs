@@ -5,7 +5,8 @@ use std::sync::Arc;
 use flaghoist_proto::auth::v1::subject_service_server::SubjectService;
 use flaghoist_proto::auth::v1::{
     CreateSessionRequest, CreateSessionResponse, EraseSubjectRequest, EraseSubjectResponse,
-    RevokeSubjectSessionsRequest, RevokeSubjectSessionsResponse, SetSubjectStateRequest, SetSubjectStateResponse,
+    RevokeSubjectSessionsRequest, RevokeSubjectSessionsResponse, SetSubjectProfileRequest, SetSubjectProfileResponse,
+    SetSubjectStateRequest, SetSubjectStateResponse,
 };
 use flaghoist_runtime::fault::{Fault, check};
 use flaghoist_runtime::names::{SessionId, UserId, strict_uuid};
@@ -15,7 +16,8 @@ use tonic::{Request, Response, Status};
 use super::session::session_message;
 use super::{login, to_the_end, token_set};
 use crate::error::{DOMAIN, Error};
-use crate::issuer::{Issuer, SignIn};
+use crate::issuer::{Issuer, SignIn, printable};
+use crate::profile::Profile;
 use crate::scope::Scopes;
 use crate::store::SubjectState;
 
@@ -27,6 +29,34 @@ pub(crate) struct Subjects {
 
 pub(super) fn user_in(name: &str) -> Result<UserId, Status> {
     UserId::parse(name).map_err(|bad| Fault::invalid("user", bad.to_string()).into_status(DOMAIN))
+}
+
+/// What login says about a person, as it came.
+#[derive(Debug)]
+pub(super) struct Said<'a> {
+    pub(super) display_name: &'a str,
+    pub(super) handle: &'a str,
+    /// With whether it was seen to reach the person.
+    pub(super) email: (&'a str, bool),
+    /// With whether it was seen to reach the person.
+    pub(super) phone_number: (&'a str, bool),
+    pub(super) address: &'a str,
+}
+
+/// What is kept of it.
+pub(super) fn profile(said: Said<'_>) -> Profile {
+    let text = |text: &str| printable(text).collect::<String>();
+    let (email, phone_number) = (text(said.email.0), text(said.phone_number.0));
+    Profile {
+        display_name: text(said.display_name),
+        handle: text(said.handle),
+        email_verified: said.email.1 && !email.is_empty(),
+        email,
+        phone_number_verified: said.phone_number.1 && !phone_number.is_empty(),
+        phone_number,
+        // The lines of a postal address stay lines.
+        address: said.address.lines().map(text).collect::<Vec<_>>().join("\n"),
+    }
 }
 
 #[tonic::async_trait]
@@ -65,6 +95,25 @@ impl SubjectService for Subjects {
         let issuer = self.issuer.clone();
         to_the_end(async move { issuer.set_subject(user, state, &login(&issuer)).await }).await?;
         Ok(Response::new(SetSubjectStateResponse {}))
+    }
+
+    async fn set_subject_profile(
+        &self,
+        request: Request<SetSubjectProfileRequest>,
+    ) -> Result<Response<SetSubjectProfileResponse>, Status> {
+        check(request.get_ref(), DOMAIN)?;
+        let request = request.into_inner();
+        let user = user_in(&request.user)?;
+        let profile = profile(Said {
+            display_name: &request.display_name,
+            handle: &request.handle,
+            email: (&request.email, request.email_verified),
+            phone_number: (&request.phone_number, request.phone_number_verified),
+            address: &request.address,
+        });
+        let issuer = self.issuer.clone();
+        to_the_end(async move { issuer.set_profile(user, &profile).await }).await?;
+        Ok(Response::new(SetSubjectProfileResponse {}))
     }
 
     async fn revoke_subject_sessions(

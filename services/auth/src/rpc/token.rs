@@ -109,6 +109,7 @@ impl TokenService for TokenRpc {
                 token_type: "access_token".into(),
                 aud: vec![AUDIENCE.into()],
                 iss: self.issuer.url.clone(),
+                cnf_jkt: String::new(),
             },
             Some(Inspected::Refresh(session)) => IntrospectTokenResponse {
                 active: true,
@@ -121,6 +122,7 @@ impl TokenService for TokenRpc {
                 token_type: "refresh_token".into(),
                 aud: Vec::new(),
                 iss: self.issuer.url.clone(),
+                cnf_jkt: String::new(),
             },
         };
         Ok(Response::new(response))

@@ -8,6 +8,7 @@ use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
 use crate::error::StoreError;
 use crate::moment::Moment;
+use crate::profile::Profile;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::Session;
@@ -76,13 +77,6 @@ pub(crate) enum Acceptance {
     Unknown,
     /// The person may not hold sessions.
     SubjectDisabled,
-}
-
-/// What people are called.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Profile {
-    pub(crate) display_name: String,
-    pub(crate) handle: String,
 }
 
 /// What became of a code.
@@ -211,4 +205,7 @@ pub(crate) trait SignInStore: std::fmt::Debug + Send + Sync + 'static {
 
     /// What the person is called, if login has said so.
     async fn profile(&self, user: UserId) -> Result<Option<Profile>, StoreError>;
+
+    /// Replaces what the person is called. Answers whether anything was kept before: if not, nothing is now.
+    async fn set_profile(&self, user: UserId, profile: &Profile) -> Result<bool, StoreError>;
 }

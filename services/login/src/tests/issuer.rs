@@ -161,6 +161,14 @@ impl SubjectService for FakeIssuer {
         Ok(Response::new(auth::SetSubjectStateResponse {}))
     }
 
+    async fn set_subject_profile(
+        &self,
+        _request: Request<auth::SetSubjectProfileRequest>,
+    ) -> Result<Response<auth::SetSubjectProfileResponse>, Status> {
+        self.kept()?;
+        Ok(Response::new(auth::SetSubjectProfileResponse {}))
+    }
+
     async fn revoke_subject_sessions(
         &self,
         request: Request<auth::RevokeSubjectSessionsRequest>,

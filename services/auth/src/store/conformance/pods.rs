@@ -10,6 +10,7 @@ use sqlx::postgres::PgConnectOptions;
 use super::*;
 use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
+use crate::profile::Profile;
 use crate::store::sign_in::{Acceptance, Consent, LoginRequest, OpenMax, Redeemed, Stage};
 
 /// How many connections a store of a test keeps: as many tests run at once as there are processors.
@@ -269,5 +270,9 @@ impl SignInStore for InTurn {
 
     async fn profile(&self, user: UserId) -> Result<Option<Profile>, StoreError> {
         self.next().profile(user).await
+    }
+
+    async fn set_profile(&self, user: UserId, profile: &Profile) -> Result<bool, StoreError> {
+        self.next().set_profile(user, profile).await
     }
 }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::authorization::{AuthorizationRequest, Prompts, Recognised};
 use crate::code::{Code, KeptCode};
-use crate::store::sign_in::{Acceptance, LoginRequest, OpenMax, Profile, Redeemed, Stage};
+use crate::profile::Profile;
+use crate::store::sign_in::{Acceptance, LoginRequest, OpenMax, Redeemed, Stage};
 
 const OPEN_MAX: OpenMax = OpenMax { of_browser: 20, of_address: 1000 };
 const SOON: Moment = Moment(NOW.0 + 60_000);
@@ -54,7 +55,7 @@ async fn open(store: &dyn Store, request: &LoginRequest) -> bool {
 }
 
 async fn accept(store: &dyn Store, challenge: &str, user: UserId) -> Acceptance {
-    let profile = Profile { display_name: "Anna".into(), handle: "anna".into() };
+    let profile = Profile { display_name: "Anna".into(), handle: "anna".into(), ..Profile::default() };
     store.accept_login_request(secret(challenge), &recognised(user), &profile, NOW).await.unwrap()
 }
 

@@ -13,15 +13,17 @@ use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
 use crate::error::StoreError;
 use crate::moment::Moment;
+use crate::profile::Profile;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::Session;
 use crate::store::sign_in::{
-    Acceptance, BrowserLifetimes, Consent, LoginRequest, OpenMax, Profile, Redeemed, SignInStore, Stage,
+    Acceptance, BrowserLifetimes, Consent, LoginRequest, OpenMax, Redeemed, SignInStore, Stage,
 };
 
 mod code;
 mod consent;
+mod profile;
 mod request;
 
 /// Forgets where a person is signed in by a browser, and what has been begun there. Answers how many rows that were.
@@ -130,14 +132,6 @@ async fn end_browser_session(store: &PostgresStore, cookie: Digest) -> Result<()
         .execute(&store.pool)
         .await?;
     Ok(())
-}
-
-async fn profile(store: &PostgresStore, user: UserId) -> Result<Option<Profile>, Error> {
-    let row: Option<(String, String)> = sqlx::query_as("SELECT display_name, handle FROM profiles WHERE user_id = $1")
-        .bind(bytes(&user))
-        .fetch_optional(&store.pool)
-        .await?;
-    Ok(row.map(|(display_name, handle)| Profile { display_name, handle }))
 }
 
 pub(super) fn bytes(user: &UserId) -> &[u8] {
@@ -265,6 +259,10 @@ impl SignInStore for PostgresStore {
     }
 
     async fn profile(&self, user: UserId) -> Result<Option<Profile>, StoreError> {
-        read("read a profile", || profile(self, user)).await
+        read("read a profile", || profile::get(self, user)).await
+    }
+
+    async fn set_profile(&self, user: UserId, profile: &Profile) -> Result<bool, StoreError> {
+        write("change a profile", || profile::set(self, user, profile)).await
     }
 }

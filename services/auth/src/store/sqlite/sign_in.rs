@@ -13,15 +13,17 @@ use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
 use crate::error::StoreError;
 use crate::moment::Moment;
+use crate::profile::Profile;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::Session;
 use crate::store::sign_in::{
-    Acceptance, BrowserLifetimes, Consent, LoginRequest, OpenMax, Profile, Redeemed, SignInStore, Stage,
+    Acceptance, BrowserLifetimes, Consent, LoginRequest, OpenMax, Redeemed, SignInStore, Stage,
 };
 
 mod code;
 mod consent;
+mod profile;
 mod request;
 
 /// Forgets where a person is signed in by a browser, and what has been begun there. Answers how many rows that were.
@@ -134,14 +136,6 @@ async fn end_browser_session(store: &SqliteStore, cookie: Digest) -> Result<(), 
         .execute(&store.database.writer)
         .await?;
     Ok(())
-}
-
-async fn profile(store: &SqliteStore, user: UserId) -> Result<Option<Profile>, sqlx::Error> {
-    let row: Option<(String, String)> = sqlx::query_as("SELECT display_name, handle FROM profiles WHERE user_id = ?1")
-        .bind(bytes(&user))
-        .fetch_optional(&store.database.readers)
-        .await?;
-    Ok(row.map(|(display_name, handle)| Profile { display_name, handle }))
 }
 
 pub(super) fn bytes(user: &UserId) -> &[u8] {
@@ -269,6 +263,10 @@ impl SignInStore for SqliteStore {
     }
 
     async fn profile(&self, user: UserId) -> Result<Option<Profile>, StoreError> {
-        profile(self, user).await.map_err(failed("read a profile"))
+        profile::get(self, user).await.map_err(failed("read a profile"))
+    }
+
+    async fn set_profile(&self, user: UserId, profile: &Profile) -> Result<bool, StoreError> {
+        profile::set(self, user, profile).await.map_err(failed("change a profile"))
     }
 }

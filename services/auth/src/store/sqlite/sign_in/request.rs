@@ -125,15 +125,7 @@ pub(super) async fn accept(
     if accepted == 0 {
         return Ok(Acceptance::Unknown);
     }
-    sqlx::query(
-        "INSERT INTO profiles (user_id, display_name, handle) VALUES (?1, ?2, ?3) \
-         ON CONFLICT (user_id) DO UPDATE SET display_name = excluded.display_name, handle = excluded.handle",
-    )
-    .bind(bytes(&person.user))
-    .bind(&profile.display_name)
-    .bind(&profile.handle)
-    .execute(&mut *transaction)
-    .await?;
+    super::profile::put(&mut transaction, person.user, profile).await?;
     transaction.commit().await?;
     Ok(Acceptance::Done)
 }

@@ -1,0 +1,10 @@
+-- Where people are reached, for clients with the scopes `email`, `phone` and `address`.
+
+ALTER TABLE profiles ADD COLUMN email TEXT NOT NULL DEFAULT '';
+ALTER TABLE profiles ADD COLUMN email_verified INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE profiles ADD COLUMN phone_number TEXT NOT NULL DEFAULT '';
+ALTER TABLE profiles ADD COLUMN phone_number_verified INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE profiles ADD COLUMN address TEXT NOT NULL DEFAULT '';
+
+-- The key to which the tokens of a session are bound, as its thumbprint (RFC 9449, RFC 7638); empty if to none.
+ALTER TABLE sessions ADD COLUMN key_thumbprint TEXT NOT NULL DEFAULT '';
