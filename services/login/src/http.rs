@@ -1,7 +1,6 @@
 //! The page on which people sign in by a browser, for applications that send them to the issuer: a plain form for the password and
 //! one for a second factor, which work without scripts. It goes through the same rules and limits as every other sign-in.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Query, State};
-use axum::http::header::{ALLOW, RETRY_AFTER, SET_COOKIE};
+use axum::http::header::{ALLOW, RETRY_AFTER, SET_COOKIE, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
@@ -20,6 +19,7 @@ use serde::Deserialize;
 
 use crate::accounts::{Accounts, Browser, Code, PageSignIn, PageStep};
 use crate::error::Error;
+use crate::history::Origin;
 use crate::issuer::{Asked, IssuerError};
 use crate::login_token::LoginToken;
 use crate::password::Password;
@@ -147,7 +147,8 @@ async fn show(
 
 /// Takes the form.
 async fn submit(State(pages): State<Pages>, request: Request<Body>) -> Response {
-    let address = client_address(&request, pages.trusted_hops);
+    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let origin = Origin::new(client_address(&request, pages.trusted_hops), agent);
     let cookie = html::cookie(request.headers(), COOKIE).map(str::to_owned);
     let typed = match axum::Form::<Typed>::from_request(request, &()).await {
         Ok(axum::Form(typed)) => typed,
@@ -171,7 +172,7 @@ async fn submit(State(pages): State<Pages>, request: Request<Body>) -> Response 
         };
     }
     if !typed.login.is_empty() {
-        return pages.take_code(typed, cookie, address).await;
+        return pages.take_code(typed, cookie, origin).await;
     }
     let wanted = PageSignIn {
         // What a form adds unseen, such as a space by the keyboard of a phone, is none of a handle.
@@ -179,7 +180,7 @@ async fn submit(State(pages): State<Pages>, request: Request<Body>) -> Response 
         password: Password::read(typed.password),
         challenge: challenge.clone(),
         browser: Browser(cookie.clone()),
-        address,
+        origin,
     };
     let error = match pages.accounts.sign_in_for_request(wanted).await {
         Ok(PageStep::Done(address)) => return html::see_other(&address),
@@ -262,11 +263,11 @@ impl Pages {
     }
 
     /// Takes the form of the second step.
-    async fn take_code(&self, typed: Typed, cookie: String, address: IpAddr) -> Response {
+    async fn take_code(&self, typed: Typed, cookie: String, origin: Origin) -> Response {
         let (challenge, token) = (typed.login_challenge, LoginToken::read(typed.login));
         let browser = Browser(cookie);
         let code = Code::typed(&typed.code);
-        let step = self.accounts.submit_code_for_request(&token, code, &browser, challenge.clone(), address).await;
+        let step = self.accounts.submit_code_for_request(&token, code, &browser, challenge.clone(), origin).await;
         let error = match step {
             Ok(address) => return html::see_other(&address),
             Err(error) => error,

@@ -3,15 +3,18 @@
 mod account;
 mod accounts;
 mod admin;
+mod contact;
 mod error;
 mod factor;
 mod handle;
 mod hashing;
+mod history;
 mod http;
 mod invitation;
 mod issuer;
 mod letters;
 mod login_token;
+mod notify;
 mod password;
 mod recovery_code;
 mod rpc;
@@ -29,12 +32,14 @@ use flaghoist_runtime::transfer::{Hear, Moved, TransferError};
 use flaghoist_runtime::{Context, Parts, Peer, Place, StoreAddress, postgres, sqlite};
 use sqlx::postgres::PgConnectOptions;
 
-pub use admin::{GrantError, Granted, grant_admin};
+pub use admin::{GrantError, Granted, ResealError, Resealed, grant_admin, reseal_factors};
 pub use hashing::Cost;
+pub use notify::{NotifierError, SmtpSettings, Tls, Way};
 pub use settings::{Registration, SETTINGS, Settings};
 
 use crate::accounts::{Accounts, Makings};
 use crate::issuer::Issuer;
+use crate::notify::{FOLDER, Notifier, Smtp};
 use crate::rpc::Rpc;
 use crate::security_key::Keys;
 use crate::store::Store;
@@ -72,6 +77,9 @@ pub enum StartError {
     /// There is nothing to seal secrets with.
     #[error(transparent)]
     Seal(#[from] SealerError),
+    /// Messages to people cannot leave.
+    #[error(transparent)]
+    Notifier(#[from] NotifierError),
     /// The database does not answer.
     #[error(transparent)]
     Store(#[from] store::StoreError),
@@ -105,18 +113,34 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
         attempts_key: secret.derive("login/attempts"),
         sealer: Sealer::of(place, &settings.seal_files, SEALING)?,
         host: host_of(&context.issuer).to_owned(),
+        issuer_address: context.issuer.clone(),
+        notifier: notifier(&settings, place)?,
         keys: Keys::of(&context.issuer),
     };
     let accounts = Accounts::start(settings, store, Issuer::new(peers.auth), makings)
         .map_err(|error| StartError::Hashing(flaghoist_runtime::fault::chain(&error)))?;
     let accounts = Arc::new(accounts);
     tokio::spawn(accounts.teller().keep_telling(context.drain.clone()));
+    tokio::spawn(accounts.post().keep_sending(context.drain.clone()));
     let form_key = Arc::new(http::FormKey::new(&secret.derive("login/page forms")));
     let pages = http::Pages { accounts: Arc::clone(&accounts), form_key, trusted_hops: context.trusted_hops };
     let http = Some(http::router(pages));
-    let rpc = Rpc::new(accounts);
+    let rpc = Rpc::new(accounts, &secret.derive("login/page tokens"));
     drop(not_ready);
     Ok(Parts { public: rpc.public(), internal: rpc.internal(), http, services: rpc::PUBLIC.to_vec() })
+}
+
+/// How messages to people leave.
+fn notifier(settings: &Settings, place: &Place) -> Result<Notifier, NotifierError> {
+    Ok(match (settings.notifier, &settings.smtp.from) {
+        (Way::Folder, _) => {
+            let folder = place.data.join(FOLDER);
+            tracing::warn!(folder = %folder.display(), "messages to people are files: whoever reads them can open accounts");
+            Notifier::Folder(folder)
+        }
+        (Way::Smtp, Some(from)) => Notifier::Smtp(Arc::new(Smtp::new(&settings.smtp, from.clone())?)),
+        (Way::Smtp, None) | (Way::Log, _) => Notifier::Log,
+    })
 }
 
 /// The host, and port, of an address.

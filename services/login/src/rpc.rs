@@ -2,8 +2,11 @@
 
 mod account;
 mod administration;
+mod contact;
 mod credential;
 mod directory;
+mod history;
+mod reset;
 mod sign_in;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,6 +16,7 @@ use flaghoist_proto::check::Check;
 use flaghoist_proto::login::v1 as login;
 use flaghoist_runtime::fault::{self, Fault, Reason};
 use flaghoist_runtime::names::UserId;
+use flaghoist_runtime::page::PageKey;
 use flaghoist_runtime::server::ClientAddress;
 use flaghoist_runtime::time::timestamp;
 use tonic::service::Routes;
@@ -22,6 +26,7 @@ use tower::util::MapResponseLayer;
 use crate::account::Account;
 use crate::accounts::Accounts;
 use crate::error::{DOMAIN, Error};
+use crate::history::Origin;
 
 /// The largest request that is read; none that keeps its bounds comes near.
 const REQUEST_MAX_BYTES: usize = 256 * 1024;
@@ -38,11 +43,13 @@ pub(crate) const PUBLIC: [&str; 4] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Rpc {
     accounts: Arc<Accounts>,
+    pages: Arc<PageKey>,
 }
 
 impl Rpc {
-    pub(crate) fn new(accounts: Arc<Accounts>) -> Self {
-        Self { accounts }
+    /// All pods share the key of page tokens.
+    pub(crate) fn new(accounts: Arc<Accounts>, page_key: &[u8]) -> Self {
+        Self { accounts, pages: Arc::new(PageKey::new(page_key)) }
     }
 
     /// The services that people and programs outside call.
@@ -92,7 +99,14 @@ fn shown(account: Account, reader: Reader) -> login::Account {
         disabled: account.disabled && reader == Reader::Admin,
         handle: account.handle.to_string(),
         display_name: account.display_name.into_string(),
+        ..login::Account::default()
     }
+}
+
+/// Where a request came from, and what the program called itself.
+fn origin<T>(request: &Request<T>) -> Origin {
+    let agent = request.metadata().get("user-agent").and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    Origin::new(address(request), agent)
 }
 
 fn check(request: &impl Check) -> Result<(), Status> {

@@ -6,10 +6,13 @@ mod world;
 
 mod accounts;
 mod administration;
+mod contacts;
 mod factors;
 mod guessing;
+mod history;
 mod logins;
 mod pages;
 mod passwords;
 mod pods;
+mod resets;
 mod security_keys;

@@ -16,6 +16,7 @@ use super::sign_in::{SessionClient, Welcome, read_handle};
 use super::{Accounts, now};
 use crate::error::Error;
 use crate::factor::{FactorKind, Proof};
+use crate::history::{EventKind, Origin};
 use crate::login_token::{LoginDigest, LoginToken, sha256};
 use crate::recovery_code::RecoveryCode;
 use crate::security_key::{Ceremony, KeyError, Keys, StoredKey};
@@ -31,7 +32,7 @@ const KEYS_MAX: u32 = 20;
 impl Accounts {
     /// Begins to register a key. Answers what a browser is to be asked, as JSON.
     pub(crate) async fn start_key_registration(&self, owner: Owner, passkey: bool) -> Result<String, Error> {
-        self.may_change(owner).await?;
+        self.may_change(&owner).await?;
         let account = self.get(owner.user).await?;
         self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, owner.user)).await?;
         let have = self.store.keys(owner.user).await?;
@@ -49,18 +50,22 @@ impl Accounts {
         address: IpAddr,
     ) -> Result<(StoredKey, Vec<SecretString>), Error> {
         self.take_from(Limit::Attempts, address).await?;
-        self.may_change(owner).await?;
+        self.may_change(&owner).await?;
         let ceremony = self.take_ceremony(registration_of(owner.user)).await?.ok_or(Error::RegistrationUnknown)?;
         let key = self.keys.finish_registration(&ceremony, answer, owner.user, name)?;
         let (codes, digests) = RecoveryCode::generate(owner.user);
         let kept_session = owner.kept_session();
         let first = FirstFactor { codes: &digests, kept_session: &kept_session };
         match self.store.add_key(&key, first, KEYS_MAX).await? {
-            Added::Done { first: true } => {
+            Added::Done { first } => {
+                self.note_change(owner.event(EventKind::FactorAdded)).await;
+                if !first {
+                    return Ok((key, Vec::new()));
+                }
                 self.end_older_sessions(owner.user).await;
                 Ok((key, codes))
             }
-            Added::Done { first: false } => Ok((key, Vec::new())),
+            Added::Gone => Err(Error::AccountUnknown(owner.user.name())),
             Added::Known => Err(Error::KeyKnown),
             Added::Full => Err(Error::KeysLimit),
         }
@@ -71,11 +76,21 @@ impl Accounts {
         Ok(self.store.keys(user).await?)
     }
 
+    /// Changes what a key is called.
+    pub(crate) async fn rename_key(&self, owner: Owner, id: Uuid, name: &str) -> Result<StoredKey, Error> {
+        self.may_change(&owner).await?;
+        self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, owner.user)).await?;
+        self.store.rename_key(owner.user, id, name).await?.ok_or(Error::KeyUnknown)
+    }
+
     /// Removes a key, the last strong factor only where that is meant.
     pub(crate) async fn delete_key(&self, owner: Owner, id: Uuid, allow_last: bool) -> Result<(), Error> {
-        self.may_change(owner).await?;
+        self.may_change(&owner).await?;
         match self.store.remove_key(owner.user, id, allow_last).await? {
-            KeyRemoved::Done => Ok(()),
+            KeyRemoved::Done => {
+                self.note_change(owner.event(EventKind::FactorRemoved)).await;
+                Ok(())
+            }
             KeyRemoved::Unknown => Err(Error::KeyUnknown),
             KeyRemoved::Last => Err(Error::LastFactor),
         }
@@ -107,8 +122,14 @@ impl Accounts {
     }
 
     /// Takes the answer of a key, which signs in.
-    pub(crate) async fn finish_key(&self, token: &LoginToken, answer: &str, address: IpAddr) -> Result<Welcome, Error> {
-        self.take_from(Limit::Attempts, address).await?;
+    pub(crate) async fn finish_key(
+        &self,
+        token: &LoginToken,
+        answer: &str,
+        origin: impl Into<Origin> + Send,
+    ) -> Result<Welcome, Error> {
+        let origin = origin.into();
+        self.take_from(Limit::Attempts, origin.address).await?;
         let login = self.login_unbound(token).await?;
         // It is gone from here on, whatever comes of it.
         let ceremony = self.take_ceremony(token.digest()).await?.ok_or(Error::LoginStep)?;
@@ -121,18 +142,27 @@ impl Accounts {
             return Err(Error::LoginStep);
         }
         let checked = self.prove_key(&login, ceremony, answer).await;
-        let outcome = if checked.is_ok() { "passed" } else { "refused" };
-        let factor = FactorKind::SecurityKey.label();
-        metrics::counter!("flaghoist_login_factor_checks_total", "factor" => factor, "outcome" => outcome).increment(1);
-        let proven = checked?;
+        let factor = FactorKind::SecurityKey;
+        let proven = match (checked, login.proven) {
+            (Ok(proven), _) => proven,
+            (Err(Error::CodeInvalid), Some(whose)) => return Err(self.refused(whose.user, factor, &origin).await),
+            (Err(error), _) => {
+                let (factor, outcome) = (factor.label(), "refused");
+                metrics::counter!("flaghoist_login_factor_checks_total", "factor" => factor, "outcome" => outcome)
+                    .increment(1);
+                return Err(error);
+            }
+        };
+        metrics::counter!("flaghoist_login_factor_checks_total", "factor" => factor.label(), "outcome" => "passed")
+            .increment(1);
         self.end(token, expected).await?;
         let proof = if expected == Step::Password { Proof::Passkey } else { Proof::PasswordAndKey };
-        let client = SessionClient { client_id: login.client_id, label: login.label, address };
+        let client = SessionClient { client_id: login.client_id, label: login.label, origin };
         self.open_session(proven, proof, client).await
     }
 
     /// Checks the answer of a key and takes it; answers whose it is.
-    async fn prove_key(&self, login: &Login, ceremony: Ceremony, answer: &str) -> Result<Proven, Error> {
+    pub(super) async fn prove_key(&self, login: &Login, ceremony: Ceremony, answer: &str) -> Result<Proven, Error> {
         let (answer, credential_id) = Keys::answered_by(answer)?;
         let key = self.store.key(&credential_id).await?.ok_or(Error::CodeInvalid)?;
         let proven = match login.proven {
@@ -165,13 +195,13 @@ impl Accounts {
         found.filter(|login| login.bound_to.is_empty()).ok_or(Error::LoginOver)
     }
 
-    async fn begin_ceremony(&self, of: LoginDigest, ceremony: &Ceremony) -> Result<(), Error> {
+    pub(super) async fn begin_ceremony(&self, of: LoginDigest, ceremony: &Ceremony) -> Result<(), Error> {
         let state = serde_json::to_string(ceremony).map_err(|error| KeyError::Failed(Box::new(error)))?;
         let expires_at = millis(SystemTime::now() + CEREMONY_LIFETIME);
         Ok(self.store.begin_ceremony(of, &state, expires_at).await?)
     }
 
-    async fn take_ceremony(&self, of: LoginDigest) -> Result<Option<Ceremony>, Error> {
+    pub(super) async fn take_ceremony(&self, of: LoginDigest) -> Result<Option<Ceremony>, Error> {
         let Some(state) = self.store.take_ceremony(of, now()).await? else { return Ok(None) };
         Ok(Some(serde_json::from_str(&state).map_err(|error| KeyError::Failed(Box::new(error)))?))
     }

@@ -33,6 +33,10 @@ impl KeyStore for SqliteStore {
         take(self, used, now).await.map_err(failed)
     }
 
+    async fn rename_key(&self, user: UserId, id: Uuid, name: &str) -> Result<Option<StoredKey>, StoreError> {
+        rename(self, user, id, name).await.map_err(failed)
+    }
+
     async fn remove_key(&self, user: UserId, id: Uuid, allow_last: bool) -> Result<KeyRemoved, StoreError> {
         remove(self, user, id, allow_last).await.map_err(failed)
     }
@@ -90,6 +94,14 @@ async fn add(
     keys_max: u32,
 ) -> Result<Added, sqlx::Error> {
     let mut transaction = store.write().await?;
+    let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM accounts WHERE user_id = ?1)")
+        .bind(key(&new.user))
+        .fetch_one(&mut *transaction)
+        .await?;
+    if !there {
+        transaction.rollback().await?;
+        return Ok(Added::Gone);
+    }
     let is_first = strong_factors(&mut transaction, new.user).await? == 0;
     let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM security_keys WHERE user_id = ?1")
         .bind(key(&new.user))
@@ -138,6 +150,19 @@ async fn take(store: &SqliteStore, used: &StoredKey, now: i64) -> Result<bool, s
     .execute(&store.database.writer)
     .await?;
     Ok(taken.rows_affected() > 0)
+}
+
+async fn rename(store: &SqliteStore, user: UserId, id: Uuid, name: &str) -> Result<Option<StoredKey>, sqlx::Error> {
+    let row = sqlx::query(
+        "UPDATE security_keys SET name = ?3 WHERE user_id = ?1 AND id = ?2
+         RETURNING id, user_id, credential_id, name, passkey, credential, counter, created_at, used_at",
+    )
+    .bind(key(&user))
+    .bind(&id.as_bytes()[..])
+    .bind(name)
+    .fetch_optional(&store.database.writer)
+    .await?;
+    row.as_ref().map(read).transpose()
 }
 
 async fn remove(store: &SqliteStore, user: UserId, id: Uuid, allow_last: bool) -> Result<KeyRemoved, sqlx::Error> {
