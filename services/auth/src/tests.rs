@@ -34,6 +34,7 @@ mod keys;
 mod pods;
 mod registering;
 mod sessions;
+mod subject;
 mod tokens;
 mod watch;
 

@@ -8,13 +8,12 @@
 //! messages are looked for once more when they all are over, and only then the account's row goes and the handle is free.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use flaghoist_runtime::Drain;
 use flaghoist_runtime::fault::chain;
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::millis;
-use std::time::SystemTime;
 
 use crate::accounts::lanes::Lane;
 use crate::error::Error;
@@ -27,7 +26,7 @@ use crate::throttle::AttemptKeys;
 /// How many erasures a pod works on at once.
 pub(crate) const WORKERS: usize = 2;
 /// How often it is looked for one whose time has come.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long one is worked on before another has its turn.
 const TURN: Duration = Duration::from_secs(5);
 /// How long an erasure is left to the pod that works on it: longer than a step may take.
@@ -35,7 +34,7 @@ const HOLD: Duration = Duration::from_secs(20);
 /// The first and the longest pause after a failure.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(300)];
 /// How long reports are kept.
-const KEPT_FOR: Duration = Duration::from_secs(400 * 24 * 3600);
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// Erases people.
 #[derive(Clone)]
@@ -73,7 +72,7 @@ impl Eraser {
                 Ok(false) => LOOK_EVERY,
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "erasures of accounts could not be looked for");
-                    LOOK_EVERY * 5
+                    LOOK_EVERY * 3
                 }
             };
             tokio::select! {
@@ -87,7 +86,6 @@ impl Eraser {
     pub(crate) async fn turn(&self) -> Result<bool, Error> {
         let begun = Instant::now();
         let Some(mut erasure) = self.store.claim_erasure(now(), now() + span(HOLD)).await? else {
-            self.store.forget_erasures(now() - span(KEPT_FOR)).await?;
             return Ok(false);
         };
         loop {
@@ -199,7 +197,7 @@ fn now() -> i64 {
     millis(SystemTime::now())
 }
 
-fn span(time: Duration) -> i64 {
+pub(crate) fn span(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 

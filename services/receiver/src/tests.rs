@@ -6,4 +6,5 @@ mod ends;
 mod fake_log;
 mod pods;
 mod streams;
+mod subject;
 mod world;

@@ -96,7 +96,14 @@ impl Eraser<'_> {
             let (gone, there): (Vec<_>, Vec<_>) = own.partition(|event| event.deleted_at.is_some());
             let overwritten = there.iter().map(|event| self.write(id, Action::Expunge { target: event.seq }));
             join_all(overwritten).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-            self.store.blank(self.person, id, place.from, on.unwrap_or(i64::MAX.unsigned_abs())).await?;
+            // As far as that page went, and only where the person was: what lies between is as long as it likes.
+            let through = on.unwrap_or(u64::MAX);
+            for (low, high) in next.member.stretches(next.member.last_seq(&next.head)) {
+                let (after, through) = (place.from.max(low.saturating_sub(1)), through.min(high));
+                if after < through {
+                    self.store.blank(self.person, id, after, through).await?;
+                }
+            }
             step.messages += there.len() as u64 + if place.again { 0 } else { gone.len() as u64 };
             match on {
                 Some(on) => place.from = on,

@@ -12,7 +12,7 @@ use flaghoist_runtime::names::UserId;
 
 use super::lanes::{Lane, Lanes};
 use super::now;
-use crate::erasure::Eraser;
+use crate::erasure::{Eraser, KEPT_FOR, span};
 use crate::error::Error;
 use crate::issuer::Issuer;
 use crate::store::{Notice, Store};
@@ -100,7 +100,7 @@ impl Teller {
                 }
             }
             if looks.is_multiple_of(FORGET_EVERY_LOOKS)
-                && let Err(error) = self.store.forget(now(), ATTEMPTS_MAX).await
+                && let Err(error) = self.forget().await
             {
                 tracing::warn!(error = %chain(&error), "what is over could not be forgotten");
             }
@@ -110,6 +110,11 @@ impl Teller {
                 () = drain.started() => return,
             }
         }
+    }
+
+    async fn forget(&self) -> Result<(), Error> {
+        self.store.forget(now(), ATTEMPTS_MAX).await?;
+        Ok(self.store.forget_erasures(now() - span(KEPT_FOR)).await?)
     }
 
     /// One round. A person whose notice fails does not hold up the others, and one in whose lane someone is, maybe on another pod,

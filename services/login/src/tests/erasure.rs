@@ -35,6 +35,7 @@ async fn an_erasure_goes_through_all_services_and_leaves_a_report() {
     assert!(world.issuer.erased(&alice.name()), "the issuer is told before the call is answered");
     eventually("the handle", async || world.at("192.0.2.2").register("alice", PASSWORD).await.is_ok()).await;
     assert_eq!(world.others.left(&alice.name()), (0, 0));
+    eventually("the end", async || root.erasures("").await.unwrap().erasures[0].finish_time.is_some()).await;
     let page = root.erasures("").await.unwrap();
     let [erasure] = &page.erasures[..] else { panic!("{page:?}") };
     assert_eq!(counts(erasure), expected(38), "what came late is counted, too");
@@ -62,7 +63,9 @@ async fn a_service_that_is_away_is_asked_again_and_the_handle_stays_taken() {
     let world = world.restart(|_| ()).await;
     world.others.set_send_down(false);
     eventually("the handle", async || world.at("192.0.2.2").register("alice", PASSWORD).await.is_ok()).await;
-    let done = root.on(&world).erasure(&waiting.name).await.unwrap();
+    let root = root.on(&world);
+    eventually("the end", async || root.erasure(&waiting.name).await.unwrap().finish_time.is_some()).await;
+    let done = root.erasure(&waiting.name).await.unwrap();
     assert_eq!((counts(&done), done.failure_count), (expected(35), 0));
 }
 

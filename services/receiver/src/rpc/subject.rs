@@ -1,6 +1,5 @@
 //! `SubjectService`, for login: the devices of a person go, or are given out. A person has few.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use flaghoist_proto::receiver::v1::subject_service_server::SubjectService;

@@ -142,6 +142,10 @@ impl World {
         client.deliver(DeliverRequest { deliveries }).await.unwrap().into_inner().handed_over
     }
 
+    pub(super) fn internal(&self) -> Peer {
+        self.internal.clone()
+    }
+
     pub(super) fn client(&self) -> ReceiverServiceClient<Peer> {
         ReceiverServiceClient::new(self.public.clone())
     }
