@@ -47,7 +47,7 @@ fn an_account_is_taken_along_and_deleted() {
     assert_eq!(stage.run("alice", &["whoami"]).status.code(), Some(77), "the tokens are forgotten");
     // Bob sees that there was something, and in the end the handle is free.
     within_patience(|| {
-        let messages = stage.does("bob", &["history", "--json", &conversation(&stage)]);
+        let messages = stage.does("bob", &["history", &conversation(&stage)]);
         messages.iter().all(|message| message["text"] == "").then_some(())
     });
     within_patience(|| {
