@@ -291,7 +291,7 @@ async fn the_last_admin_stays() {
 async fn an_account_shows_what_its_person_wants_shown() {
     let world = World::shared().await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-    let request = UpdateAccountRequest { display_name: Some("Alice 🦆".into()) };
+    let request = UpdateAccountRequest { display_name: Some("Alice 🦆".into()), ..Default::default() };
     alice.calls().accounts().update_account(request).await.expect("changed");
     let request = GetAccountRequest { name: alice.name.clone() };
     let account = bob.calls().accounts().get_account(request).await.expect("seen").into_inner().account;

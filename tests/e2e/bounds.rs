@@ -143,8 +143,11 @@ async fn the_bounds_of_login_and_auth_hold() {
     let alice = world.person("alice").await;
     let answer = alice.calls().accounts().lookup_account(LookupAccountRequest { handle: String::new() }).await;
     names_fields(answer, &["handle"]);
-    let answer =
-        alice.calls().accounts().update_account(UpdateAccountRequest { display_name: Some(String::new()) }).await;
+    let answer = alice
+        .calls()
+        .accounts()
+        .update_account(UpdateAccountRequest { display_name: Some(String::new()), ..Default::default() })
+        .await;
     names_fields(answer, &["display_name"]);
     let request = ListSessionsRequest { page_size: -1, page_token: String::new() };
     names_fields(alice.calls().sessions().list_sessions(request).await, &["page_size"]);

@@ -19,6 +19,18 @@ pub(crate) struct Account {
     pub(crate) admin: bool,
     pub(crate) disabled: bool,
     pub(crate) created_at: SystemTime,
+    /// Free text; empty where the person has not said.
+    pub(crate) postal_address: String,
+    /// A tag such as `zh-CN`; empty where the person has not said.
+    pub(crate) language: String,
+}
+
+/// What a person changes of what they say of themselves; what is not there stays.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct AccountChange {
+    pub(crate) display_name: Option<DisplayName>,
+    pub(crate) postal_address: Option<String>,
+    pub(crate) language: Option<String>,
 }
 
 /// What a sign-in needs to know of an account.

@@ -5,26 +5,30 @@
 
 mod account_sessions;
 mod administration;
+mod contacts;
 mod credentials;
 mod factors;
+mod history;
 pub(crate) mod lanes;
 mod logins;
 pub(crate) mod notices;
+mod post;
 mod registration;
+mod resets;
 mod security_keys;
 mod sign_in;
 mod subject;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::seal::Sealer;
 use flaghoist_runtime::time::millis;
 use tokio::sync::Semaphore;
 
-use crate::account::{Account, DisplayName};
+use crate::account::{Account, AccountChange, DisplayName};
 use crate::erasure::Eraser;
 use crate::error::Error;
 use crate::export::EXPORTS_AT_ONCE;
@@ -32,6 +36,7 @@ use crate::handle::Handle;
 use crate::hashing::pool::StartError;
 use crate::hashing::{Hasher, Pool};
 use crate::issuer::Issuer;
+use crate::notify::Notifier;
 use crate::others::Others;
 use crate::security_key::Keys;
 use crate::settings::Settings;
@@ -41,11 +46,30 @@ use crate::throttle::{AttemptKeys, Delays, STRANGERS_DELAY_MAX};
 
 use self::lanes::Lanes;
 use self::notices::Teller;
+use self::post::Post;
 
 pub(crate) use factors::{Code, Owner};
 pub(crate) use logins::{Browser, Next, StartLogin};
 pub(crate) use registration::Register;
+pub(crate) use resets::ResetFactor;
 pub(crate) use sign_in::{DEFAULT_CLIENT, PageSignIn, PageStep, SignIn, Welcome};
+
+/// How many codes and links a person may have sent at once.
+const MESSAGES_BURST: u32 = 5;
+/// How long it takes until they may have one more.
+const MESSAGES_REFILL: Duration = Duration::from_secs(10 * 60);
+/// The most characters of a postal address.
+const POSTAL_ADDRESS_MAX_CHARACTERS: usize = 512;
+
+/// What a person has typed of themselves; what is not there stays.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Typed {
+    pub(crate) display_name: Option<String>,
+    /// Lines of text; empty for none.
+    pub(crate) postal_address: Option<String>,
+    /// A language tag (BCP 47); empty for none.
+    pub(crate) language: Option<String>,
+}
 
 /// The accounts.
 pub(crate) struct Accounts {
@@ -58,9 +82,14 @@ pub(crate) struct Accounts {
     attempt_keys: Arc<AttemptKeys>,
     delays: Delays,
     empty: Empty,
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
     host: String,
+    /// The address of the issuer, where the pages are, too.
+    issuer_address: String,
     keys: Keys,
+    post: Post,
+    /// Taken by who works on a request for a new password.
+    requests: Arc<Semaphore>,
     /// Opening a session for a person and telling the issuer about them exclude one another: a session opened for
     /// credentials that have just changed would outlive the change.
     lanes: Lanes,
@@ -78,6 +107,10 @@ pub(crate) struct Makings {
     pub(crate) sealer: Sealer,
     /// Where the accounts are, as authenticator apps show it.
     pub(crate) host: String,
+    /// The address of the issuer, where the pages are, too.
+    pub(crate) issuer_address: String,
+    /// Hands messages over.
+    pub(crate) notifier: Notifier,
     /// Registers and checks security keys.
     pub(crate) keys: Keys,
     /// The services that have something of people.
@@ -113,6 +146,13 @@ impl Accounts {
                 settle: settings.erasure_settle,
             },
         };
+        let sealer = Arc::new(makings.sealer);
+        let post = Post {
+            store: Arc::clone(&store),
+            sealer: Arc::clone(&sealer),
+            notifier: makings.notifier,
+            wake: Arc::default(),
+        };
         Ok(Self {
             nobodys_hash: Hasher::nobodys(settings.hash_cost)?.into(),
             attempt_keys,
@@ -122,8 +162,11 @@ impl Accounts {
                 max: settings.account_delay_max,
                 strangers_max: STRANGERS_DELAY_MAX,
             },
-            sealer: makings.sealer,
+            sealer,
             host: makings.host,
+            issuer_address: makings.issuer_address,
+            post,
+            requests: Arc::new(Semaphore::new(resets::REQUESTS_MAX)),
             keys: makings.keys,
             empty: Empty::default(),
             lanes,
@@ -161,13 +204,27 @@ impl Accounts {
         Ok(self.store.users(users).await?)
     }
 
-    /// Changes what people are shown of a person.
-    pub(crate) async fn rename(&self, user: UserId, typed: Option<&str>) -> Result<Account, Error> {
-        let Some(typed) = typed else { return self.get(user).await };
-        let name = DisplayName::read(typed)?;
+    /// Changes what a person says of themselves.
+    pub(crate) async fn update(&self, user: UserId, typed: Typed) -> Result<Account, Error> {
+        let change = AccountChange {
+            display_name: typed.display_name.as_deref().map(DisplayName::read).transpose()?,
+            postal_address: typed.postal_address.as_deref().map(read_postal_address).transpose()?,
+            language: typed.language.as_deref().map(read_language).transpose()?,
+        };
+        if change == AccountChange::default() {
+            return self.get(user).await;
+        }
         self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, user)).await?;
-        let changed = self.store.set_display_name(user, &name).await?;
-        changed.ok_or_else(|| Error::AccountUnknown(user.name()))
+        let changed = self.store.change_account(user, &change).await?;
+        let changed = changed.ok_or_else(|| Error::AccountUnknown(user.name()))?;
+        self.tell_profile(user);
+        Ok(changed)
+    }
+
+    /// Tells the issuer what applications may know of a person. Nobody waits for that, and what fails is tried again.
+    fn tell_profile(&self, user: UserId) {
+        let teller = self.teller();
+        tokio::spawn(async move { teller.tell_profile(user).await });
     }
 
     /// Takes a call of an address out of its bucket.
@@ -180,7 +237,8 @@ impl Accounts {
         let settings = &self.settings;
         let (burst, refill) = match limit {
             Limit::Attempts | Limit::Logins => (settings.address_burst, settings.address_refill),
-            Limit::Registrations => (settings.registration_burst, settings.registration_refill),
+            Limit::Registrations | Limit::Resets => (settings.registration_burst, settings.registration_refill),
+            Limit::Messages => (MESSAGES_BURST, MESSAGES_REFILL),
             Limit::Updates => (settings.update_burst, settings.update_refill),
         };
         let mut wait = self.empty.wait(bucket);
@@ -206,6 +264,27 @@ impl Accounts {
     pub(crate) fn lanes(&self) -> &Lanes {
         &self.lanes
     }
+}
+
+/// Lines of visible text.
+fn read_postal_address(typed: &str) -> Result<String, Error> {
+    let lines = typed.replace("\r\n", "\n");
+    let text = lines.trim();
+    if text.chars().count() > POSTAL_ADDRESS_MAX_CHARACTERS
+        || text.chars().any(|letter| letter != '\n' && letter.is_control())
+    {
+        return Err(Error::Text { field: "postal_address", problem: "is not up to 512 characters of text" });
+    }
+    Ok(text.to_owned())
+}
+
+/// A tag such as `en` or `zh-CN`.
+fn read_language(typed: &str) -> Result<String, Error> {
+    let part = |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if typed.is_empty() || (typed.len() <= 35 && typed.split('-').all(part)) {
+        return Ok(typed.to_owned());
+    }
+    Err(Error::Text { field: "language", problem: "is not a language tag such as en or zh-CN" })
 }
 
 /// The time now in milliseconds.

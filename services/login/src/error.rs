@@ -7,6 +7,7 @@ use flaghoist_runtime::seal::SealError;
 use tonic::{Code, Status};
 
 use crate::account::BadDisplayName;
+use crate::contact::BadContact;
 use crate::handle::BadHandle;
 use crate::hashing::{Full, HashError, Stopped};
 use crate::issuer::IssuerError;
@@ -33,6 +34,29 @@ pub(crate) enum Error {
     /// A display name that is none.
     #[error("display_name {0}")]
     DisplayName(#[from] BadDisplayName),
+    /// A contact that is none.
+    #[error("value {0}")]
+    Contact(#[from] BadContact),
+    /// A text that is not taken.
+    #[error("{field} {problem}")]
+    Text {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// No message leaves the installation for such a contact.
+    #[error("this installation sends no messages to {0}: its administrator sets FLAGHOIST_LOGIN_NOTIFIER")]
+    ContactUnreachable(&'static str),
+    /// There is no such contact.
+    #[error("the account has no such contact")]
+    ContactUnknown,
+    /// A link for a new password is unknown, used or expired.
+    #[error("this link is used or expired, or the password was changed since; ask for another one")]
+    ResetOver,
+    /// A new password was set by a link for an account with a second factor, and none came along.
+    #[error("the account has a second factor, which is asked for together with the new password")]
+    ResetSecondFactor,
     /// A resource name that is none.
     #[error("name is not a name like users/{{user}}")]
     Name {
@@ -158,6 +182,12 @@ impl Error {
         match self {
             Self::Handle(bad) => Fault::invalid("handle", bad.to_string()),
             Self::DisplayName(bad) => Fault::invalid("display_name", bad.to_string()),
+            Self::Contact(bad) => Fault::invalid("value", bad.to_string()),
+            Self::Text { field, problem } => Fault::invalid(*field, *problem),
+            Self::ContactUnreachable(_) => Fault::new(Code::FailedPrecondition, Reason::ContactUnreachable, text()),
+            Self::ContactUnknown => Fault::not_found("contact", ""),
+            Self::ResetOver => Fault::new(Code::FailedPrecondition, Reason::ResetOver, text()),
+            Self::ResetSecondFactor => Fault::new(Code::FailedPrecondition, Reason::SecondFactorRequired, text()),
             Self::Name { field } => Fault::invalid(field.clone(), "is not a name like users/{user}"),
             Self::Password { field, source: weak @ BadPassword::Weak(_) } => {
                 Fault::new(Code::InvalidArgument, Reason::PasswordWeak, text()).violation(*field, weak.to_string())
@@ -183,7 +213,7 @@ impl Error {
             }
             Self::KeyUnknown => Fault::not_found("security key", ""),
             Self::KeysLimit => Fault::new(Code::ResourceExhausted, Reason::LimitReached, text()),
-            Self::Key(KeyError::NoHost) => Fault::new(Code::FailedPrecondition, Reason::FactorMissing, text()),
+            Self::Key(KeyError::NoHost) => Fault::new(Code::FailedPrecondition, Reason::FactorUnavailable, text()),
             Self::Key(error @ (KeyError::Malformed | KeyError::Refused(_))) => {
                 Fault::invalid("credential", error.to_string())
             }

@@ -13,7 +13,9 @@ use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::timestamp;
 use tonic::{Code, Response, Status};
 
+use crate::contact::{ContactKind, Contacts};
 use crate::factor::Proof;
+use crate::store::contacts::Profile;
 
 /// How long an answer is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -31,7 +33,7 @@ pub(crate) enum Ask {
     /// A session.
     Session(SignedIn),
     /// That a browser goes on.
-    Acceptance(Recognised),
+    Acceptance(Box<Recognised>),
 }
 
 /// What the issuer answers.
@@ -46,11 +48,10 @@ pub(crate) enum Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct Recognised {
     pub(crate) challenge: String,
-    pub(crate) user: UserId,
     pub(crate) proof: Proof,
     pub(crate) at: SystemTime,
-    pub(crate) display_name: String,
-    pub(crate) handle: String,
+    /// What applications may know of the person.
+    pub(crate) profile: Profile,
 }
 
 /// Who wants someone to sign in on the page.
@@ -133,7 +134,7 @@ impl Issuer {
     pub(crate) async fn ask(&self, ask: Ask) -> Result<Answer, IssuerError> {
         match ask {
             Ask::Session(signed_in) => Ok(Answer::Session(Box::new(self.create_session(signed_in).await?))),
-            Ask::Acceptance(recognised) => Ok(Answer::Redirect(self.accept_login_request(recognised).await?)),
+            Ask::Acceptance(recognised) => Ok(Answer::Redirect(self.accept_login_request(*recognised).await?)),
         }
     }
 
@@ -151,14 +152,20 @@ impl Issuer {
     }
 
     async fn accept_login_request(&self, recognised: Recognised) -> Result<String, IssuerError> {
+        let Profile { account, contacts } = recognised.profile;
+        let (email, phone_number) = (value_of(&contacts, ContactKind::Email), value_of(&contacts, ContactKind::Phone));
         let request = auth::AcceptLoginRequestRequest {
             login_challenge: recognised.challenge,
-            user: recognised.user.name(),
+            user: account.user.name(),
             amr: recognised.proof.amr(),
             auth_time: Some(timestamp(recognised.at)),
-            display_name: recognised.display_name,
-            handle: recognised.handle,
-            ..auth::AcceptLoginRequestRequest::default()
+            display_name: account.display_name.into_string(),
+            handle: account.handle.to_string(),
+            email_verified: !email.is_empty(),
+            email,
+            phone_number_verified: !phone_number.is_empty(),
+            phone_number,
+            address: account.postal_address,
         };
         let mut requests = self.requests.clone();
         Ok(in_time(async move { requests.accept_login_request(request).await }).await?.redirect_to)
@@ -198,12 +205,35 @@ impl Issuer {
         in_time(async move { client.set_subject_state(request).await }).await.map(|_| ())
     }
 
+    /// Says what applications may know of a person.
+    pub(crate) async fn set_profile(&self, profile: &Profile) -> Result<(), IssuerError> {
+        let Profile { account, contacts } = profile;
+        let (email, phone_number) = (value_of(contacts, ContactKind::Email), value_of(contacts, ContactKind::Phone));
+        let request = auth::SetSubjectProfileRequest {
+            user: account.user.name(),
+            display_name: account.display_name.as_str().to_owned(),
+            handle: account.handle.to_string(),
+            email_verified: !email.is_empty(),
+            email,
+            phone_number_verified: !phone_number.is_empty(),
+            phone_number,
+            address: account.postal_address.clone(),
+        };
+        let mut client = self.client.clone();
+        in_time(async move { client.set_subject_profile(request).await }).await.map(|_| ())
+    }
+
     /// Ends the sessions of a person, all but `except` if that is not empty.
     pub(crate) async fn end_sessions(&self, user: UserId, except: String) -> Result<(), IssuerError> {
         let request = auth::RevokeSubjectSessionsRequest { user: user.name(), except_session: except };
         let mut client = self.client.clone();
         in_time(async move { client.revoke_subject_sessions(request).await }).await.map(|_| ())
     }
+}
+
+/// The verified contact of a kind; empty if there is none. Others are not told to applications.
+fn value_of(contacts: &Contacts, kind: ContactKind) -> String {
+    contacts.verified(kind).map(|contact| contact.value.clone()).unwrap_or_default()
 }
 
 pub(crate) async fn in_time<T>(

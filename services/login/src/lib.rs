@@ -3,17 +3,20 @@
 mod account;
 mod accounts;
 mod admin;
+mod contact;
 mod erasure;
 mod error;
 mod export;
 mod factor;
 mod handle;
 mod hashing;
+mod history;
 mod http;
 mod invitation;
 mod issuer;
 mod letters;
 mod login_token;
+mod notify;
 mod others;
 mod password;
 mod recovery_code;
@@ -34,12 +37,14 @@ use flaghoist_runtime::transfer::{Hear, Moved, TransferError};
 use flaghoist_runtime::{Context, Parts, Peer, Place, StoreAddress, postgres, sqlite};
 use sqlx::postgres::PgConnectOptions;
 
-pub use admin::{GrantError, Granted, grant_admin};
+pub use admin::{GrantError, Granted, ResealError, Resealed, grant_admin, reseal_factors};
 pub use hashing::Cost;
+pub use notify::{NotifierError, SmtpSettings, Tls, Way};
 pub use settings::{Registration, SETTINGS, Settings};
 
 use crate::accounts::{Accounts, Makings};
 use crate::issuer::Issuer;
+use crate::notify::{FOLDER, Notifier, Smtp};
 use crate::others::Others;
 use crate::relying_party::RelyingParty;
 use crate::rpc::Rpc;
@@ -86,6 +91,9 @@ pub enum StartError {
     /// There is nothing to seal secrets with.
     #[error(transparent)]
     Seal(#[from] SealerError),
+    /// Messages to people cannot leave.
+    #[error(transparent)]
+    Notifier(#[from] NotifierError),
     /// The database does not answer.
     #[error(transparent)]
     Store(#[from] store::StoreError),
@@ -119,6 +127,8 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
         attempts_key: secret.derive("login/attempts"),
         sealer: Sealer::of(place, &settings.seal_files, SEALING)?,
         host: host_of(&context.issuer).to_owned(),
+        issuer_address: context.issuer.clone(),
+        notifier: notifier(&settings, place)?,
         keys: Keys::of(&context.issuer),
         others: Others::new(peers.auth.clone(), peers.receiver, peers.send),
     };
@@ -130,6 +140,7 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
     for _ in 0..erasure::WORKERS {
         tokio::spawn(accounts.eraser().keep_erasing(context.drain.clone()));
     }
+    tokio::spawn(accounts.post().keep_sending(context.drain.clone()));
     let form_key = Arc::new(http::FormKey::new(&secret.derive("login/page forms")));
     let pages = http::Pages {
         accounts: Arc::clone(&accounts),
@@ -143,6 +154,19 @@ pub async fn start(settings: Settings, place: &Place, peers: Peers, context: &Co
     let rpc = Rpc::new(accounts, PageKey::new(&secret.derive("login/pages")));
     drop(not_ready);
     Ok(Parts { public: rpc.public(), internal: rpc.internal(), http, services: rpc::PUBLIC.to_vec() })
+}
+
+/// How messages to people leave.
+fn notifier(settings: &Settings, place: &Place) -> Result<Notifier, NotifierError> {
+    Ok(match (settings.notifier, &settings.smtp.from) {
+        (Way::Folder, _) => {
+            let folder = place.data.join(FOLDER);
+            tracing::warn!(folder = %folder.display(), "messages to people are files: whoever reads them can open accounts");
+            Notifier::Folder(folder)
+        }
+        (Way::Smtp, Some(from)) => Notifier::Smtp(Arc::new(Smtp::new(&settings.smtp, from.clone())?)),
+        (Way::Smtp, None) | (Way::Log, _) => Notifier::Log,
+    })
 }
 
 /// The host, and port, of an address.

@@ -2,9 +2,12 @@
 
 mod account;
 mod administration;
+mod contact;
 mod credential;
 mod directory;
 mod erasure;
+mod history;
+mod reset;
 mod sign_in;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,6 +27,7 @@ use tower::util::MapResponseLayer;
 use crate::account::Account;
 use crate::accounts::Accounts;
 use crate::error::{DOMAIN, Error};
+use crate::history::Origin;
 
 /// The largest request that is read; none that keeps its bounds comes near.
 const REQUEST_MAX_BYTES: usize = 256 * 1024;
@@ -95,7 +99,14 @@ fn shown(account: Account, reader: Reader) -> login::Account {
         disabled: account.disabled && reader == Reader::Admin,
         handle: account.handle.to_string(),
         display_name: account.display_name.into_string(),
+        ..login::Account::default()
     }
+}
+
+/// Where a request came from, and what the program called itself.
+fn origin<T>(request: &Request<T>) -> Origin {
+    let agent = request.metadata().get("user-agent").and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    Origin::new(address(request), agent)
 }
 
 fn check(request: &impl Check) -> Result<(), Status> {

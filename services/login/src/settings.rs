@@ -8,6 +8,7 @@ use flaghoist_runtime::StoreAddress;
 use flaghoist_runtime::settings::{Reader, Setting};
 
 use crate::hashing::Cost;
+use crate::notify::{SmtpSettings, Tls, Way};
 use crate::store::account_sessions::LIFETIME_MAX;
 
 const STORE: Setting = Setting {
@@ -116,6 +117,44 @@ const ACCOUNT_ABSOLUTE: Setting = Setting {
     default: "12h",
     doc: "How long a browser stays signed in to the account pages at most",
 };
+const NOTIFIER: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_NOTIFIER",
+    default: "log",
+    doc: "How messages to people leave (codes that verify a contact, links for a new password, notices of new sign-ins): log (they do \
+          not, a line says that there was one), smtp (by mail), folder (files in `notices` of the data folder, for laptops and \
+          tests: whoever reads them can open accounts)",
+};
+const SMTP_ADDRESS: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_SMTP_ADDRESS",
+    default: "",
+    doc: "The mail relay, as `HOST:PORT`; authorities beside those of the machine are named by the variable `SSL_CERT_FILE`",
+};
+const SMTP_FROM: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_SMTP_FROM",
+    default: "",
+    doc: "Who mail comes from, such as `Chat <chat@example.com>`",
+};
+const SMTP_USER: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_SMTP_USER",
+    default: "",
+    doc: "The name by which the relay knows login; empty for a relay that asks for none",
+};
+const SMTP_PASSWORD_FILE: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_SMTP_PASSWORD_FILE",
+    default: "",
+    doc: "The file with the password that belongs to the name",
+};
+const SMTP_TLS: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_SMTP_TLS",
+    default: "starttls",
+    doc: "Whether the way to the relay is encrypted: required (from the first byte, as on port 465), starttls (as on port 587, and \
+          nothing is sent to a relay that cannot), none",
+};
+const SMTP_PHONE_DOMAIN: Setting = Setting {
+    name: "FLAGHOIST_LOGIN_SMTP_PHONE_DOMAIN",
+    default: "",
+    doc: "The domain of a gateway that makes a text message of mail to `NUMBER@DOMAIN`; without one phone numbers cannot be verified",
+};
 
 /// All settings of login.
 pub const SETTINGS: &[Setting] = &[
@@ -142,6 +181,13 @@ pub const SETTINGS: &[Setting] = &[
     HASH_QUEUE,
     ACCOUNT_IDLE,
     ACCOUNT_ABSOLUTE,
+    NOTIFIER,
+    SMTP_ADDRESS,
+    SMTP_FROM,
+    SMTP_USER,
+    SMTP_PASSWORD_FILE,
+    SMTP_TLS,
+    SMTP_PHONE_DOMAIN,
 ];
 
 /// Who may register.
@@ -200,6 +246,10 @@ pub struct Settings {
     pub account_idle: Duration,
     /// How long a browser stays signed in to them at most.
     pub account_absolute: Duration,
+    /// How messages to people leave.
+    pub notifier: Way,
+    /// The mail relay.
+    pub smtp: SmtpSettings,
 }
 
 impl Settings {
@@ -237,7 +287,18 @@ impl Settings {
             hash_queue: reader.number(&HASH_QUEUE, 1..=100_000),
             account_idle: reader.duration(&ACCOUNT_IDLE, MILLISECOND..=LIFETIME_MAX),
             account_absolute: reader.duration(&ACCOUNT_ABSOLUTE, MILLISECOND..=LIFETIME_MAX),
+            notifier: reader.choice(&NOTIFIER, &[("log", Way::Log), ("smtp", Way::Smtp), ("folder", Way::Folder)]),
+            smtp: read_smtp(reader),
         };
+        if settings.notifier == Way::Smtp && settings.smtp.host.is_empty() {
+            reader.mistake(SMTP_ADDRESS.name, format!("is needed: {} is smtp", NOTIFIER.name));
+        }
+        if settings.notifier == Way::Smtp && settings.smtp.from.is_none() {
+            reader.mistake(SMTP_FROM.name, format!("is needed: {} is smtp", NOTIFIER.name));
+        }
+        if settings.smtp.user.is_empty() != settings.smtp.password_file.as_os_str().is_empty() {
+            reader.mistake(SMTP_USER.name, format!("and {} belong together", SMTP_PASSWORD_FILE.name));
+        }
         if settings.account_delay > settings.account_delay_max {
             reader.mistake(ACCOUNT_DELAY.name, format!("is longer than {}", ACCOUNT_DELAY_MAX.name));
         }
@@ -251,6 +312,28 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self::read(&mut Reader::new(&BTreeMap::<String, String>::new()))
+    }
+}
+
+fn read_smtp(reader: &mut Reader<'_>) -> SmtpSettings {
+    let address = |text: &str| {
+        let (host, port) = text.rsplit_once(':')?;
+        let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+        (!host.is_empty()).then(|| (host.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
+    };
+    // Empty is not given, and no mistake by itself.
+    let address = |text: &str| if text.is_empty() { Some((String::new(), 0)) } else { address(text) };
+    let (host, port) = reader.parsed(&SMTP_ADDRESS, "HOST:PORT", address).unwrap_or_default();
+    let from = |text: &str| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) };
+    let from = reader.parsed(&SMTP_FROM, "an address such as Chat <chat@example.com>", from).flatten();
+    SmtpSettings {
+        host,
+        port,
+        from,
+        user: reader.text(&SMTP_USER),
+        password_file: PathBuf::from(reader.text(&SMTP_PASSWORD_FILE)),
+        tls: reader.choice(&SMTP_TLS, &[("required", Tls::Required), ("starttls", Tls::StartTls), ("none", Tls::None)]),
+        phone_domain: reader.text(&SMTP_PHONE_DOMAIN),
     }
 }
 

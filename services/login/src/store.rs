@@ -1,10 +1,14 @@
 //! What login keeps. The doc comments of [`Store`] are promises; `conformance` checks them for every backend.
 
 pub(crate) mod account_sessions;
+pub(crate) mod contacts;
 pub(crate) mod erasures;
 pub(crate) mod factors;
+pub(crate) mod history;
 pub(crate) mod keys;
+pub(crate) mod outbox;
 pub(crate) mod postgres;
+pub(crate) mod resets;
 pub(crate) mod sqlite;
 pub(crate) mod transfer;
 
@@ -16,21 +20,35 @@ use std::time::Duration;
 use async_trait::async_trait;
 use flaghoist_runtime::names::UserId;
 
-use crate::account::{Account, Credentials, DisplayName, NewAccount};
+use crate::account::{Account, AccountChange, Credentials, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
 use crate::throttle::quota::{BucketKey, Quota};
 use crate::throttle::{AttemptKey, Delays};
 use account_sessions::AccountSessionStore;
+use contacts::ContactStore;
 use erasures::ErasureStore;
 use factors::{FactorStore, LoginStore};
+use history::HistoryStore;
 use keys::KeyStore;
+use outbox::OutboxStore;
+use resets::ResetStore;
 
 /// Accounts, invitations, attempts and notices; every write of those is on disk once it is answered. Buckets and lanes live for
 /// seconds and may be forgotten when the store itself crashes. What is promised of many calls at once holds for calls of all pods
 /// that share the store. Times are milliseconds of the caller's clock, those of lanes the store's own.
 #[async_trait]
-pub(crate) trait Store: FactorStore + LoginStore + KeyStore + AccountSessionStore + ErasureStore {
+pub(crate) trait Store:
+    FactorStore
+    + LoginStore
+    + KeyStore
+    + AccountSessionStore
+    + ErasureStore
+    + ContactStore
+    + OutboxStore
+    + HistoryStore
+    + ResetStore
+{
     /// Makes an account, and uses the invitation up, both or neither. Of many at once with one handle or one
     /// invitation exactly one succeeds.
     async fn create_account(
@@ -54,8 +72,8 @@ pub(crate) trait Store: FactorStore + LoginStore + KeyStore + AccountSessionStor
     /// What proves a person, also while they are being deleted.
     async fn credentials_of(&self, user: UserId) -> Result<Option<Credentials>, StoreError>;
 
-    /// Changes what people are shown; answers the account as it is then.
-    async fn set_display_name(&self, user: UserId, name: &DisplayName) -> Result<Option<Account>, StoreError>;
+    /// Changes what a person says of themselves, and notes that the issuer is to be told; answers the account as it is then.
+    async fn change_account(&self, user: UserId, change: &AccountChange) -> Result<Option<Account>, StoreError>;
 
     /// Puts a hash of the same password in the place of `old`; does nothing when the hash is another by now.
     async fn renew_password_hash(&self, user: UserId, old: &str, new: &str) -> Result<(), StoreError>;
@@ -99,15 +117,16 @@ pub(crate) trait Store: FactorStore + LoginStore + KeyStore + AccountSessionStor
     /// would be one after another.
     async fn reserve_attempt(&self, key: AttemptKey, delays: Delays, now: i64) -> Result<Option<Duration>, StoreError>;
 
-    /// Forgets the attempts from an address, which is known from now on, and takes its last one off the shared count
-    /// if it was counted there. Keeps `known_max` known addresses an account at most, the latest.
-    async fn attempt_succeeded(&self, key: AttemptKey, known_max: u32, now: i64) -> Result<(), StoreError>;
+    /// Forgets the attempts from an address, and takes its last one off the shared count if it was counted there. With `known_max` the
+    /// address is known from now on; so many known addresses an account are kept, the latest.
+    async fn attempt_succeeded(&self, key: AttemptKey, known_max: Option<u32>, now: i64) -> Result<(), StoreError>;
 
     /// Takes a call out of a bucket, or answers how long to wait for one. Of many at once no more are let through than it holds.
     async fn take(&self, bucket: BucketKey, quota: Quota, now: i64) -> Result<Option<Duration>, StoreError>;
 
     /// Forgets what is over: old attempts and, beyond `rows_max`, the oldest of the rest; full buckets; expired invitations,
     /// enrolments, logins and ceremonies; sessions of the account pages that no setting lets live; lanes that nobody left. May be called by several pods at once.
+    /// enrolments, logins, ceremonies, codes, links and messages; old events; lanes that nobody left. May be called by several pods at once.
     async fn forget(&self, now: i64, rows_max: u32) -> Result<(), StoreError>;
 
     /// Takes the lane of a person for so long. Answers `false` when another holder has it and their time is not over.

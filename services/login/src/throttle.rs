@@ -16,8 +16,10 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use flaghoist_runtime::names::UserId;
 
+use crate::contact::{Contact, ContactCode, ContactKind};
 use crate::factor::FactorKind;
 use crate::handle::Handle;
+use crate::store::contacts::CodeDigest;
 use quota::{BucketKey, Limit};
 
 /// The longest delay of the count that all unknown addresses share: long enough against guessing passwords, short enough for an
@@ -76,10 +78,34 @@ impl AttemptKeys {
         self.digest(b"factor", &[kind.label().as_bytes(), user.0.as_bytes()].concat())
     }
 
+    /// The key for the code of a contact of a person and an address.
+    pub(crate) fn of_contact(&self, kind: ContactKind, user: UserId, address: IpAddr) -> AttemptKey {
+        let address = self.digest(b"address", &network(address).to_be_bytes());
+        AttemptKey { account: self.contact(kind, user), address }
+    }
+
+    /// The key for all attempts at the code of a contact of a person.
+    fn contact(&self, kind: ContactKind, user: UserId) -> [u8; 16] {
+        self.digest(b"contact", &[kind.label().as_bytes(), user.0.as_bytes()].concat())
+    }
+
     /// The keys under which attempts at an account are counted, of whatever kind.
-    pub(crate) fn all_of(&self, handle: &Handle, user: UserId) -> [[u8; 16]; 3] {
-        let factor = |kind| self.factor(kind, user);
-        [self.account(handle), factor(FactorKind::Totp), factor(FactorKind::RecoveryCode)]
+    pub(crate) fn all_of(&self, handle: &Handle, user: UserId) -> [[u8; 16]; 5] {
+        let (factor, contact) = (|kind| self.factor(kind, user), |kind| self.contact(kind, user));
+        let factors = [factor(FactorKind::Totp), factor(FactorKind::RecoveryCode)];
+        [self.account(handle), factors[0], factors[1], contact(ContactKind::Email), contact(ContactKind::Phone)]
+    }
+
+    /// What the store keeps of a code: eight digits are guessed from a digest that has no key.
+    pub(crate) fn of_code(&self, user: UserId, contact: &Contact, code: &ContactCode) -> CodeDigest {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in [b"contact code", user.0.as_bytes().as_slice(), code.text().as_bytes(), contact.value.as_bytes()] {
+            context.update(part);
+            context.update(&[0]);
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.sign().as_ref());
+        CodeDigest(digest)
     }
 
     /// The key of the bucket of an address.
@@ -90,6 +116,11 @@ impl AttemptKeys {
     /// The key of the bucket of a person.
     pub(crate) fn bucket_of_person(&self, limit: Limit, user: UserId) -> BucketKey {
         self.bucket(limit, user.0.as_bytes())
+    }
+
+    /// The key of the bucket of whoever is reached by a contact.
+    pub(crate) fn bucket_of_contact(&self, limit: Limit, contact: &Contact) -> BucketKey {
+        self.bucket(limit, &self.digest(b"reached", contact.value.as_bytes()))
     }
 
     fn bucket(&self, limit: Limit, whose: &[u8; 16]) -> BucketKey {

@@ -50,6 +50,11 @@ impl TotpSecret {
         sealer.seal(&seal_name(user), &self.0[..])
     }
 
+    /// The same sealed with the newest key, if it is not already.
+    pub(crate) fn reseal(&self, sealer: &Sealer, user: UserId, sealed: &Sealed) -> Result<Option<Sealed>, SealError> {
+        if sealed.with == sealer.id() { Ok(None) } else { self.seal(sealer, user).map(Some) }
+    }
+
     /// The step of a code, if it is one of those of `now_seconds` since 1970 or its neighbours.
     pub(crate) fn step_of(&self, code: &TotpCode, now_seconds: u64) -> Option<i64> {
         let step = self.generator("", "").check(code.0.expose_secret(), now_seconds)?;

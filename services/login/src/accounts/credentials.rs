@@ -7,6 +7,7 @@ use flaghoist_runtime::names::{SessionId, UserId};
 
 use super::{Accounts, now};
 use crate::error::Error;
+use crate::history::{EventKind, NewEvent, Origin};
 use crate::password::{BadPassword, Password};
 use crate::store::Changed;
 
@@ -18,12 +19,13 @@ impl Accounts {
         kept: Option<SessionId>,
         current: Result<Password, BadPassword>,
         new: Result<Password, BadPassword>,
-        address: IpAddr,
+        origin: impl Into<Origin> + Send,
     ) -> Result<(), Error> {
+        let origin = origin.into();
         let current = current.map_err(|source| Error::Password { field: "current_password", source })?;
         let new = new.map_err(|source| Error::Password { field: "new_password", source })?;
         let account = self.get(user).await?;
-        let (proven, place) = self.prove(&account.handle, current, address).await?;
+        let (proven, place) = self.prove(&account.handle, current, origin.address).await?;
         if proven.account.user != user || proven.deleting {
             return Err(Error::CredentialsInvalid);
         }
@@ -34,6 +36,7 @@ impl Accounts {
         if !self.store.change_password(user, proven.version, &hash, &kept, now()).await? {
             return Err(Error::CredentialsInvalid);
         }
+        self.note_change(NewEvent::change(user, EventKind::PasswordChanged, origin)).await;
         // The password is changed, so the answer is yes; what the issuer could not be told now is told again.
         if let Err(error) = self.teller.tell(user).await {
             tracing::warn!(%user, error = %chain(&error), "sessions end later, the issuer could not be told");

@@ -1,6 +1,6 @@
 //! Second factors: checking one, and what people do with their own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 
 use flaghoist_runtime::Caller;
@@ -13,9 +13,10 @@ use super::sign_in::{DEFAULT_CLIENT, KNOWN_ADDRESSES_MAX};
 use super::{Accounts, now};
 use crate::error::Error;
 use crate::factor::{FactorKind, Factors};
+use crate::history::{EventKind, NewEvent, Origin};
 use crate::recovery_code::RecoveryCode;
 use crate::relying_party;
-use crate::store::factors::{Confirmed, FirstFactor, Removed};
+use crate::store::factors::{Confirmed, FirstFactor, Removed, TakenCode};
 use crate::throttle::quota::Limit;
 use crate::throttle::{Delays, FACTOR_STRANGERS_DELAY_MAX};
 use crate::totp::{TotpCode, TotpSecret};
@@ -62,38 +63,54 @@ pub(crate) struct Enrolment {
 }
 
 /// Someone who changes their factors.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Owner {
     pub(super) user: UserId,
     /// The session that they do it in.
     session: Option<SessionId>,
     /// Whether they signed in by two factors.
     two_factors: bool,
+    /// Where they are.
+    pub(super) origin: Origin,
 }
 
 impl Owner {
     /// Whoever has signed in lately, and not to an application: a person's consent to write messages for them is none to sign in as them.
     pub(crate) fn of(caller: &Caller, user: UserId) -> Result<Self, Error> {
-        if caller.client_id != DEFAULT_CLIENT && caller.client_id != relying_party::CLIENT_ID {
-            return Err(Error::ClientForeign);
-        }
+        Self::at_home(caller)?;
         // A time that is yet to come is that of a clock which is ahead of this one.
         let age = caller.authenticated_at.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
         if age.is_none_or(|age| age > FRESH_FOR) {
             return Err(Error::LoginNotFresh);
         }
-        Ok(Self { user, session: caller.session, two_factors: caller.two_factors })
+        let origin = Origin::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Ok(Self { user, session: caller.session, two_factors: caller.two_factors, origin })
+    }
+
+    /// Refuses applications that a person has signed in to.
+    pub(crate) fn at_home(caller: &Caller) -> Result<(), Error> {
+        if caller.client_id == DEFAULT_CLIENT { Ok(()) } else { Err(Error::ClientForeign) }
+    }
+
+    /// The same person, who calls from there.
+    pub(crate) fn at(self, origin: Origin) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// What they have changed.
+    pub(super) fn event(&self, kind: EventKind) -> NewEvent {
+        NewEvent::change(self.user, kind, self.origin.clone())
     }
 
     /// The session that a first strong factor leaves, as the issuer knows it.
-    pub(super) fn kept_session(self) -> String {
+    pub(super) fn kept_session(&self) -> String {
         self.session.map(|session| session.to_string()).unwrap_or_default()
     }
 }
 
 impl Accounts {
     /// Asks for two factors of who has two: a password alone must not change what protects against its loss.
-    pub(crate) async fn may_change(&self, owner: Owner) -> Result<(), Error> {
+    pub(crate) async fn may_change(&self, owner: &Owner) -> Result<(), Error> {
         if !owner.two_factors && !self.store.factors(owner.user).await?.second().is_empty() {
             return Err(Error::LoginOneFactor);
         }
@@ -107,31 +124,62 @@ impl Accounts {
         }
     }
 
-    /// Checks a code of a person and takes it. Every attempt is counted before.
-    pub(super) async fn prove_code(&self, user: UserId, code: Code, address: IpAddr) -> Result<(), Error> {
+    /// Checks a code of a person and takes it; answers the recovery code, if it is one, so that it can be given back. Every attempt is
+    /// counted before.
+    pub(super) async fn prove_code(
+        &self,
+        user: UserId,
+        code: Code,
+        origin: &Origin,
+    ) -> Result<Option<TakenCode>, Error> {
         let kind = code.kind();
-        self.count_code(user, kind, address).await?;
+        self.count_code(user, kind, origin.address).await?;
+        let mut taken = None;
         let passed = match code {
             Code::Totp(code) => match self.store.totp(user).await? {
                 Some(totp) => {
                     let secret = TotpSecret::open(&self.sealer, user, &totp.secret)?;
                     match secret.step_of(&code, now_seconds()) {
                         Some(step) if step > totp.last_step => {
-                            self.store.take_totp(user, &totp.secret, step, now()).await?
+                            let anew = secret.reseal(&self.sealer, user, &totp.secret)?;
+                            self.store.take_totp(user, &totp.secret, anew.as_ref(), step, now()).await?
                         }
                         _ => false,
                     }
                 }
                 None => false,
             },
-            Code::Recovery(Some(code)) => self.store.take_recovery_code(user, code.digest(user)).await?,
+            Code::Recovery(Some(code)) => {
+                taken = self.store.take_recovery_code(user, code.digest(user)).await?;
+                taken.is_some()
+            }
             Code::Recovery(None) => false,
         };
-        self.code_checked(user, kind, address, passed).await
+        if !passed {
+            return Err(self.refused(user, kind, origin).await);
+        }
+        self.code_checked(user, kind, origin.address, true).await?;
+        Ok(taken)
+    }
+
+    /// A second factor of someone whose password was right was not.
+    pub(super) async fn refused(&self, user: UserId, kind: FactorKind, origin: &Origin) -> Error {
+        self.note_change(NewEvent::change(user, EventKind::FactorRefused, origin.clone())).await;
+        metrics::counter!("flaghoist_login_factor_checks_total", "factor" => kind.label(), "outcome" => "refused")
+            .increment(1);
+        Error::CodeInvalid
+    }
+
+    /// Gives a recovery code back that was taken and opened nothing.
+    pub(super) async fn give_back(&self, user: UserId, taken: Option<TakenCode>) {
+        let Some(taken) = taken else { return };
+        if let Err(error) = self.store.give_back_recovery_code(user, taken).await {
+            tracing::warn!(%user, error = %chain(&error), "a recovery code that opened nothing is lost");
+        }
     }
 
     /// Counts an attempt at a factor, or says how long to wait.
-    async fn count_code(&self, user: UserId, kind: FactorKind, address: IpAddr) -> Result<(), Error> {
+    pub(super) async fn count_code(&self, user: UserId, kind: FactorKind, address: IpAddr) -> Result<(), Error> {
         self.take_from(Limit::Attempts, address).await?;
         let delays = Delays { strangers_max: FACTOR_STRANGERS_DELAY_MAX, ..self.delays };
         let key = self.attempt_keys.of_factor(kind, user, address);
@@ -143,7 +191,13 @@ impl Accounts {
     }
 
     /// Says what came of an attempt, and forgets those before it if it was right.
-    async fn code_checked(&self, user: UserId, kind: FactorKind, address: IpAddr, passed: bool) -> Result<(), Error> {
+    pub(super) async fn code_checked(
+        &self,
+        user: UserId,
+        kind: FactorKind,
+        address: IpAddr,
+        passed: bool,
+    ) -> Result<(), Error> {
         let outcome = if passed { "passed" } else { "refused" };
         metrics::counter!("flaghoist_login_factor_checks_total", "factor" => kind.label(), "outcome" => outcome)
             .increment(1);
@@ -151,7 +205,7 @@ impl Accounts {
             return Err(Error::CodeInvalid);
         }
         let key = self.attempt_keys.of_factor(kind, user, address);
-        Ok(self.store.attempt_succeeded(key, KNOWN_ADDRESSES_MAX, now()).await?)
+        Ok(self.store.attempt_succeeded(key, Some(KNOWN_ADDRESSES_MAX), now()).await?)
     }
 
     /// What a person has beside the password.
@@ -166,7 +220,7 @@ impl Accounts {
 
     /// Makes a secret for an authenticator app.
     pub(crate) async fn enroll_totp(&self, owner: Owner) -> Result<Enrolment, Error> {
-        self.may_change(owner).await?;
+        self.may_change(&owner).await?;
         let user = owner.user;
         let account = self.get(user).await?;
         self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, user)).await?;
@@ -198,7 +252,7 @@ impl Accounts {
         code: &TotpCode,
         address: IpAddr,
     ) -> Result<Vec<SecretString>, Error> {
-        self.may_change(owner).await?;
+        self.may_change(&owner).await?;
         let user = owner.user;
         self.count_code(user, FactorKind::Totp, address).await?;
         let sealed = self.store.totp_enrolment(user, now()).await?.ok_or(Error::EnrolmentUnknown)?;
@@ -210,33 +264,40 @@ impl Accounts {
         let kept_session = owner.kept_session();
         let first = FirstFactor { codes: &digests, kept_session: &kept_session };
         match self.store.confirm_totp(user, &sealed, step, first, now()).await? {
-            Confirmed::Done { first: true } => {
+            Confirmed::Done { first } => {
+                self.note_change(owner.event(EventKind::FactorAdded)).await;
+                if !first {
+                    return Ok(Vec::new());
+                }
                 self.end_older_sessions(user).await;
                 Ok(codes)
             }
-            Confirmed::Done { first: false } => Ok(Vec::new()),
             Confirmed::Gone => Err(Error::EnrolmentUnknown),
         }
     }
 
     /// Removes the authenticator app, the last strong factor only where that is meant.
     pub(crate) async fn delete_totp(&self, owner: Owner, allow_last: bool) -> Result<(), Error> {
-        self.may_change(owner).await?;
+        self.may_change(&owner).await?;
         match self.store.remove_totp(owner.user, allow_last).await? {
-            Removed::Done => Ok(()),
+            Removed::Done => {
+                self.note_change(owner.event(EventKind::FactorRemoved)).await;
+                Ok(())
+            }
             Removed::Last => Err(Error::LastFactor),
         }
     }
 
     /// Makes recovery codes in the place of those that were there.
     pub(crate) async fn create_recovery_codes(&self, owner: Owner) -> Result<Vec<SecretString>, Error> {
-        self.may_change(owner).await?;
+        self.may_change(&owner).await?;
         let user = owner.user;
         self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, user)).await?;
         let (codes, digests) = RecoveryCode::generate(user);
         if !self.store.replace_recovery_codes(user, &digests, now()).await? {
             return Err(Error::FactorMissing);
         }
+        self.note_change(owner.event(EventKind::RecoveryCodesMade)).await;
         Ok(codes)
     }
 }

@@ -13,9 +13,10 @@ use super::sign_in::{SessionClient, Welcome, read_handle, taken};
 use super::{Accounts, now};
 use crate::error::Error;
 use crate::factor::{FactorKind, Proof};
+use crate::history::Origin;
 use crate::login_token::{LoginToken, sha256};
 use crate::password::{BadPassword, Password};
-use crate::store::factors::{Login, Proven, Step};
+use crate::store::factors::{Login, Proven, Step, TakenCode};
 use crate::throttle::quota::Limit;
 
 use super::factors::Code;
@@ -86,11 +87,12 @@ impl Accounts {
         &self,
         token: &LoginToken,
         password: Result<Password, BadPassword>,
-        address: IpAddr,
+        origin: impl Into<Origin> + Send,
     ) -> Result<Next, Error> {
+        let origin = origin.into();
         let password = taken(password)?;
         let login = self.login_at(token, Step::Password, &[]).await?;
-        let (found, _place) = self.prove(&login.handle, password, address).await?;
+        let (found, _place) = self.prove(&login.handle, password, origin.address).await?;
         let proven = Proven::by(&found);
         if found.second_factor {
             let factors = self.store.factors(proven.user).await?.second();
@@ -100,16 +102,23 @@ impl Accounts {
             return Ok(Next::SecondFactors(factors));
         }
         self.end(token, Step::Password).await?;
-        let client = SessionClient { client_id: login.client_id, label: login.label, address };
+        let client = SessionClient { client_id: login.client_id, label: login.label, origin };
         Ok(Next::SignedIn(Box::new(self.open_session(proven, Proof::Password, client).await?)))
     }
 
     /// The second step: a code.
-    pub(crate) async fn submit_code(&self, token: &LoginToken, code: Code, address: IpAddr) -> Result<Welcome, Error> {
+    pub(crate) async fn submit_code(
+        &self,
+        token: &LoginToken,
+        code: Code,
+        origin: impl Into<Origin> + Send,
+    ) -> Result<Welcome, Error> {
+        let origin = origin.into();
         let login = self.login_at(token, Step::SecondFactor, &[]).await?;
-        let proven = self.prove_second(&login, token, code, address).await?;
-        let client = SessionClient { client_id: login.client_id, label: login.label, address };
-        self.open_session(proven, Proof::PasswordAndCode, client).await
+        let (proven, taken) = self.prove_second(&login, token, code, &origin).await?;
+        let client = SessionClient { client_id: login.client_id, label: login.label, origin };
+        let opened = self.open_session(proven, Proof::PasswordAndCode, client).await;
+        self.kept_or_given_back(proven, taken, opened).await
     }
 
     /// The second step on the page, in the browser that has taken the first for the same request. Answers where the browser goes.
@@ -119,13 +128,29 @@ impl Accounts {
         code: Code,
         browser: &Browser,
         challenge: String,
-        address: IpAddr,
+        origin: impl Into<Origin> + Send,
     ) -> Result<String, Error> {
+        let origin = origin.into();
         let login = self.login_at(token, Step::SecondFactor, &browser.bound_to(&challenge)).await?;
         // A challenge that is over costs no code.
         self.issuer.login_request(&challenge).await?;
-        let proven = self.prove_second(&login, token, code, address).await?;
-        self.accept_request(proven, Proof::PasswordAndCode, challenge).await
+        let (proven, taken) = self.prove_second(&login, token, code, &origin).await?;
+        let accepted = self.accept_request(proven, Proof::PasswordAndCode, challenge, origin).await;
+        self.kept_or_given_back(proven, taken, accepted).await
+    }
+
+    /// A recovery code with which nobody got in, because the issuer was away or the person has changed, is good once more: nobody else had it
+    /// meanwhile, and nobody has the tokens.
+    async fn kept_or_given_back<T>(
+        &self,
+        proven: Proven,
+        taken: Option<TakenCode>,
+        opened: Result<T, Error>,
+    ) -> Result<T, Error> {
+        if opened.is_err() {
+            self.give_back(proven.user, taken).await;
+        }
+        opened
     }
 
     /// The login, if it awaits `step` and belongs to nothing else than `bound_to`.
@@ -141,12 +166,13 @@ impl Accounts {
         login: &Login,
         token: &LoginToken,
         code: Code,
-        address: IpAddr,
-    ) -> Result<Proven, Error> {
+        origin: &Origin,
+    ) -> Result<(Proven, Option<TakenCode>), Error> {
         let proven = login.proven.ok_or(Error::LoginStep)?;
-        self.prove_code(proven.user, code, address).await?;
-        self.end(token, Step::SecondFactor).await?;
-        Ok(proven)
+        let taken = self.prove_code(proven.user, code, origin).await?;
+        let ended = self.end(token, Step::SecondFactor).await;
+        self.kept_or_given_back(proven, taken, ended).await?;
+        Ok((proven, taken))
     }
 
     pub(super) async fn end(&self, token: &LoginToken, step: Step) -> Result<(), Error> {

@@ -87,6 +87,27 @@ impl Teller {
         Err(Error::Busy)
     }
 
+    /// Tells what applications may know of a person, after whoever is telling something of them; what fails is logged and told later.
+    pub(super) async fn tell_profile(&self, user: UserId) {
+        let telling = async {
+            let mut lane = self.lanes.enter(user).await?;
+            let told = self.tell_profile_within(&mut lane, user).await;
+            lane.leave().await;
+            told
+        };
+        if let Err(error) = telling.await {
+            tracing::warn!(%user, error = %chain(&error), "the issuer is told of a profile later");
+        }
+    }
+
+    /// The same for a caller who is in the person's lane, so that no older profile is told after a newer one.
+    async fn tell_profile_within(&self, lane: &mut Lane, user: UserId) -> Result<(), Error> {
+        let Some((profile, version)) = self.store.profile(user).await? else { return Ok(()) };
+        lane.hold().await?;
+        self.issuer.set_profile(&profile).await?;
+        Ok(self.store.profile_told(user, version).await?)
+    }
+
     /// Tells what was left untold, and forgets what is over, until the drain starts.
     pub(crate) async fn keep_telling(self, drain: Drain) {
         let mut pause = LOOK_EVERY;
@@ -124,6 +145,13 @@ impl Teller {
         for user in self.store.users_with_notices(ROUND_MAX).await? {
             let Some(mut lane) = self.lanes.try_enter(user).await? else { continue };
             if let Err(error) = self.tell_within(&mut lane, user).await {
+                failed = Some(error);
+            }
+            lane.leave().await;
+        }
+        for user in self.store.people_with_untold_profile(ROUND_MAX).await? {
+            let Some(mut lane) = self.lanes.try_enter(user).await? else { continue };
+            if let Err(error) = self.tell_profile_within(&mut lane, user).await {
                 failed = Some(error);
             }
             lane.leave().await;

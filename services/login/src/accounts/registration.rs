@@ -71,6 +71,8 @@ impl Accounts {
                 admin: false,
                 disabled: false,
                 created_at,
+                postal_address: String::new(),
+                language: String::new(),
             }),
         }
     }

@@ -19,6 +19,7 @@ use super::{Accounts, now};
 use crate::account::DisplayName;
 use crate::error::Error;
 use crate::factor::{FactorKind, Factors, Proof};
+use crate::history::{EventKind, Origin};
 use crate::login_token::{LoginDigest, LoginToken, sha256};
 use crate::recovery_code::RecoveryCode;
 use crate::security_key::{Ceremony, KeyError, Keys, StoredKey};
@@ -34,7 +35,7 @@ const KEYS_MAX: u32 = 20;
 impl Accounts {
     /// Begins to register a key. Answers what a browser is to be asked, as JSON.
     pub(crate) async fn start_key_registration(&self, owner: Owner, passkey: bool) -> Result<String, Error> {
-        self.may_change(owner).await?;
+        self.may_change(&owner).await?;
         let account = self.get(owner.user).await?;
         self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, owner.user)).await?;
         let have = self.store.keys(owner.user).await?;
@@ -52,18 +53,22 @@ impl Accounts {
         address: IpAddr,
     ) -> Result<(StoredKey, Vec<SecretString>), Error> {
         self.take_from(Limit::Attempts, address).await?;
-        self.may_change(owner).await?;
+        self.may_change(&owner).await?;
         let ceremony = self.take_ceremony(registration_of(owner.user)).await?.ok_or(Error::RegistrationUnknown)?;
         let key = self.keys.finish_registration(&ceremony, answer, owner.user, name)?;
         let (codes, digests) = RecoveryCode::generate(owner.user);
         let kept_session = owner.kept_session();
         let first = FirstFactor { codes: &digests, kept_session: &kept_session };
         match self.store.add_key(&key, first, KEYS_MAX).await? {
-            Added::Done { first: true } => {
+            Added::Done { first } => {
+                self.note_change(owner.event(EventKind::FactorAdded)).await;
+                if !first {
+                    return Ok((key, Vec::new()));
+                }
                 self.end_older_sessions(owner.user).await;
                 Ok((key, codes))
             }
-            Added::Done { first: false } => Ok((key, Vec::new())),
+            Added::Gone => Err(Error::AccountUnknown(owner.user.name())),
             Added::Known => Err(Error::KeyKnown),
             Added::Full => Err(Error::KeysLimit),
         }
@@ -74,18 +79,22 @@ impl Accounts {
         Ok(self.store.keys(user).await?)
     }
 
-    /// Changes what a person calls a key of theirs.
-    pub(crate) async fn rename_key(&self, owner: Owner, id: Uuid, name: &str) -> Result<(), Error> {
-        self.may_change(owner).await?;
+    /// Changes what a key is called.
+    pub(crate) async fn rename_key(&self, owner: Owner, id: Uuid, name: &str) -> Result<StoredKey, Error> {
+        self.may_change(&owner).await?;
+        self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, owner.user)).await?;
         let name = DisplayName::read(name)?.into_string();
-        if self.store.rename_key(owner.user, id, &name).await? { Ok(()) } else { Err(Error::KeyUnknown) }
+        self.store.rename_key(owner.user, id, &name).await?.ok_or(Error::KeyUnknown)
     }
 
     /// Removes a key, the last strong factor only where that is meant.
     pub(crate) async fn delete_key(&self, owner: Owner, id: Uuid, allow_last: bool) -> Result<(), Error> {
-        self.may_change(owner).await?;
+        self.may_change(&owner).await?;
         match self.store.remove_key(owner.user, id, allow_last).await? {
-            KeyRemoved::Done => Ok(()),
+            KeyRemoved::Done => {
+                self.note_change(owner.event(EventKind::FactorRemoved)).await;
+                Ok(())
+            }
             KeyRemoved::Unknown => Err(Error::KeyUnknown),
             KeyRemoved::Last => Err(Error::LastFactor),
         }
@@ -150,11 +159,17 @@ impl Accounts {
     }
 
     /// Takes the answer of a key, which signs in.
-    pub(crate) async fn finish_key(&self, token: &LoginToken, answer: &str, address: IpAddr) -> Result<Welcome, Error> {
-        self.take_from(Limit::Attempts, address).await?;
+    pub(crate) async fn finish_key(
+        &self,
+        token: &LoginToken,
+        answer: &str,
+        origin: impl Into<Origin> + Send,
+    ) -> Result<Welcome, Error> {
+        let origin = origin.into();
+        self.take_from(Limit::Attempts, origin.address).await?;
         let login = self.login_bound_to(token, &[]).await?;
-        let (proven, proof) = self.take_key(token, &login, answer).await?;
-        let client = SessionClient { client_id: login.client_id, label: login.label, address };
+        let (proven, proof) = self.take_key(token, &login, answer, &origin).await?;
+        let client = SessionClient { client_id: login.client_id, label: login.label, origin };
         self.open_session(proven, proof, client).await
     }
 
@@ -165,18 +180,24 @@ impl Accounts {
         answer: &str,
         browser: &Browser,
         challenge: String,
-        address: IpAddr,
+        origin: Origin,
     ) -> Result<String, Error> {
-        self.take_from(Limit::Attempts, address).await?;
+        self.take_from(Limit::Attempts, origin.address).await?;
         let login = self.login_bound_to(token, &browser.bound_to(&challenge)).await?;
         // A challenge that is over costs no ceremony.
         self.issuer.login_request(&challenge).await?;
-        let (proven, proof) = self.take_key(token, &login, answer).await?;
-        self.accept_request(proven, proof, challenge).await
+        let (proven, proof) = self.take_key(token, &login, answer, &origin).await?;
+        self.accept_request(proven, proof, challenge, origin).await
     }
 
     /// Checks the answer of a key and takes the last step of the login.
-    async fn take_key(&self, token: &LoginToken, login: &Login, answer: &str) -> Result<(Proven, Proof), Error> {
+    async fn take_key(
+        &self,
+        token: &LoginToken,
+        login: &Login,
+        answer: &str,
+        origin: &Origin,
+    ) -> Result<(Proven, Proof), Error> {
         // It is gone from here on, whatever comes of it.
         let ceremony = self.take_ceremony(token.digest()).await?.ok_or(Error::LoginStep)?;
         let expected = match ceremony {
@@ -188,16 +209,25 @@ impl Accounts {
             return Err(Error::LoginStep);
         }
         let checked = self.prove_key(login, ceremony, answer).await;
-        let outcome = if checked.is_ok() { "passed" } else { "refused" };
-        let factor = FactorKind::SecurityKey.label();
-        metrics::counter!("flaghoist_login_factor_checks_total", "factor" => factor, "outcome" => outcome).increment(1);
-        let proven = checked?;
+        let factor = FactorKind::SecurityKey;
+        let proven = match (checked, login.proven) {
+            (Ok(proven), _) => proven,
+            (Err(Error::CodeInvalid), Some(whose)) => return Err(self.refused(whose.user, factor, origin).await),
+            (Err(error), _) => {
+                let (factor, outcome) = (factor.label(), "refused");
+                metrics::counter!("flaghoist_login_factor_checks_total", "factor" => factor, "outcome" => outcome)
+                    .increment(1);
+                return Err(error);
+            }
+        };
+        metrics::counter!("flaghoist_login_factor_checks_total", "factor" => factor.label(), "outcome" => "passed")
+            .increment(1);
         self.end(token, expected).await?;
         Ok((proven, if expected == Step::Password { Proof::Passkey } else { Proof::PasswordAndKey }))
     }
 
     /// Checks the answer of a key and takes it; answers whose it is.
-    async fn prove_key(&self, login: &Login, ceremony: Ceremony, answer: &str) -> Result<Proven, Error> {
+    pub(super) async fn prove_key(&self, login: &Login, ceremony: Ceremony, answer: &str) -> Result<Proven, Error> {
         let (answer, credential_id) = Keys::answered_by(answer)?;
         let key = self.store.key(&credential_id).await?.ok_or(Error::CodeInvalid)?;
         let proven = match login.proven {
@@ -230,13 +260,13 @@ impl Accounts {
         found.filter(|login| login.bound_to == bound_to).ok_or(Error::LoginOver)
     }
 
-    async fn begin_ceremony(&self, of: LoginDigest, ceremony: &Ceremony) -> Result<(), Error> {
+    pub(super) async fn begin_ceremony(&self, of: LoginDigest, ceremony: &Ceremony) -> Result<(), Error> {
         let state = serde_json::to_string(ceremony).map_err(|error| KeyError::Failed(Box::new(error)))?;
         let expires_at = millis(SystemTime::now() + CEREMONY_LIFETIME);
         Ok(self.store.begin_ceremony(of, &state, expires_at).await?)
     }
 
-    async fn take_ceremony(&self, of: LoginDigest) -> Result<Option<Ceremony>, Error> {
+    pub(super) async fn take_ceremony(&self, of: LoginDigest) -> Result<Option<Ceremony>, Error> {
         let Some(state) = self.store.take_ceremony(of, now()).await? else { return Ok(None) };
         Ok(Some(serde_json::from_str(&state).map_err(|error| KeyError::Failed(Box::new(error)))?))
     }

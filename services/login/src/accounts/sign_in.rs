@@ -10,18 +10,23 @@ use super::lanes::Lane;
 use super::logins::Browser;
 use super::{Accounts, now};
 use crate::account::{Account, Credentials};
+use crate::contact::Contacts;
 use crate::error::Error;
 use crate::factor::Proof;
 use crate::handle::Handle;
 use crate::hashing::{Place, Verdict};
+use crate::history::Origin;
 use crate::issuer::{Answer, Ask, Asked, IssuerError, Opened, Recognised, SignedIn};
 use crate::login_token::LoginToken;
 use crate::password::{BadPassword, Password};
+use crate::store::contacts::Profile;
 use crate::store::factors::{Login, Proven};
 use crate::throttle::quota::Limit;
 
 /// How many addresses an account is known to be used from.
 pub(super) const KNOWN_ADDRESSES_MAX: u32 = 32;
+/// The longest name of a device (`CreateSessionRequest.label`).
+const LABEL_MAX_CHARACTERS: usize = 64;
 /// The client of those who name none.
 pub(crate) const DEFAULT_CLIENT: &str = "flaghoist-cli";
 
@@ -33,7 +38,7 @@ pub(crate) struct SignIn {
     /// Empty for the command line's own.
     pub(crate) client_id: String,
     pub(crate) label: String,
-    pub(crate) address: IpAddr,
+    pub(crate) origin: Origin,
 }
 
 /// Someone who wants to sign in on the page, for a request of the issuer.
@@ -44,7 +49,7 @@ pub(crate) struct PageSignIn {
     /// What the browser came with.
     pub(crate) challenge: String,
     pub(crate) browser: Browser,
-    pub(crate) address: IpAddr,
+    pub(crate) origin: Origin,
 }
 
 /// Where a session is used.
@@ -53,7 +58,7 @@ pub(super) struct SessionClient {
     /// Empty for the command line's own.
     pub(super) client_id: String,
     pub(super) label: String,
-    pub(super) address: IpAddr,
+    pub(super) origin: Origin,
 }
 
 /// Someone who has signed in.
@@ -75,11 +80,11 @@ impl Accounts {
     /// Checks handle and password and opens a session. An account with a second factor is left to the logins in steps.
     pub(crate) async fn sign_in(&self, wanted: SignIn) -> Result<Welcome, Error> {
         let handle = read_handle(&wanted.handle);
-        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, wanted.address).await?;
+        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, wanted.origin.address).await?;
         if proven.second_factor {
             return Err(Error::SecondFactorRequired);
         }
-        let client = SessionClient { client_id: wanted.client_id, label: wanted.label, address: wanted.address };
+        let client = SessionClient { client_id: wanted.client_id, label: wanted.label, origin: wanted.origin };
         self.open_session(Proven::by(&proven), Proof::Password, client).await
     }
 
@@ -88,7 +93,7 @@ impl Accounts {
         // A challenge that is over costs no hash.
         self.issuer.login_request(&wanted.challenge).await?;
         let handle = read_handle(&wanted.handle);
-        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, wanted.address).await?;
+        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, wanted.origin.address).await?;
         if proven.second_factor {
             let login = Login {
                 handle,
@@ -99,7 +104,8 @@ impl Accounts {
             };
             return Ok(PageStep::SecondFactor(self.begin_login(&login).await?.token));
         }
-        self.accept_request(Proven::by(&proven), Proof::Password, wanted.challenge).await.map(PageStep::Done)
+        let accepted = self.accept_request(Proven::by(&proven), Proof::Password, wanted.challenge, wanted.origin).await;
+        accepted.map(PageStep::Done)
     }
 
     /// Opens a session for someone who has proved who they are.
@@ -110,12 +116,19 @@ impl Accounts {
         client: SessionClient,
     ) -> Result<Welcome, Error> {
         let client_id = if client.client_id.is_empty() { DEFAULT_CLIENT.to_owned() } else { client.client_id };
-        let (label, address) = (client.label, client.address);
-        let ask = move |account: &Account| {
+        let origin = client.origin;
+        // Without a name of its own a device is called by what its program says of itself.
+        let label = if client.label.trim().is_empty() {
+            origin.agent().chars().take(LABEL_MAX_CHARACTERS).collect()
+        } else {
+            client.label
+        };
+        let (address, with) = (origin.address, client_id.clone());
+        let ask = move |account: &Account, _: &Contacts| {
             let (user, admin) = (account.user, account.admin);
             Ask::Session(SignedIn { user, client_id, admin, proof, at: SystemTime::now(), label, address })
         };
-        match self.admit(proven, proof, ask).await? {
+        match self.admit(proven, proof, ask, with, origin).await? {
             (account, Answer::Session(opened)) => Ok(Welcome { account, opened: *opened }),
             (_, Answer::Redirect(_)) => Err(unexpected()),
         }
@@ -127,18 +140,13 @@ impl Accounts {
         proven: Proven,
         proof: Proof,
         challenge: String,
+        origin: Origin,
     ) -> Result<String, Error> {
-        let ask = move |account: &Account| {
-            Ask::Acceptance(Recognised {
-                challenge,
-                user: account.user,
-                proof,
-                at: SystemTime::now(),
-                display_name: account.display_name.as_str().to_owned(),
-                handle: account.handle.to_string(),
-            })
+        let ask = move |account: &Account, contacts: &Contacts| {
+            let profile = Profile { account: account.clone(), contacts: contacts.clone() };
+            Ask::Acceptance(Box::new(Recognised { challenge, proof, at: SystemTime::now(), profile }))
         };
-        match self.admit(proven, proof, ask).await? {
+        match self.admit(proven, proof, ask, String::new(), origin).await? {
             (_, Answer::Redirect(address)) => Ok(address),
             (_, Answer::Session(_)) => Err(unexpected()),
         }
@@ -154,17 +162,21 @@ impl Accounts {
         Ok(self.issuer.reject_login_request(challenge).await?)
     }
 
-    /// Asks the issuer, in the person's lane, for what `ask` says about the account.
+    /// Asks the issuer, in the person's lane, for what `ask` says about the account, and notes the finished sign-in.
     async fn admit(
         &self,
         proven: Proven,
         proof: Proof,
-        ask: impl FnOnce(&Account) -> Ask + Send,
+        ask: impl FnOnce(&Account, &Contacts) -> Ask + Send,
+        client_id: String,
+        origin: Origin,
     ) -> Result<(Account, Answer), Error> {
         let mut lane = self.lanes.enter(proven.user).await?;
         let admitted = self.open(&mut lane, proven, proof, ask).await;
         lane.leave().await;
-        admitted
+        let (account, contacts, answer) = admitted?;
+        self.signed_in(&account, &contacts, proof, client_id, origin).await;
+        Ok((account, answer))
     }
 
     /// Asks the issuer for something for a person whose proof was right, unless they, or what proves them, have changed since. Whoever
@@ -174,8 +186,8 @@ impl Accounts {
         lane: &mut Lane,
         proven: Proven,
         proof: Proof,
-        ask: impl FnOnce(&Account) -> Ask + Send,
-    ) -> Result<(Account, Answer), Error> {
+        ask: impl FnOnce(&Account, &Contacts) -> Ask + Send,
+    ) -> Result<(Account, Contacts, Answer), Error> {
         let user = proven.user;
         let unchanged = |current: &Credentials| {
             current.usable() && current.version == proven.version && (proof.of_two() || !current.second_factor)
@@ -192,7 +204,8 @@ impl Accounts {
         if !unchanged(&current) {
             return Err(Error::CredentialsInvalid);
         }
-        let ask = ask(&current.account);
+        let contacts = self.store.contacts(user, now()).await?;
+        let ask = ask(&current.account, &contacts);
         lane.hold().await?;
         let answer = match self.issuer.ask(ask.clone()).await {
             // It believes otherwise: its state is that of an older backup, or came from a pod that was frozen while telling.
@@ -208,7 +221,7 @@ impl Accounts {
         if !unchanged(&self.current(user).await?) {
             return Err(Error::CredentialsInvalid);
         }
-        Ok((current.account, answer))
+        Ok((current.account, contacts, answer))
     }
 
     /// What proves a person by now.
@@ -243,7 +256,8 @@ impl Accounts {
             return Err(Error::CredentialsInvalid);
         };
         metrics::counter!("flaghoist_login_checks_total", "outcome" => "passed").increment(1);
-        self.store.attempt_succeeded(key, KNOWN_ADDRESSES_MAX, now()).await?;
+        // Known is the address when the sign-in is finished, and not by a password that has a second factor after it.
+        self.store.attempt_succeeded(key, None, now()).await?;
         if let Some(renewed) = verdict.renewed {
             self.store.renew_password_hash(found.account.user, &found.password_hash, &renewed).await?;
         }

@@ -1,12 +1,10 @@
 //! The page on which people sign in for an application that has sent them to the issuer: a form for the password, one for a second
 //! factor, and a security key or passkey for either. Each is bound to the browser and to the request that it came with.
 
-use std::net::IpAddr;
-
 use askama::Template;
 use axum::body::Body;
 use axum::extract::{FromRequest as _, Query, State};
-use axum::http::header::SET_COOKIE;
+use axum::http::header::{SET_COOKIE, USER_AGENT};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use flaghoist_runtime::html::{self, Language, Page, Texts};
@@ -17,6 +15,7 @@ use serde_json::json;
 use super::{FormKey, Pages, SCRIPT_PATH, failed, json, problem, rendered, retry_after, unread};
 use crate::accounts::{Browser, Code, PageSignIn, PageStep};
 use crate::error::Error;
+use crate::history::Origin;
 use crate::issuer::{Asked, IssuerError};
 use crate::login_token::LoginToken;
 use crate::password::Password;
@@ -108,7 +107,8 @@ pub(super) async fn show(
 /// Takes the form.
 pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -> Response {
     let language = Language::preferred(request.headers());
-    let address = client_address(&request, pages.trusted_hops);
+    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let origin = Origin::new(client_address(&request, pages.trusted_hops), agent);
     let cookie = html::cookie(request.headers(), COOKIE).map(str::to_owned);
     let typed = match axum::Form::<Typed>::from_request(request, &()).await {
         Ok(axum::Form(typed)) => typed,
@@ -125,10 +125,10 @@ pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -
             Ok(address) => html::see_other(&address),
             Err(error) => failed(language, &error),
         },
-        "start_key" => visit.start_key(&typed, address).await,
-        "finish_key" => visit.take_key(&typed, address).await,
-        _ if !typed.login.is_empty() => visit.take_code(typed, address).await,
-        _ => visit.take_password(typed, address).await,
+        "start_key" => visit.start_key(&typed, origin.address).await,
+        "finish_key" => visit.take_key(&typed, origin).await,
+        _ if !typed.login.is_empty() => visit.take_code(typed, origin).await,
+        _ => visit.take_password(typed, origin).await,
     }
 }
 
@@ -217,14 +217,14 @@ impl Visit {
     }
 
     /// Takes the form of the first step.
-    async fn take_password(&self, typed: Typed, address: IpAddr) -> Response {
+    async fn take_password(&self, typed: Typed, origin: Origin) -> Response {
         let wanted = PageSignIn {
             // What a form adds unseen, such as a space by the keyboard of a phone, is none of a handle.
             handle: typed.handle.trim().to_owned(),
             password: Password::read(typed.password),
             challenge: self.challenge.clone(),
             browser: self.browser(),
-            address,
+            origin,
         };
         match self.pages.accounts.sign_in_for_request(wanted).await {
             Ok(PageStep::Done(address)) => html::see_other(&address),
@@ -245,21 +245,21 @@ impl Visit {
     }
 
     /// Takes the form of the second step.
-    async fn take_code(&self, typed: Typed, address: IpAddr) -> Response {
+    async fn take_code(&self, typed: Typed, origin: Origin) -> Response {
         let (login, code) = (LoginToken::read(typed.login), Code::typed(&typed.code));
         let (accounts, challenge) = (&self.pages.accounts, self.challenge.clone());
-        let step = accounts.submit_code_for_request(&login, code, &self.browser(), challenge, address).await;
+        let step = accounts.submit_code_for_request(&login, code, &self.browser(), challenge, origin).await;
         self.second_step(&login, step, Wrong::Code).await
     }
 
     /// Takes the answer of a key: in place of the password, or after it.
-    async fn take_key(&self, typed: &Typed, address: IpAddr) -> Response {
+    async fn take_key(&self, typed: &Typed, origin: Origin) -> Response {
         let login = LoginToken::read(typed.login.clone());
         let (accounts, challenge) = (&self.pages.accounts, self.challenge.clone());
         // Which step it was is not known any more once it was taken.
         let second = accounts.factors_of_login(&login).await.is_ok_and(|factors| factors.keys > 0);
         let browser = self.browser();
-        let step = accounts.finish_key_for_request(&login, &typed.credential, &browser, challenge, address).await;
+        let step = accounts.finish_key_for_request(&login, &typed.credential, &browser, challenge, origin).await;
         match step {
             Err(Error::CodeInvalid | Error::Key(_)) if !second => {
                 self.again(StatusCode::UNPROCESSABLE_ENTITY, "", Wrong::Key).await
@@ -288,7 +288,7 @@ impl Visit {
     }
 
     /// Says to the script what a key is to be asked.
-    async fn start_key(&self, typed: &Typed, address: IpAddr) -> Response {
+    async fn start_key(&self, typed: &Typed, address: std::net::IpAddr) -> Response {
         let accounts = &self.pages.accounts;
         let login = (!typed.login.is_empty()).then(|| LoginToken::read(typed.login.clone()));
         let error = match accounts.start_key_for_request(login, &self.browser(), &self.challenge, address).await {

@@ -8,8 +8,8 @@ use flaghoist_runtime::Caller;
 use tonic::{Request, Response, Status};
 use zeroize::Zeroize as _;
 
-use super::{Reader, Rpc, address, check, erasure, person, shown};
-use crate::accounts::{Owner, Register};
+use super::{Reader, Rpc, address, check, contact, erasure, history, person, shown};
+use crate::accounts::{Owner, Register, Typed};
 use crate::invitation::Invitation;
 use crate::password::Password;
 
@@ -56,7 +56,9 @@ impl AccountService for Rpc {
         let user = if request.name.is_empty() { me } else { person("name", &request.name)? };
         let reader = reader(user == me, caller.admin());
         let account = self.accounts.get(user).await?;
-        Ok(Response::new(login::GetAccountResponse { account: Some(shown(account, reader)) }))
+        let account =
+            if user == me { contact::shown_whole(self, account, reader).await? } else { shown(account, reader) };
+        Ok(Response::new(login::GetAccountResponse { account: Some(account) }))
     }
 
     async fn update_account(
@@ -66,8 +68,10 @@ impl AccountService for Rpc {
         let (me, _caller) = Caller::user_of(&request)?;
         let request = request.into_inner();
         check(&request)?;
-        let account = self.accounts.rename(me, request.display_name.as_deref()).await?;
-        Ok(Response::new(login::UpdateAccountResponse { account: Some(shown(account, Reader::Themselves)) }))
+        let login::UpdateAccountRequest { display_name, postal_address, language } = request;
+        let account = self.accounts.update(me, Typed { display_name, postal_address, language }).await?;
+        let account = contact::shown_whole(self, account, Reader::Themselves).await?;
+        Ok(Response::new(login::UpdateAccountResponse { account: Some(account) }))
     }
 
     async fn delete_account(
@@ -92,6 +96,34 @@ impl AccountService for Rpc {
         let account = self.accounts.lookup(&request.handle).await?;
         let reader = reader(account.user == me, caller.admin());
         Ok(Response::new(login::LookupAccountResponse { account: Some(shown(account, reader)) }))
+    }
+
+    async fn set_contact(
+        &self,
+        request: Request<login::SetContactRequest>,
+    ) -> Result<Response<login::SetContactResponse>, Status> {
+        contact::set(self, request).await
+    }
+
+    async fn verify_contact(
+        &self,
+        request: Request<login::VerifyContactRequest>,
+    ) -> Result<Response<login::VerifyContactResponse>, Status> {
+        contact::verify(self, request).await
+    }
+
+    async fn remove_contact(
+        &self,
+        request: Request<login::RemoveContactRequest>,
+    ) -> Result<Response<login::RemoveContactResponse>, Status> {
+        contact::remove(self, request).await
+    }
+
+    async fn list_login_events(
+        &self,
+        request: Request<login::ListLoginEventsRequest>,
+    ) -> Result<Response<login::ListLoginEventsResponse>, Status> {
+        history::list(self, request).await
     }
 }
 

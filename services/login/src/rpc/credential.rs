@@ -8,7 +8,7 @@ use flaghoist_runtime::time::timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response, Status};
 
-use super::{Rpc, address, check};
+use super::{Rpc, address, check, origin};
 use crate::account::DisplayName;
 use crate::accounts::Owner;
 use crate::error::Error;
@@ -23,11 +23,11 @@ impl CredentialService for Rpc {
         request: Request<login::ChangePasswordRequest>,
     ) -> Result<Response<login::ChangePasswordResponse>, Status> {
         let (me, caller) = Caller::user_of(&request)?;
-        let address = address(&request);
+        let origin = origin(&request);
         let request = request.into_inner();
         check(&request)?;
         let (current, new) = (Password::read(request.current_password), Password::read(request.new_password));
-        self.accounts.change_password(me, caller.session, current, new, address).await?;
+        self.accounts.change_password(me, caller.session, current, new, origin).await?;
         Ok(Response::new(login::ChangePasswordResponse {}))
     }
 
@@ -112,6 +112,20 @@ impl CredentialService for Rpc {
         }))
     }
 
+    async fn update_security_key(
+        &self,
+        request: Request<login::UpdateSecurityKeyRequest>,
+    ) -> Result<Response<login::UpdateSecurityKeyResponse>, Status> {
+        let owner = owner(&request)?;
+        let (me, _) = Caller::user_of(&request)?;
+        let request = request.into_inner();
+        check(&request)?;
+        let name = DisplayName::read(&request.display_name).map_err(Error::from)?;
+        let id = request.name.strip_prefix(&format!("{}/securityKeys/", me.name())).and_then(strict_uuid);
+        let key = self.accounts.rename_key(owner, id.ok_or(Error::KeyUnknown)?, name.as_str()).await?;
+        Ok(Response::new(login::UpdateSecurityKeyResponse { security_key: Some(shown_key(&key)) }))
+    }
+
     async fn delete_security_key(
         &self,
         request: Request<login::DeleteSecurityKeyRequest>,
@@ -139,9 +153,9 @@ fn shown_key(key: &StoredKey) -> login::SecurityKey {
 }
 
 /// Whoever calls, if they may change factors.
-fn owner<T>(request: &Request<T>) -> Result<Owner, Status> {
+pub(super) fn owner<T>(request: &Request<T>) -> Result<Owner, Status> {
     let (me, caller) = Caller::user_of(request)?;
-    Ok(Owner::of(&caller, me)?)
+    Ok(Owner::of(&caller, me)?.at(origin(request)))
 }
 
 /// Codes for the one answer that carries them.

@@ -6,7 +6,7 @@ use flaghoist_proto::login::v1::submit_password_response;
 use flaghoist_runtime::time::timestamp;
 use tonic::{Request, Response, Status};
 
-use super::{Reader, Rpc, address, check, shown};
+use super::{Reader, Rpc, address, check, origin, reset, shown};
 use crate::accounts::{Code, Next, SignIn, StartLogin, Welcome};
 use crate::error::Error;
 use crate::factor::FactorKind;
@@ -18,7 +18,7 @@ use crate::totp::TotpCode;
 #[tonic::async_trait]
 impl LoginService for Rpc {
     async fn login(&self, request: Request<login::LoginRequest>) -> Result<Response<login::LoginResponse>, Status> {
-        let address = address(&request);
+        let origin = origin(&request);
         let request = request.into_inner();
         check(&request)?;
         let wanted = SignIn {
@@ -26,7 +26,7 @@ impl LoginService for Rpc {
             password: Password::read(request.password),
             client_id: request.client_id,
             label: request.label,
-            address,
+            origin,
         };
         let welcome = self.accounts.sign_in(wanted).await?;
         Ok(Response::new(login::LoginResponse {
@@ -55,11 +55,11 @@ impl LoginService for Rpc {
         &self,
         request: Request<login::SubmitPasswordRequest>,
     ) -> Result<Response<login::SubmitPasswordResponse>, Status> {
-        let address = address(&request);
+        let origin = origin(&request);
         let request = request.into_inner();
         check(&request)?;
         let token = LoginToken::read(request.login);
-        let next = self.accounts.submit_password(&token, Password::read(request.password), address).await?;
+        let next = self.accounts.submit_password(&token, Password::read(request.password), origin).await?;
         let next = match next {
             Next::SignedIn(welcome) => submit_password_response::Next::SignedIn(signed_in(*welcome)),
             Next::SecondFactors(kinds) => {
@@ -74,12 +74,12 @@ impl LoginService for Rpc {
         &self,
         request: Request<login::SubmitTotpRequest>,
     ) -> Result<Response<login::SubmitTotpResponse>, Status> {
-        let address = address(&request);
+        let origin = origin(&request);
         let request = request.into_inner();
         check(&request)?;
         let token = LoginToken::read(request.login);
         let code = TotpCode::read(request.code).ok_or(Error::CodeInvalid)?;
-        let welcome = self.accounts.submit_code(&token, Code::Totp(code), address).await?;
+        let welcome = self.accounts.submit_code(&token, Code::Totp(code), origin).await?;
         Ok(Response::new(login::SubmitTotpResponse { signed_in: Some(signed_in(welcome)) }))
     }
 
@@ -87,12 +87,12 @@ impl LoginService for Rpc {
         &self,
         request: Request<login::SubmitRecoveryCodeRequest>,
     ) -> Result<Response<login::SubmitRecoveryCodeResponse>, Status> {
-        let address = address(&request);
+        let origin = origin(&request);
         let request = request.into_inner();
         check(&request)?;
         let token = LoginToken::read(request.login);
         let code = RecoveryCode::read(&request.code);
-        let welcome = self.accounts.submit_code(&token, Code::Recovery(code), address).await?;
+        let welcome = self.accounts.submit_code(&token, Code::Recovery(code), origin).await?;
         let left = self.accounts.recovery_codes_left(welcome.account.user).await?;
         Ok(Response::new(login::SubmitRecoveryCodeResponse {
             signed_in: Some(signed_in(welcome)),
@@ -115,12 +115,40 @@ impl LoginService for Rpc {
         &self,
         request: Request<login::FinishSecurityKeyRequest>,
     ) -> Result<Response<login::FinishSecurityKeyResponse>, Status> {
-        let address = address(&request);
+        let origin = origin(&request);
         let request = request.into_inner();
         check(&request)?;
         let token = LoginToken::read(request.login);
-        let welcome = self.accounts.finish_key(&token, &request.credential, address).await?;
+        let welcome = self.accounts.finish_key(&token, &request.credential, origin).await?;
         Ok(Response::new(login::FinishSecurityKeyResponse { signed_in: Some(signed_in(welcome)) }))
+    }
+
+    async fn request_password_reset(
+        &self,
+        request: Request<login::RequestPasswordResetRequest>,
+    ) -> Result<Response<login::RequestPasswordResetResponse>, Status> {
+        reset::request(self, request).await
+    }
+
+    async fn get_password_reset(
+        &self,
+        request: Request<login::GetPasswordResetRequest>,
+    ) -> Result<Response<login::GetPasswordResetResponse>, Status> {
+        reset::get(self, request).await
+    }
+
+    async fn start_password_reset_key(
+        &self,
+        request: Request<login::StartPasswordResetKeyRequest>,
+    ) -> Result<Response<login::StartPasswordResetKeyResponse>, Status> {
+        reset::start_key(self, request).await
+    }
+
+    async fn reset_password(
+        &self,
+        request: Request<login::ResetPasswordRequest>,
+    ) -> Result<Response<login::ResetPasswordResponse>, Status> {
+        reset::reset(self, request).await
     }
 }
 
@@ -132,7 +160,7 @@ fn signed_in(welcome: Welcome) -> login::SignedIn {
     }
 }
 
-fn factor(kind: FactorKind) -> login::Factor {
+pub(super) fn factor(kind: FactorKind) -> login::Factor {
     match kind {
         FactorKind::Totp => login::Factor::Totp,
         FactorKind::SecurityKey => login::Factor::SecurityKey,

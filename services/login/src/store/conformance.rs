@@ -1,9 +1,12 @@
 //! What every store must do: one function for each promise, and the macro that lists them.
 
 mod account_sessions;
+mod contacts;
 mod erasures;
 mod factors;
+mod history;
 mod keys;
+mod resets;
 
 use std::any::Any;
 use std::pin::Pin;
@@ -15,7 +18,7 @@ use flaghoist_runtime::time::millis;
 use uuid::Uuid;
 
 use super::{Changed, Created, Holder, Notice, Store};
-use crate::account::{DisplayName, NewAccount};
+use crate::account::{AccountChange, DisplayName, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::{Invitation, InvitationDigest};
 use crate::throttle::quota::{BucketKey, Quota};
@@ -60,6 +63,18 @@ macro_rules! suite {
             a_key_is_renamed_by_its_owner,
             a_session_of_the_account_pages_ends_and_is_over,
             an_erasure_is_worked_on_by_one_and_moved_on_once,
+            a_secret_is_sealed_anew_only_in_place_of_the_same,
+            a_recovery_code_is_given_back_to_the_same_set,
+            a_contact_is_the_persons_once_its_code_is_brought,
+            of_many_who_bring_a_code_one_verifies,
+            a_contact_that_goes_takes_its_links_along,
+            what_applications_may_know_is_told_once_for_each_change,
+            a_message_is_given_out_to_one_at_a_time,
+            messages_that_wait_are_bounded_and_end,
+            a_sign_in_from_a_new_place_is_noticed_and_makes_it_known,
+            events_are_bounded_and_refusals_push_out_nothing_else,
+            a_link_is_used_once_and_ends_the_others,
+            a_link_takes_the_recovery_code_along_or_nothing,
         );
     };
     ($world:expr; $($promise:ident),* $(,)?) => {$(
@@ -74,9 +89,12 @@ macro_rules! suite {
 pub(crate) use suite;
 
 pub(crate) use self::account_sessions::*;
+pub(crate) use self::contacts::*;
 pub(crate) use self::erasures::*;
 pub(crate) use self::factors::*;
+pub(crate) use self::history::*;
 pub(crate) use self::keys::*;
+pub(crate) use self::resets::*;
 
 type Opener = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Arc<dyn Store>>>>>;
 
@@ -147,6 +165,10 @@ async fn register(store: &dyn Store, text: &str) -> UserId {
     person.user
 }
 
+fn named(name: &str) -> AccountChange {
+    AccountChange { display_name: Some(DisplayName::read(name).unwrap()), ..AccountChange::default() }
+}
+
 fn attempt(account: u8, address: u8) -> AttemptKey {
     AttemptKey { account: [account; 16], address: [address; 16] }
 }
@@ -154,7 +176,7 @@ fn attempt(account: u8, address: u8) -> AttemptKey {
 pub(crate) async fn accounts_are_kept_over_a_restart(world: World) {
     let store = world.open().await;
     let user = register(&*store, "alice").await;
-    let renamed = store.set_display_name(user, &DisplayName::read("Alice L.").unwrap()).await.unwrap().unwrap();
+    let renamed = store.change_account(user, &named("Alice L.")).await.unwrap().unwrap();
     assert_eq!(renamed.display_name.as_str(), "Alice L.");
     drop(store);
     let store = world.open().await;
@@ -167,7 +189,7 @@ pub(crate) async fn accounts_are_kept_over_a_restart(world: World) {
     assert_eq!((credentials.account, credentials.password_hash.as_str()), (account, "hash of alice"));
     assert!(store.account_by_handle(&handle("bob")).await.unwrap().is_none());
     assert!(store.account(UserId(Uuid::now_v7())).await.unwrap().is_none());
-    assert!(store.set_display_name(UserId(Uuid::now_v7()), &DisplayName::read("x").unwrap()).await.unwrap().is_none());
+    assert!(store.change_account(UserId(Uuid::now_v7()), &named("x")).await.unwrap().is_none());
 }
 
 pub(crate) async fn one_handle_is_one_account(world: World) {
@@ -340,7 +362,7 @@ pub(crate) async fn any_text_may_be_asked_for(world: World) {
     }
     let name = DisplayName::read("\u{1f980} '; -- \\ \"").unwrap();
     let user = register(&*store, "alice").await;
-    assert_eq!(store.set_display_name(user, &name).await.unwrap().unwrap().display_name, name);
+    assert_eq!(store.change_account(user, &named(name.as_str())).await.unwrap().unwrap().display_name, name);
 }
 
 pub(crate) async fn of_many_attempts_at_once_only_the_free_are_let_through(world: World) {
@@ -356,7 +378,7 @@ pub(crate) async fn of_many_attempts_at_once_only_the_free_are_let_through(world
     assert_eq!(store.reserve_attempt(key, DELAYS, NOW + 1000).await.unwrap(), None);
     assert_eq!(store.reserve_attempt(key, DELAYS, NOW + 1000).await.unwrap(), Some(Duration::from_secs(2)));
     assert_eq!(store.reserve_attempt(attempt(2, 1), DELAYS, NOW).await.unwrap(), None, "another account is free");
-    store.attempt_succeeded(key, 8, NOW + 1000).await.unwrap();
+    store.attempt_succeeded(key, Some(8), NOW + 1000).await.unwrap();
     assert_eq!(store.reserve_attempt(key, DELAYS, NOW + 1000).await.unwrap(), None);
 }
 
@@ -364,7 +386,7 @@ pub(crate) async fn a_known_address_is_apart_from_strangers(world: World) {
     let store = world.open().await;
     let owner = attempt(1, 200);
     assert_eq!(store.reserve_attempt(owner, DELAYS, NOW).await.unwrap(), None);
-    store.attempt_succeeded(owner, 8, NOW).await.unwrap();
+    store.attempt_succeeded(owner, Some(8), NOW).await.unwrap();
     let mut let_through = 0;
     for address in 1..=100 {
         let_through += usize::from(store.reserve_attempt(attempt(1, address), DELAYS, NOW).await.unwrap().is_none());
@@ -380,7 +402,7 @@ pub(crate) async fn known_addresses_are_bounded(world: World) {
     for address in 1..=10 {
         let key = attempt(1, address);
         assert_eq!(store.reserve_attempt(key, DELAYS, NOW + i64::from(address)).await.unwrap(), None);
-        store.attempt_succeeded(key, 3, NOW + i64::from(address)).await.unwrap();
+        store.attempt_succeeded(key, Some(3), NOW + i64::from(address)).await.unwrap();
     }
     let later = NOW + 20;
     let wait = Delays { free: 1, ..DELAYS };
@@ -426,7 +448,7 @@ pub(crate) async fn old_attempts_are_forgotten(world: World) {
     let once = Delays { free: 1, first: FORGET_AFTER * 10, max: FORGET_AFTER * 10, ..DELAYS };
     let known = attempt(1, 1);
     store.reserve_attempt(known, DELAYS, NOW).await.unwrap();
-    store.attempt_succeeded(known, 8, NOW).await.unwrap();
+    store.attempt_succeeded(known, Some(8), NOW).await.unwrap();
     for (account, at) in [(2, NOW), (3, NOW + 1), (4, NOW + 2)] {
         assert_eq!(store.reserve_attempt(attempt(account, 1), once, at).await.unwrap(), None);
     }

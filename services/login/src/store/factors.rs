@@ -37,9 +37,22 @@ pub(crate) trait FactorStore: Send + Sync + 'static {
     /// The authenticator app of a person.
     async fn totp(&self, user: UserId) -> Result<Option<Totp>, StoreError>;
 
-    /// Takes a code of `step`. Answers `false` when one of this step, or of a later one, was taken before, or the secret is another by
-    /// now: of many at once one takes it.
-    async fn take_totp(&self, user: UserId, secret: &Sealed, step: i64, now: i64) -> Result<bool, StoreError>;
+    /// Takes a code of `step`, and keeps the secret as it was sealed anew, if it was. Answers `false` when a code of this step, or of a later
+    /// one, was taken before, or the secret is another by now: of many at once one takes it.
+    async fn take_totp(
+        &self,
+        user: UserId,
+        secret: &Sealed,
+        anew: Option<&Sealed>,
+        step: i64,
+        now: i64,
+    ) -> Result<bool, StoreError>;
+
+    /// The secrets of some authenticator apps, in the order of their people and beginning after one.
+    async fn totp_secrets(&self, after: Option<UserId>, max: u32) -> Result<Vec<(UserId, Sealed)>, StoreError>;
+
+    /// Keeps a secret as it was sealed anew. Answers `false` when it is another by now.
+    async fn reseal_totp(&self, user: UserId, before: &Sealed, anew: &Sealed) -> Result<bool, StoreError>;
 
     /// Removes the authenticator app. If it is the last strong factor that is done only with `allow_last`, and the recovery codes go
     /// too; of two that are removed at once one is the last.
@@ -54,7 +67,10 @@ pub(crate) trait FactorStore: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 
     /// Takes a recovery code. Of many at once one takes it.
-    async fn take_recovery_code(&self, user: UserId, code: RecoveryDigest) -> Result<bool, StoreError>;
+    async fn take_recovery_code(&self, user: UserId, code: RecoveryDigest) -> Result<Option<TakenCode>, StoreError>;
+
+    /// Gives a code back that was taken and opened nothing, unless other ones were made meanwhile or there is nothing that it could stand in for.
+    async fn give_back_recovery_code(&self, user: UserId, taken: TakenCode) -> Result<(), StoreError>;
 }
 
 /// Logins in steps. They live for minutes and may be forgotten when the store itself crashes.
@@ -81,6 +97,14 @@ pub(crate) struct FirstFactor<'a> {
     pub(crate) codes: &'a [RecoveryDigest],
     /// The one session that does not end: the others were begun by a password alone, whoever knew it.
     pub(crate) kept_session: &'a str,
+}
+
+/// A recovery code that was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TakenCode {
+    pub(crate) code: RecoveryDigest,
+    /// When it was made, together with all others of the person.
+    pub(crate) created_at: i64,
 }
 
 /// What came of confirming an authenticator app.

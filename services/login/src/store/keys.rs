@@ -27,12 +27,12 @@ pub(crate) trait KeyStore: Send + Sync + 'static {
     /// is taken. A key that does not count says 0, always.
     async fn use_key(&self, used: &StoredKey, now: i64) -> Result<bool, StoreError>;
 
+    /// Changes what a key of a person is called; answers it as it is then, or nothing if there is no such key.
+    async fn rename_key(&self, user: UserId, id: Uuid, name: &str) -> Result<Option<StoredKey>, StoreError>;
+
     /// Removes a key of a person. If it is the last strong factor that is done only with `allow_last`, and the recovery codes go too;
     /// of two that are removed at once one is the last.
     async fn remove_key(&self, user: UserId, id: Uuid, allow_last: bool) -> Result<KeyRemoved, StoreError>;
-
-    /// Changes what a person calls a key of theirs. Answers `false` where they have no such key.
-    async fn rename_key(&self, user: UserId, id: Uuid, name: &str) -> Result<bool, StoreError>;
 
     /// Keeps a ceremony until it is taken or expires, in the place of an earlier one.
     async fn begin_ceremony(&self, of: LoginDigest, state: &str, expires_at: i64) -> Result<(), StoreError>;
@@ -53,6 +53,8 @@ pub(crate) enum Added {
     Known,
     /// The person has as many keys as may be.
     Full,
+    /// There is no such person any more.
+    Gone,
 }
 
 /// What came of removing a key.

@@ -28,13 +28,17 @@ macro_rules! settled {
 mod account_sessions;
 mod accounts;
 mod attempts;
+mod contacts;
 mod erasures;
 mod factors;
+mod history;
 mod invitations;
 mod keys;
 mod lanes;
 mod logins;
 mod notices;
+mod outbox;
+mod resets;
 mod upkeep;
 
 use std::time::Duration;
@@ -46,7 +50,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 
 use super::{Changed, Created, Holder, Notice, Store, StoreError};
-use crate::account::{Account, Credentials, DisplayName, NewAccount};
+use crate::account::{Account, AccountChange, Credentials, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
 use crate::throttle::quota::{BucketKey, Quota};
@@ -156,8 +160,8 @@ impl Store for PostgresStore {
         in_time(accounts::by_user(&self.pool, user)).await
     }
 
-    async fn set_display_name(&self, user: UserId, name: &DisplayName) -> Result<Option<Account>, StoreError> {
-        settled!(accounts::set_display_name(self, user, name))
+    async fn change_account(&self, user: UserId, change: &AccountChange) -> Result<Option<Account>, StoreError> {
+        settled!(accounts::change_said(self, user, change))
     }
 
     async fn renew_password_hash(&self, user: UserId, old: &str, new: &str) -> Result<(), StoreError> {
@@ -209,7 +213,7 @@ impl Store for PostgresStore {
         settled!(attempts::reserve(self, key, delays, now))
     }
 
-    async fn attempt_succeeded(&self, key: AttemptKey, known_max: u32, now: i64) -> Result<(), StoreError> {
+    async fn attempt_succeeded(&self, key: AttemptKey, known_max: Option<u32>, now: i64) -> Result<(), StoreError> {
         settled!(attempts::succeeded(self, key, known_max, now))
     }
 

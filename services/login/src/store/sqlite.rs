@@ -3,12 +3,16 @@
 mod account_sessions;
 mod accounts;
 mod attempts;
+mod contacts;
 mod erasures;
 mod factors;
+mod history;
 mod keys;
 mod logins;
 mod memory;
 mod notices;
+mod outbox;
+mod resets;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +26,7 @@ use sqlx::{Sqlite, Transaction};
 
 use self::memory::Memory;
 use super::{Changed, Created, Holder, Notice, Store, StoreError};
-use crate::account::{Account, Credentials, DisplayName, NewAccount};
+use crate::account::{Account, AccountChange, Credentials, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
 use crate::throttle::quota::{BucketKey, Quota};
@@ -101,8 +105,8 @@ impl Store for SqliteStore {
         accounts::by_user(&self.database.readers, user).await.map_err(failed)
     }
 
-    async fn set_display_name(&self, user: UserId, name: &DisplayName) -> Result<Option<Account>, StoreError> {
-        accounts::set_display_name(self, user, name).await.map_err(failed)
+    async fn change_account(&self, user: UserId, change: &AccountChange) -> Result<Option<Account>, StoreError> {
+        accounts::change_said(self, user, change).await.map_err(failed)
     }
 
     async fn renew_password_hash(&self, user: UserId, old: &str, new: &str) -> Result<(), StoreError> {
@@ -154,7 +158,7 @@ impl Store for SqliteStore {
         attempts::reserve(self, key, delays, now).await.map_err(failed)
     }
 
-    async fn attempt_succeeded(&self, key: AttemptKey, known_max: u32, now: i64) -> Result<(), StoreError> {
+    async fn attempt_succeeded(&self, key: AttemptKey, known_max: Option<u32>, now: i64) -> Result<(), StoreError> {
         attempts::succeeded(self, key, known_max, now).await.map_err(failed)
     }
 

@@ -1,7 +1,7 @@
 //! Moving the store of one machine into a database that pods share: how each table of SQLite reads as one of PostgreSQL.
 //!
-//! Buckets of calls and lanes are in the memory of the one process there, and are left behind; logins and enrolments under way are
-//! begun again, and people sign in to their account pages once more. Attempts at accounts go along: they
+//! Buckets of calls and lanes are in the memory of the one process there, and are left behind; logins, enrolments, codes and links under
+//! way are begun again, and people sign in to their account pages once more. Attempts at accounts go along: they
 //! say from where people are known to sign in.
 
 use std::path::Path;
@@ -25,6 +25,10 @@ const TABLES: &[Table] = &[
             Column::same("disabled", Kind::Flag),
             Column::same("deleting_at", Kind::Big),
             Column::same("created_at", Kind::Big),
+            Column::same("postal_address", Kind::Text),
+            Column::same("language", Kind::Text),
+            Column::same("profile_version", Kind::Big),
+            Column::same("profile_told", Kind::Big),
         ],
         from: "accounts",
         order: "user_id",
@@ -112,6 +116,47 @@ const TABLES: &[Table] = &[
         order: "id",
     },
     Table {
+        name: "contacts",
+        columns: &[
+            Column::same("user_id", Kind::Bytes),
+            Column::same("kind", Kind::Small),
+            Column::same("value", Kind::Text),
+            Column::same("verified_at", Kind::Big),
+        ],
+        from: "contacts",
+        order: "user_id, kind",
+    },
+    Table {
+        name: "outbox",
+        columns: &[
+            Column::same("id", Kind::Big),
+            Column::same("user_id", Kind::Bytes),
+            Column::same("message", Kind::Bytes),
+            Column::same("sealed_with", Kind::Text),
+            Column::same("tries", Kind::Big),
+            Column::same("next_at", Kind::Big),
+            Column::same("expires_at", Kind::Big),
+        ],
+        from: "outbox",
+        order: "id",
+    },
+    Table {
+        name: "login_events",
+        columns: &[
+            Column::same("id", Kind::Big),
+            Column::same("user_id", Kind::Bytes),
+            Column::same("kind", Kind::Small),
+            Column::same("at", Kind::Big),
+            Column::same("address", Kind::Text),
+            Column::same("agent", Kind::Text),
+            Column::same("device", Kind::Text),
+            Column::same("amr", Kind::Text),
+            Column::same("client_id", Kind::Text),
+        ],
+        from: "login_events",
+        order: "id",
+    },
+    Table {
         name: "notices",
         columns: &[
             Column::same("id", Kind::Big),
@@ -124,6 +169,9 @@ const TABLES: &[Table] = &[
         order: "id",
     },
 ];
+
+/// The tables whose ids the database counts.
+const COUNTED: [&str; 3] = ["notices", "outbox", "login_events"];
 
 /// Moves the store in the file at `path`; `key_check` is what pods with the same key file derive from it.
 pub(crate) async fn migrate(
@@ -146,11 +194,16 @@ async fn move_from(
     key_check: [u8; 32],
     hear: Hear<'_>,
 ) -> Result<Moved, TransferError> {
-    // No id of a notice is used again, not even of one that is gone.
-    let last_notice: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'notices'")
-        .fetch_optional(source)
-        .await
-        .map_err(|source| TransferError::Read { service: "login", table: "sqlite_sequence", source })?;
+    // No id of a notice is used again, not even of one that is gone; nor of a message or an event.
+    let mut last = Vec::new();
+    for table in COUNTED {
+        let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = ?1")
+            .bind(table)
+            .fetch_optional(source)
+            .await
+            .map_err(|source| TransferError::Read { service: "login", table: "sqlite_sequence", source })?;
+        last.push((table, seq));
+    }
     let plan =
         Transfer { service: "login", tables: TABLES, source, target, migrator: &postgres::MIGRATOR, installation };
     transfer(&plan, hear, async |connection| {
@@ -158,11 +211,14 @@ async fn move_from(
             .bind(&key_check[..])
             .execute(&mut *connection)
             .await?;
-        // Of nothing nothing is set.
-        sqlx::query("SELECT setval(pg_get_serial_sequence('notices', 'id'), $1)")
-            .bind(last_notice.filter(|last| *last > 0))
-            .execute(connection)
-            .await?;
+        for (table, last) in &last {
+            // Of nothing nothing is set.
+            sqlx::query("SELECT setval(pg_get_serial_sequence($1, 'id'), $2)")
+                .bind(*table)
+                .bind((*last).filter(|last| *last > 0))
+                .execute(&mut *connection)
+                .await?;
+        }
         Ok(())
     })
     .await
@@ -183,7 +239,8 @@ mod tests {
             .sql(
                 &url,
                 "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'login' \
-                 AND table_name NOT IN ('_sqlx_migrations', 'buckets', 'lanes', 'key_check', 'logins', 'totp_enrolments', 'ceremonies', 'account_sessions')",
+                 AND table_name NOT IN ('_sqlx_migrations', 'buckets', 'lanes', 'key_check', 'logins', 'totp_enrolments', 'ceremonies', \
+                 'account_sessions', 'contact_changes', 'password_resets')",
             )
             .await;
         let sorted = |mut names: Vec<String>| {

@@ -31,6 +31,7 @@ struct Kept {
     /// How often it was told something, by the name of the person.
     told: HashMap<String, u32>,
     erased: Vec<String>,
+    profiles: HashMap<String, auth::SetSubjectProfileRequest>,
     last_request: Option<auth::CreateSessionRequest>,
     /// Challenges that were not answered yet.
     challenges: Vec<String>,
@@ -74,6 +75,11 @@ impl FakeIssuer {
     /// Until the guard is dropped no session is opened; whoever asks for one waits.
     pub(crate) async fn open_no_sessions(&self) -> OwnedRwLockWriteGuard<()> {
         Arc::clone(&self.gate).write_owned().await
+    }
+
+    /// What applications may know of a person, as it was told last.
+    pub(crate) fn profile(&self, user: &str) -> Option<auth::SetSubjectProfileRequest> {
+        self.kept.lock().profiles.get(user).cloned()
     }
 
     pub(crate) fn erased(&self, user: &str) -> bool {
@@ -165,9 +171,10 @@ impl SubjectService for FakeIssuer {
 
     async fn set_subject_profile(
         &self,
-        _request: Request<auth::SetSubjectProfileRequest>,
+        request: Request<auth::SetSubjectProfileRequest>,
     ) -> Result<Response<auth::SetSubjectProfileResponse>, Status> {
-        self.kept()?;
+        let request = request.into_inner();
+        self.kept()?.profiles.insert(request.user.clone(), request);
         Ok(Response::new(auth::SetSubjectProfileResponse {}))
     }
 

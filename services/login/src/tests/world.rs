@@ -1,5 +1,6 @@
 //! A world with login in it, an issuer in memory, and people who call from somewhere.
 
+mod contacts;
 mod factors;
 mod keys;
 
@@ -25,6 +26,7 @@ use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
+pub(super) use self::contacts::{EMAIL, PHONE};
 pub(super) use self::factors::App;
 pub(super) use self::keys::{Key, ORIGIN, spoiled};
 use super::issuer::FakeIssuer;
@@ -33,6 +35,7 @@ use crate::accounts::{Accounts, Makings};
 use crate::hashing::Cost;
 use crate::http::{FormKey, Pages, router};
 use crate::issuer::Issuer;
+use crate::notify::{FOLDER, Notifier};
 use crate::relying_party::RelyingParty;
 use crate::rpc::Rpc;
 use crate::security_key::Keys;
@@ -136,6 +139,8 @@ impl World {
             attempts_key: *b"a secret of thirty-two bytes ...",
             sealer: Sealer::new(&[7; 32]).unwrap(),
             host: "chat.example.com".into(),
+            issuer_address: ORIGIN.into(),
+            notifier: Notifier::Folder(ground.folder.path().join(FOLDER)),
             keys: Keys::of("https://chat.example.com"),
             others: ground.others.peers(&ground.issuer),
         };
@@ -143,7 +148,8 @@ impl World {
         let accounts = Arc::new(accounts);
         let (drain, drained) = Drain::new();
         tokio::spawn(accounts.teller().keep_telling(drained.clone()));
-        tokio::spawn(accounts.eraser().keep_erasing(drained));
+        tokio::spawn(accounts.eraser().keep_erasing(drained.clone()));
+        tokio::spawn(accounts.post().keep_sending(drained));
         let form_key = Arc::new(FormKey::new(b"forms"));
         let pages = router(Pages {
             accounts: Arc::clone(&accounts),
@@ -288,7 +294,8 @@ impl Person {
     }
 
     pub(super) async fn rename(&self, display_name: &str) -> Result<login::Account, Status> {
-        let request = self.request(login::UpdateAccountRequest { display_name: Some(display_name.into()) });
+        let request =
+            self.request(login::UpdateAccountRequest { display_name: Some(display_name.into()), ..Default::default() });
         Ok(AccountServiceClient::new(self.public.clone()).update_account(request).await?.into_inner().account.unwrap())
     }
 

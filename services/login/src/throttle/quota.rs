@@ -22,6 +22,10 @@ pub(crate) enum Limit {
     Registrations,
     /// Changes of what people are shown of a person.
     Updates,
+    /// Messages with a code or a link that a person, or whoever names them, has sent.
+    Messages,
+    /// Links for a new password that an address asks for.
+    Resets,
 }
 
 impl Limit {
@@ -32,6 +36,8 @@ impl Limit {
             Self::Logins => "login",
             Self::Registrations => "registration",
             Self::Updates => "update",
+            Self::Messages => "message",
+            Self::Resets => "reset",
         }
     }
 }

@@ -76,18 +76,18 @@ pub(crate) async fn a_one_time_code_is_taken_once(world: World) {
     let pods = world.pods().await;
     let (user, _) = enrolled(&*pods[0], "alice").await;
     let sealed = secret("s");
-    assert!(!pods[0].take_totp(user, &sealed, 5, NOW).await.unwrap(), "the code that confirmed it");
+    assert!(!pods[0].take_totp(user, &sealed, None, 5, NOW).await.unwrap(), "the code that confirmed it");
     for step in [6, 9] {
-        let taken = pods.iter().cycle().take(16).map(|pod| pod.take_totp(user, &sealed, step, NOW + step));
+        let taken = pods.iter().cycle().take(16).map(|pod| pod.take_totp(user, &sealed, None, step, NOW + step));
         assert_eq!(done(futures_util::future::join_all(taken).await), 1, "{step}");
     }
     drop(pods);
     let store = world.open().await;
     for step in [5, 6, 7, 8, 9] {
-        assert!(!store.take_totp(user, &sealed, step, NOW).await.unwrap(), "{step} after a restart");
+        assert!(!store.take_totp(user, &sealed, None, step, NOW).await.unwrap(), "{step} after a restart");
     }
-    assert!(!store.take_totp(user, &secret("another"), 10, NOW).await.unwrap());
-    assert!(!store.take_totp(UserId(Uuid::now_v7()), &sealed, 10, NOW).await.unwrap());
+    assert!(!store.take_totp(user, &secret("another"), None, 10, NOW).await.unwrap());
+    assert!(!store.take_totp(UserId(Uuid::now_v7()), &sealed, None, 10, NOW).await.unwrap());
     let factors = store.factors(user).await.unwrap();
     assert_eq!(millis(factors.totp.unwrap().used_at), NOW + 9);
 }
@@ -96,16 +96,17 @@ pub(crate) async fn a_recovery_code_is_taken_once_and_by_its_person(world: World
     let pods = world.pods().await;
     let (alice, codes) = enrolled(&*pods[0], "alice").await;
     let (bob, bobs) = enrolled(&*pods[0], "bob").await;
-    assert!(!pods[0].take_recovery_code(alice, bobs[0]).await.unwrap());
+    assert!(pods[0].take_recovery_code(alice, bobs[0]).await.unwrap().is_none());
     let taken = pods.iter().cycle().take(16).map(|pod| pod.take_recovery_code(alice, codes[0]));
-    assert_eq!(done(futures_util::future::join_all(taken).await), 1);
+    let taken = futures_util::future::try_join_all(taken).await.unwrap();
+    assert_eq!(taken.iter().flatten().count(), 1);
     assert_eq!(pods[1].factors(alice).await.unwrap().recovery_codes, 9);
     assert_eq!(pods[1].factors(bob).await.unwrap().recovery_codes, 10);
     // New ones take the place of all.
     let (_, anew) = RecoveryCode::generate(alice);
     assert!(pods[0].replace_recovery_codes(alice, &anew, NOW).await.unwrap());
-    assert!(!pods[1].take_recovery_code(alice, codes[1]).await.unwrap());
-    assert!(pods[1].take_recovery_code(alice, anew[CODES - 1]).await.unwrap());
+    assert!(pods[1].take_recovery_code(alice, codes[1]).await.unwrap().is_none());
+    assert!(pods[1].take_recovery_code(alice, anew[CODES - 1]).await.unwrap().is_some());
     let carol = register(&*pods[0], "carol").await;
     assert!(!pods[0].replace_recovery_codes(carol, &anew, NOW).await.unwrap(), "they would stand in for nothing");
 }
@@ -117,7 +118,7 @@ pub(crate) async fn the_last_strong_factor_is_removed_only_on_purpose(world: Wor
     assert!(store.credentials_of(user).await.unwrap().unwrap().second_factor);
     assert_eq!(store.remove_totp(user, true).await.unwrap(), Removed::Done);
     assert_eq!(store.factors(user).await.unwrap(), crate::factor::Factors::default());
-    assert!(!store.take_recovery_code(user, codes[0]).await.unwrap());
+    assert!(store.take_recovery_code(user, codes[0]).await.unwrap().is_none());
     assert!(!store.credentials_of(user).await.unwrap().unwrap().second_factor);
     assert_eq!(store.remove_totp(user, false).await.unwrap(), Removed::Done, "there is none");
 }
@@ -133,7 +134,7 @@ pub(crate) async fn factors_go_with_the_account(world: World) {
     store.finish_deletion(user, &[]).await.unwrap();
     assert_eq!(store.factors(user).await.unwrap(), crate::factor::Factors::default());
     assert_eq!(store.totp_enrolment(user, NOW).await.unwrap(), None);
-    assert!(!store.take_recovery_code(user, codes[0]).await.unwrap());
+    assert!(store.take_recovery_code(user, codes[0]).await.unwrap().is_none());
     assert_eq!(store.login(login, NOW).await.unwrap(), None);
 }
 
@@ -178,4 +179,39 @@ pub(crate) async fn logins_and_enrolments_that_are_over_are_forgotten(world: Wor
         kept.push(store.login(*digest, NOW).await.unwrap().is_some());
     }
     assert_eq!(kept, [false, false, true, true], "one has expired, and of three the two are kept that live longest");
+}
+
+pub(crate) async fn a_secret_is_sealed_anew_only_in_place_of_the_same(world: World) {
+    let store = world.open().await;
+    let (user, _) = enrolled(&*store, "alice").await;
+    let (other, _) = enrolled(&*store, "bob").await;
+    let anew = Sealed { bytes: b"anew".to_vec(), with: "newer".into() };
+    assert!(store.take_totp(user, &secret("s"), Some(&anew), 6, NOW).await.unwrap());
+    assert_eq!(store.totp(user).await.unwrap().unwrap().secret, anew);
+    assert!(!store.reseal_totp(user, &secret("s"), &anew).await.unwrap());
+    assert!(store.reseal_totp(user, &anew, &secret("s")).await.unwrap());
+    let first = store.totp_secrets(None, 1).await.unwrap();
+    let second = store.totp_secrets(Some(first[0].0), 10).await.unwrap();
+    let mut all = vec![first[0].0, second[0].0];
+    all.sort_unstable_by_key(|user| user.0);
+    assert_eq!((all, second.len()), (vec![user, other], 1));
+    assert!(store.totp_secrets(Some(second[0].0), 10).await.unwrap().is_empty());
+}
+
+pub(crate) async fn a_recovery_code_is_given_back_to_the_same_set(world: World) {
+    let store = world.open().await;
+    let (user, codes) = enrolled(&*store, "alice").await;
+    let taken = store.take_recovery_code(user, codes[0]).await.unwrap().unwrap();
+    store.give_back_recovery_code(user, taken).await.unwrap();
+    store.give_back_recovery_code(user, taken).await.unwrap();
+    assert_eq!(store.factors(user).await.unwrap().recovery_codes, 10);
+    let taken = store.take_recovery_code(user, codes[0]).await.unwrap().unwrap();
+    let (_, anew) = RecoveryCode::generate(user);
+    assert!(store.replace_recovery_codes(user, &anew, NOW + 5).await.unwrap());
+    store.give_back_recovery_code(user, taken).await.unwrap();
+    assert_eq!(store.take_recovery_code(user, codes[0]).await.unwrap(), None, "other ones have its place");
+    let taken = store.take_recovery_code(user, anew[0]).await.unwrap().unwrap();
+    assert_eq!(store.remove_totp(user, true).await.unwrap(), Removed::Done);
+    store.give_back_recovery_code(user, taken).await.unwrap();
+    assert_eq!(store.factors(user).await.unwrap().recovery_codes, 0, "it would stand in for nothing");
 }

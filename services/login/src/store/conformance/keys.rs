@@ -102,7 +102,7 @@ pub(crate) async fn a_key_is_renamed_by_its_owner(world: World) {
     let (alice, bob) = (register(&*store, "alice").await, register(&*store, "bob").await);
     let key = stored(alice, b"one");
     store.add_key(&key, first(&[]), 3).await.unwrap();
-    assert!(!store.rename_key(bob, key.id, "Mine").await.unwrap(), "another's key is none");
-    assert!(store.rename_key(alice, key.id, "The green one").await.unwrap());
+    assert!(store.rename_key(bob, key.id, "Mine").await.unwrap().is_none(), "another's key is none");
+    assert!(store.rename_key(alice, key.id, "The green one").await.unwrap().is_some());
     assert_eq!(store.keys(alice).await.unwrap()[0].name, "The green one");
 }

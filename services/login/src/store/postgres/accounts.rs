@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgExecutor, PgRow};
 
 use super::{PostgresStore, attempts, erasures, invitations, key, lock, lock_number, notices, user};
-use crate::account::{Account, Credentials, DisplayName, NewAccount};
+use crate::account::{Account, AccountChange, Credentials, DisplayName, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
 use crate::store::{Changed, Created, Notice};
@@ -23,6 +23,8 @@ fn read(row: &PgRow) -> Result<Credentials, sqlx::Error> {
             admin: row.try_get("admin")?,
             disabled: row.try_get("disabled")?,
             created_at: from_millis(row.try_get("created_at")?),
+            postal_address: row.try_get("postal_address")?,
+            language: row.try_get("language")?,
         },
         password_hash: row.try_get("password_hash")?,
         version: row.try_get("credential_version")?,
@@ -37,6 +39,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT user_id, handle, display_name, password_hash, credential_version, admin, disabled, created_at,
+                    postal_address, language,
                     deleting_at IS NOT NULL AS deleting,
                     EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold,
                     (EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id)
@@ -111,17 +114,23 @@ pub(super) async fn create(
     Ok(Created::Done)
 }
 
-pub(super) async fn set_display_name(
+pub(super) async fn change_said(
     store: &PostgresStore,
     user: UserId,
-    name: &DisplayName,
+    change: &AccountChange,
 ) -> Result<Option<Account>, sqlx::Error> {
     let mut transaction = store.pool.begin().await?;
-    let changed = sqlx::query("UPDATE accounts SET display_name = $2 WHERE user_id = $1 AND deleting_at IS NULL")
-        .bind(key(&user))
-        .bind(name.as_str())
-        .execute(&mut *transaction)
-        .await?;
+    let changed = sqlx::query(
+        "UPDATE accounts SET display_name = coalesce($2, display_name), postal_address = coalesce($3, postal_address),
+                             language = coalesce($4, language), profile_version = profile_version + 1
+         WHERE user_id = $1 AND deleting_at IS NULL",
+    )
+    .bind(key(&user))
+    .bind(change.display_name.as_ref().map(DisplayName::as_str))
+    .bind(&change.postal_address)
+    .bind(&change.language)
+    .execute(&mut *transaction)
+    .await?;
     if changed.rows_affected() == 0 {
         transaction.rollback().await?;
         return Ok(None);

@@ -82,36 +82,78 @@ async fn keep(connection: &mut PgConnection, key: AttemptKey, attempts: Attempts
 pub(super) async fn succeeded(
     store: &PostgresStore,
     key: AttemptKey,
-    known_max: u32,
+    known_max: Option<u32>,
     now: i64,
 ) -> Result<(), sqlx::Error> {
     let mut transaction = store.pool.begin().await?;
     lock_account(&mut transaction, key.account).await?;
-    let known: Option<Option<i64>> =
-        sqlx::query_scalar("SELECT known_at FROM attempts WHERE account = $1 AND address = $2")
-            .bind(&key.account[..])
-            .bind(&key.address[..])
-            .fetch_optional(&mut *transaction)
-            .await?;
-    let was_known = known.flatten().is_some_and(|known_at| now - known_at < millis(KNOWN_FOR));
-    keep(&mut transaction, key, Attempts { count: 0, next_at: 0, known_at: Some(now), updated_at: now }).await?;
-    if !was_known {
+    let known_at = known_at(&mut transaction, key).await?;
+    let kept_at = known_max.map(|_| now).or(known_at);
+    keep(&mut transaction, key, Attempts { count: 0, next_at: 0, known_at: kept_at, updated_at: now }).await?;
+    if !still_known(known_at, now) {
         sqlx::query("UPDATE attempts SET count = greatest(count - 1, 0) WHERE account = $1 AND address = $2")
             .bind(&key.account[..])
             .bind(&STRANGERS[..])
             .execute(&mut *transaction)
             .await?;
-        sqlx::query(
-            "DELETE FROM attempts WHERE account = $1 AND address IN
-                (SELECT address FROM attempts WHERE account = $1 AND known_at IS NOT NULL
-                 ORDER BY known_at DESC, address OFFSET $2)",
-        )
-        .bind(&key.account[..])
-        .bind(i64::from(known_max))
-        .execute(&mut *transaction)
-        .await?;
+        if let Some(known_max) = known_max {
+            forget_known(&mut transaction, key, known_max).await?;
+        }
     }
     transaction.commit().await
+}
+
+/// Makes an address known within the transaction of `connection`; answers whether it was.
+pub(super) async fn make_known(
+    connection: &mut PgConnection,
+    key: AttemptKey,
+    known_max: u32,
+    now: i64,
+) -> Result<bool, sqlx::Error> {
+    lock_account(connection, key.account).await?;
+    let known_at = known_at(connection, key).await?;
+    sqlx::query(
+        "INSERT INTO attempts (account, address, count, next_at, known_at, updated_at) VALUES ($1, $2, 0, 0, $3, $3)
+         ON CONFLICT (account, address) DO UPDATE SET known_at = excluded.known_at, updated_at = excluded.updated_at",
+    )
+    .bind(&key.account[..])
+    .bind(&key.address[..])
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
+    let was_known = still_known(known_at, now);
+    if !was_known {
+        forget_known(connection, key, known_max).await?;
+    }
+    Ok(was_known)
+}
+
+async fn known_at(connection: &mut PgConnection, key: AttemptKey) -> Result<Option<i64>, sqlx::Error> {
+    let known: Option<Option<i64>> =
+        sqlx::query_scalar("SELECT known_at FROM attempts WHERE account = $1 AND address = $2")
+            .bind(&key.account[..])
+            .bind(&key.address[..])
+            .fetch_optional(connection)
+            .await?;
+    Ok(known.flatten())
+}
+
+fn still_known(known_at: Option<i64>, now: i64) -> bool {
+    known_at.is_some_and(|known_at| now - known_at < millis(KNOWN_FOR))
+}
+
+/// Forgets the oldest known addresses of an account beyond so many.
+async fn forget_known(connection: &mut PgConnection, key: AttemptKey, known_max: u32) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM attempts WHERE account = $1 AND address IN
+            (SELECT address FROM attempts WHERE account = $1 AND known_at IS NOT NULL
+             ORDER BY known_at DESC, address OFFSET $2)",
+    )
+    .bind(&key.account[..])
+    .bind(i64::from(known_max))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Decides as [`Quota::take`] does, in one statement: who comes second waits for the first and counts from what it left.

@@ -33,12 +33,12 @@ impl KeyStore for PostgresStore {
         settled!(take(self, used, now))
     }
 
-    async fn remove_key(&self, user: UserId, id: Uuid, allow_last: bool) -> Result<KeyRemoved, StoreError> {
-        settled!(remove(self, user, id, allow_last))
+    async fn rename_key(&self, user: UserId, id: Uuid, name: &str) -> Result<Option<StoredKey>, StoreError> {
+        settled!(rename(self, user, id, name))
     }
 
-    async fn rename_key(&self, user: UserId, id: Uuid, name: &str) -> Result<bool, StoreError> {
-        settled!(rename(self, user, id, name))
+    async fn remove_key(&self, user: UserId, id: Uuid, allow_last: bool) -> Result<KeyRemoved, StoreError> {
+        settled!(remove(self, user, id, allow_last))
     }
 
     async fn begin_ceremony(&self, of: LoginDigest, state: &str, expires_at: i64) -> Result<(), StoreError> {
@@ -95,6 +95,14 @@ async fn add(
 ) -> Result<Added, sqlx::Error> {
     let mut transaction = store.pool.begin().await?;
     lock_person(&mut transaction, new.user).await?;
+    let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM accounts WHERE user_id = $1)")
+        .bind(key(&new.user))
+        .fetch_one(&mut *transaction)
+        .await?;
+    if !there {
+        transaction.rollback().await?;
+        return Ok(Added::Gone);
+    }
     let is_first = strong_factors(&mut transaction, new.user).await? == 0;
     let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM security_keys WHERE user_id = $1")
         .bind(key(&new.user))
@@ -145,6 +153,19 @@ async fn take(store: &PostgresStore, used: &StoredKey, now: i64) -> Result<bool,
     Ok(taken.rows_affected() > 0)
 }
 
+async fn rename(store: &PostgresStore, user: UserId, id: Uuid, name: &str) -> Result<Option<StoredKey>, sqlx::Error> {
+    let row = sqlx::query(
+        "UPDATE security_keys SET name = $3 WHERE user_id = $1 AND id = $2
+         RETURNING id, user_id, credential_id, name, passkey, credential, counter, created_at, used_at",
+    )
+    .bind(key(&user))
+    .bind(&id.as_bytes()[..])
+    .bind(name)
+    .fetch_optional(&store.pool)
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
 async fn remove(store: &PostgresStore, user: UserId, id: Uuid, allow_last: bool) -> Result<KeyRemoved, sqlx::Error> {
     let mut transaction = store.pool.begin().await?;
     lock_person(&mut transaction, user).await?;
@@ -166,16 +187,6 @@ async fn remove(store: &PostgresStore, user: UserId, id: Uuid, allow_last: bool)
     }
     transaction.commit().await?;
     Ok(KeyRemoved::Done)
-}
-
-async fn rename(store: &PostgresStore, user: UserId, id: Uuid, name: &str) -> Result<bool, sqlx::Error> {
-    let renamed = sqlx::query("UPDATE security_keys SET name = $3 WHERE user_id = $1 AND id = $2")
-        .bind(key(&user))
-        .bind(&id.as_bytes()[..])
-        .bind(name)
-        .execute(&store.pool)
-        .await?;
-    Ok(renamed.rows_affected() > 0)
 }
 
 async fn begin_ceremony(

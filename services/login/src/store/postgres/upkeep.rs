@@ -2,6 +2,7 @@
 
 use super::{PostgresStore, lock_number};
 use crate::store::account_sessions::LIFETIME_MAX;
+use crate::store::history::EVENTS_FOR_MS;
 use crate::throttle::{FORGET_AFTER, KNOWN_FOR, millis};
 
 /// Whoever forgets does so alone; the other pods leave it to them.
@@ -30,6 +31,14 @@ const EXPIRED_ENROLMENTS: &str = "DELETE FROM totp_enrolments WHERE ctid = ANY (
         SELECT ctid FROM totp_enrolments WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
 const EXPIRED_CEREMONIES: &str = "DELETE FROM ceremonies WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM ceremonies WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
+const EXPIRED_CODES: &str = "DELETE FROM contact_changes WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM contact_changes WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
+const EXPIRED_RESETS: &str = "DELETE FROM password_resets WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM password_resets WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
+const EXPIRED_MESSAGES: &str = "DELETE FROM outbox WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM outbox WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
+const OLD_EVENTS: &str = "DELETE FROM login_events WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM login_events WHERE at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
 const EXPIRED_LOGINS: &str = "DELETE FROM logins WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM logins WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED))";
 const SURPLUS_LOGINS: &str = "DELETE FROM logins WHERE ctid = ANY (ARRAY (
@@ -51,6 +60,10 @@ pub(super) async fn forget(store: &PostgresStore, now: i64, rows_max: u32) -> Re
         (EXPIRED_INVITATIONS, &[now]),
         (EXPIRED_ENROLMENTS, &[now]),
         (EXPIRED_CEREMONIES, &[now]),
+        (EXPIRED_CODES, &[now]),
+        (EXPIRED_RESETS, &[now]),
+        (EXPIRED_MESSAGES, &[now]),
+        (OLD_EVENTS, &[now - EVENTS_FOR_MS]),
         (EXPIRED_LOGINS, &[now]),
         (SURPLUS_LOGINS, &[rows_max]),
         (OLD_ACCOUNT_SESSIONS, &[now - millis(LIFETIME_MAX)]),

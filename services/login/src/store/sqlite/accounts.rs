@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection, SqliteExecutor};
 
 use super::{SqliteStore, erasures, key, notices, user};
-use crate::account::{Account, Credentials, DisplayName, NewAccount};
+use crate::account::{Account, AccountChange, Credentials, DisplayName, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
 use crate::store::{Changed, Created, Notice};
@@ -20,6 +20,8 @@ fn read(row: &SqliteRow) -> Result<Credentials, sqlx::Error> {
             admin: row.try_get("admin")?,
             disabled: row.try_get("disabled")?,
             created_at: from_millis(row.try_get("created_at")?),
+            postal_address: row.try_get("postal_address")?,
+            language: row.try_get("language")?,
         },
         password_hash: row.try_get("password_hash")?,
         version: row.try_get("credential_version")?,
@@ -114,17 +116,23 @@ pub(super) async fn create(
     Ok(Created::Done)
 }
 
-pub(super) async fn set_display_name(
+pub(super) async fn change_said(
     store: &SqliteStore,
     user: UserId,
-    name: &DisplayName,
+    change: &AccountChange,
 ) -> Result<Option<Account>, sqlx::Error> {
     let mut transaction = store.write().await?;
-    let changed = sqlx::query("UPDATE accounts SET display_name = ?2 WHERE user_id = ?1 AND deleting_at IS NULL")
-        .bind(key(&user))
-        .bind(name.as_str())
-        .execute(&mut *transaction)
-        .await?;
+    let changed = sqlx::query(
+        "UPDATE accounts SET display_name = coalesce(?2, display_name), postal_address = coalesce(?3, postal_address),
+                             language = coalesce(?4, language), profile_version = profile_version + 1
+         WHERE user_id = ?1 AND deleting_at IS NULL",
+    )
+    .bind(key(&user))
+    .bind(change.display_name.as_ref().map(DisplayName::as_str))
+    .bind(&change.postal_address)
+    .bind(&change.language)
+    .execute(&mut *transaction)
+    .await?;
     if changed.rows_affected() == 0 {
         return Ok(None);
     }

@@ -8,10 +8,10 @@ use sqlx::Row as _;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::{SqliteStore, failed, key, notices};
+use super::{SqliteStore, failed, key, notices, user};
 use crate::factor::{Factors, Totp, TotpTimes};
 use crate::recovery_code::RecoveryDigest;
-use crate::store::factors::{Confirmed, FactorStore, FirstFactor, Removed};
+use crate::store::factors::{Confirmed, FactorStore, FirstFactor, Removed, TakenCode};
 use crate::store::{Notice, StoreError};
 
 #[async_trait]
@@ -43,8 +43,15 @@ impl FactorStore for SqliteStore {
         totp(self, user).await.map_err(failed)
     }
 
-    async fn take_totp(&self, user: UserId, secret: &Sealed, step: i64, now: i64) -> Result<bool, StoreError> {
-        take_totp(self, user, secret, step, now).await.map_err(failed)
+    async fn take_totp(
+        &self,
+        user: UserId,
+        secret: &Sealed,
+        anew: Option<&Sealed>,
+        step: i64,
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        take_totp(self, user, secret, anew, step, now).await.map_err(failed)
     }
 
     async fn remove_totp(&self, user: UserId, allow_last: bool) -> Result<Removed, StoreError> {
@@ -60,7 +67,19 @@ impl FactorStore for SqliteStore {
         replace_recovery_codes(self, user, codes, now).await.map_err(failed)
     }
 
-    async fn take_recovery_code(&self, user: UserId, code: RecoveryDigest) -> Result<bool, StoreError> {
+    async fn totp_secrets(&self, after: Option<UserId>, max: u32) -> Result<Vec<(UserId, Sealed)>, StoreError> {
+        totp_secrets(self, after, max).await.map_err(failed)
+    }
+
+    async fn reseal_totp(&self, user: UserId, before: &Sealed, anew: &Sealed) -> Result<bool, StoreError> {
+        reseal_totp(self, user, before, anew).await.map_err(failed)
+    }
+
+    async fn give_back_recovery_code(&self, user: UserId, taken: TakenCode) -> Result<(), StoreError> {
+        give_back_recovery_code(self, user, taken).await.map_err(failed)
+    }
+
+    async fn take_recovery_code(&self, user: UserId, code: RecoveryDigest) -> Result<Option<TakenCode>, StoreError> {
         take_recovery_code(self, user, code).await.map_err(failed)
     }
 }
@@ -167,16 +186,20 @@ async fn take_totp(
     store: &SqliteStore,
     user: UserId,
     secret: &Sealed,
+    anew: Option<&Sealed>,
     step: i64,
     now: i64,
 ) -> Result<bool, sqlx::Error> {
     let taken = sqlx::query(
-        "UPDATE totp SET last_step = ?3, used_at = ?4 WHERE user_id = ?1 AND secret = ?2 AND last_step < ?3",
+        "UPDATE totp SET last_step = ?3, used_at = ?4, secret = ?5, sealed_with = ?6
+         WHERE user_id = ?1 AND secret = ?2 AND last_step < ?3",
     )
     .bind(key(&user))
     .bind(&secret.bytes)
     .bind(step)
     .bind(now)
+    .bind(&anew.unwrap_or(secret).bytes)
+    .bind(&anew.unwrap_or(secret).with)
     .execute(&store.database.writer)
     .await?;
     Ok(taken.rows_affected() > 0)
@@ -213,13 +236,60 @@ async fn replace_recovery_codes(
     Ok(true)
 }
 
-async fn take_recovery_code(store: &SqliteStore, user: UserId, code: RecoveryDigest) -> Result<bool, sqlx::Error> {
-    let taken = sqlx::query("DELETE FROM recovery_codes WHERE user_id = ?1 AND digest = ?2")
+async fn take_recovery_code(
+    store: &SqliteStore,
+    user: UserId,
+    code: RecoveryDigest,
+) -> Result<Option<TakenCode>, sqlx::Error> {
+    let created_at: Option<i64> =
+        sqlx::query_scalar("DELETE FROM recovery_codes WHERE user_id = ?1 AND digest = ?2 RETURNING created_at")
+            .bind(key(&user))
+            .bind(&code.0[..])
+            .fetch_optional(&store.database.writer)
+            .await?;
+    Ok(created_at.map(|created_at| TakenCode { code, created_at }))
+}
+
+async fn give_back_recovery_code(store: &SqliteStore, user: UserId, taken: TakenCode) -> Result<(), sqlx::Error> {
+    let mut transaction = store.write().await?;
+    if strong_factors(&mut transaction, user).await? > 0 {
+        sqlx::query(
+            "INSERT INTO recovery_codes (user_id, digest, created_at) SELECT user_id, ?2, ?3 FROM accounts
+             WHERE user_id = ?1 AND NOT EXISTS (SELECT 1 FROM recovery_codes WHERE user_id = ?1 AND created_at <> ?3)
+             ON CONFLICT DO NOTHING",
+        )
         .bind(key(&user))
-        .bind(&code.0[..])
+        .bind(&taken.code.0[..])
+        .bind(taken.created_at)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await
+}
+
+async fn totp_secrets(
+    store: &SqliteStore,
+    after: Option<UserId>,
+    max: u32,
+) -> Result<Vec<(UserId, Sealed)>, sqlx::Error> {
+    let rows =
+        sqlx::query("SELECT user_id, secret, sealed_with FROM totp WHERE user_id > ?1 ORDER BY user_id LIMIT ?2")
+            .bind(after.as_ref().map(key).unwrap_or_default())
+            .bind(max)
+            .fetch_all(&store.database.readers)
+            .await?;
+    rows.iter().map(|row| Ok((user(row.try_get("user_id")?)?, sealed(row)?))).collect()
+}
+
+async fn reseal_totp(store: &SqliteStore, user: UserId, before: &Sealed, anew: &Sealed) -> Result<bool, sqlx::Error> {
+    let resealed = sqlx::query("UPDATE totp SET secret = ?3, sealed_with = ?4 WHERE user_id = ?1 AND secret = ?2")
+        .bind(key(&user))
+        .bind(&before.bytes)
+        .bind(&anew.bytes)
+        .bind(&anew.with)
         .execute(&store.database.writer)
         .await?;
-    Ok(taken.rows_affected() > 0)
+    Ok(resealed.rows_affected() > 0)
 }
 
 /// How many strong factors a person has; recovery codes are none.

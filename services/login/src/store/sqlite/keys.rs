@@ -33,12 +33,12 @@ impl KeyStore for SqliteStore {
         take(self, used, now).await.map_err(failed)
     }
 
-    async fn remove_key(&self, user: UserId, id: Uuid, allow_last: bool) -> Result<KeyRemoved, StoreError> {
-        remove(self, user, id, allow_last).await.map_err(failed)
+    async fn rename_key(&self, user: UserId, id: Uuid, name: &str) -> Result<Option<StoredKey>, StoreError> {
+        rename(self, user, id, name).await.map_err(failed)
     }
 
-    async fn rename_key(&self, user: UserId, id: Uuid, name: &str) -> Result<bool, StoreError> {
-        rename(self, user, id, name).await.map_err(failed)
+    async fn remove_key(&self, user: UserId, id: Uuid, allow_last: bool) -> Result<KeyRemoved, StoreError> {
+        remove(self, user, id, allow_last).await.map_err(failed)
     }
 
     async fn begin_ceremony(&self, of: LoginDigest, state: &str, expires_at: i64) -> Result<(), StoreError> {
@@ -94,6 +94,14 @@ async fn add(
     keys_max: u32,
 ) -> Result<Added, sqlx::Error> {
     let mut transaction = store.write().await?;
+    let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM accounts WHERE user_id = ?1)")
+        .bind(key(&new.user))
+        .fetch_one(&mut *transaction)
+        .await?;
+    if !there {
+        transaction.rollback().await?;
+        return Ok(Added::Gone);
+    }
     let is_first = strong_factors(&mut transaction, new.user).await? == 0;
     let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM security_keys WHERE user_id = ?1")
         .bind(key(&new.user))
@@ -144,6 +152,19 @@ async fn take(store: &SqliteStore, used: &StoredKey, now: i64) -> Result<bool, s
     Ok(taken.rows_affected() > 0)
 }
 
+async fn rename(store: &SqliteStore, user: UserId, id: Uuid, name: &str) -> Result<Option<StoredKey>, sqlx::Error> {
+    let row = sqlx::query(
+        "UPDATE security_keys SET name = ?3 WHERE user_id = ?1 AND id = ?2
+         RETURNING id, user_id, credential_id, name, passkey, credential, counter, created_at, used_at",
+    )
+    .bind(key(&user))
+    .bind(&id.as_bytes()[..])
+    .bind(name)
+    .fetch_optional(&store.database.writer)
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
 async fn remove(store: &SqliteStore, user: UserId, id: Uuid, allow_last: bool) -> Result<KeyRemoved, sqlx::Error> {
     let mut transaction = store.write().await?;
     let removed = sqlx::query("DELETE FROM security_keys WHERE user_id = ?1 AND id = ?2")
@@ -164,16 +185,6 @@ async fn remove(store: &SqliteStore, user: UserId, id: Uuid, allow_last: bool) -
     }
     transaction.commit().await?;
     Ok(KeyRemoved::Done)
-}
-
-async fn rename(store: &SqliteStore, user: UserId, id: Uuid, name: &str) -> Result<bool, sqlx::Error> {
-    let renamed = sqlx::query("UPDATE security_keys SET name = ?3 WHERE user_id = ?1 AND id = ?2")
-        .bind(key(&user))
-        .bind(&id.as_bytes()[..])
-        .bind(name)
-        .execute(&store.database.writer)
-        .await?;
-    Ok(renamed.rows_affected() > 0)
 }
 
 async fn begin_ceremony(store: &SqliteStore, of: LoginDigest, state: &str, expires_at: i64) -> Result<(), sqlx::Error> {

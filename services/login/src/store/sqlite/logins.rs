@@ -9,6 +9,10 @@ use crate::login_token::LoginDigest;
 use crate::store::StoreError;
 use crate::store::account_sessions::LIFETIME_MAX;
 use crate::store::factors::{Login, LoginStore, Proven, Step};
+use crate::store::history::EVENTS_FOR_MS;
+
+/// How many events go in one round, so that nobody waits long for the one writer.
+const EVENTS_AT_ONCE: i64 = 5000;
 
 #[async_trait]
 impl LoginStore for SqliteStore {
@@ -107,11 +111,19 @@ pub(super) async fn forget(store: &SqliteStore, now: i64, rows_max: u32) -> Resu
         "DELETE FROM logins WHERE expires_at <= ?1",
         "DELETE FROM totp_enrolments WHERE expires_at <= ?1",
         "DELETE FROM ceremonies WHERE expires_at <= ?1",
+        "DELETE FROM contact_changes WHERE expires_at <= ?1",
+        "DELETE FROM password_resets WHERE expires_at <= ?1",
+        "DELETE FROM outbox WHERE expires_at <= ?1",
     ] {
         sqlx::query(statement).bind(now).execute(&mut *transaction).await?;
     }
     sqlx::query("DELETE FROM account_sessions WHERE used_at <= ?1")
         .bind(now - crate::throttle::millis(LIFETIME_MAX))
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query("DELETE FROM login_events WHERE id IN (SELECT id FROM login_events WHERE at <= ?1 LIMIT ?2)")
+        .bind(now - EVENTS_FOR_MS)
+        .bind(EVENTS_AT_ONCE)
         .execute(&mut *transaction)
         .await?;
     sqlx::query(
