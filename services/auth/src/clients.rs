@@ -14,7 +14,7 @@ use crate::audit::{Action, Event, Tally};
 use crate::client::{self, ACCOUNT_PAGES, BUILT_IN, Client};
 use crate::error::{Error, StoreError};
 use crate::issuer::client_name;
-use crate::moment::{Clock, Moment};
+use crate::moment::Clock;
 use crate::redirect;
 use crate::store::Store;
 

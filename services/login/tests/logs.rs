@@ -84,7 +84,7 @@ async fn secrets_of_a_story(store: StoreAddress) -> Vec<String> {
     let parts = flaghoist_login::start(
         Settings { store: store.clone(), ..Settings::default() },
         &place,
-        Peers { auth: fake.peer(), auth_public: fake.peer() },
+        Peers { auth: fake.peer(), auth_public: fake.peer(), receiver: fake.peer(), send: fake.peer() },
         &context,
     )
     .await
@@ -127,6 +127,7 @@ async fn secrets_of_a_story(store: StoreAddress) -> Vec<String> {
         key_id: "key".into(),
         authenticated_at: Some(SystemTime::now()),
         two_factors: true,
+        key_thumbprint: None,
         issued_at: SystemTime::now(),
         expires_at: SystemTime::now(),
     });

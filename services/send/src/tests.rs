@@ -131,6 +131,7 @@ impl World {
             token_id: Uuid::nil(),
             key_id: "key".into(),
             authenticated_at: None,
+            key_thumbprint: None,
             two_factors: false,
             issued_at: SystemTime::now(),
             expires_at: SystemTime::now() + Duration::from_secs(300),

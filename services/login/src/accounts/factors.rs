@@ -89,7 +89,8 @@ impl Owner {
 
     /// Refuses applications that a person has signed in to.
     pub(crate) fn at_home(caller: &Caller) -> Result<(), Error> {
-        if caller.client_id == DEFAULT_CLIENT { Ok(()) } else { Err(Error::ClientForeign) }
+        let own = [DEFAULT_CLIENT, relying_party::CLIENT_ID].contains(&caller.client_id.as_str());
+        if own { Ok(()) } else { Err(Error::ClientForeign) }
     }
 
     /// The same person, who calls from there.
@@ -236,7 +237,7 @@ impl Accounts {
 
     /// The secret for an authenticator app that is yet to be confirmed, as it was made.
     pub(crate) async fn pending_totp(&self, owner: Owner) -> Result<Option<Enrolment>, Error> {
-        self.may_change(owner).await?;
+        self.may_change(&owner).await?;
         let account = self.get(owner.user).await?;
         let Some(sealed) = self.store.totp_enrolment(owner.user, now()).await? else { return Ok(None) };
         let secret = TotpSecret::open(&self.sealer, owner.user, &sealed)?;

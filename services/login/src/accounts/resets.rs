@@ -118,7 +118,7 @@ impl Accounts {
         }
         let (options, ceremony) = self.keys.start_second(&keys)?;
         self.begin_ceremony(ceremony_of(token), &ceremony).await?;
-        Ok(options)
+        Ok(options.to_string())
     }
 
     /// Sets a new password by a link, which is used up; with a second factor where the account has one. Ends all sessions.

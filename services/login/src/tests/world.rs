@@ -379,6 +379,7 @@ fn caller(user: UserId, session: SessionId, scope: &str) -> Caller {
         token_id: Uuid::now_v7(),
         key_id: "key".into(),
         authenticated_at: Some(SystemTime::now()),
+        key_thumbprint: None,
         two_factors: true,
         issued_at: SystemTime::now(),
         expires_at: SystemTime::now() + Duration::from_secs(300),

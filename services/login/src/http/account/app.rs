@@ -54,7 +54,7 @@ pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -
     let typed = fields.get("code").map_or("", String::as_str);
     let joined = typed.chars().filter(|letter| !letter.is_whitespace()).collect();
     let confirmed = match TotpCode::read(joined) {
-        Some(code) => member.pages.accounts.confirm_totp(owner, &code, member.address).await,
+        Some(code) => member.pages.accounts.confirm_totp(owner.clone(), &code, member.address).await,
         None => Err(Error::CodeInvalid),
     };
     let t = member.t();
@@ -75,7 +75,7 @@ pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -
 /// The page with the secret that is yet to be confirmed, or a new one.
 async fn shown(member: &Member, owner: Owner, status: StatusCode, problem: &str) -> Response {
     let accounts = &member.pages.accounts;
-    let enrolment = match accounts.pending_totp(owner).await {
+    let enrolment = match accounts.pending_totp(owner.clone()).await {
         Ok(Some(pending)) => Ok(pending),
         Ok(None) => accounts.enroll_totp(owner).await,
         Err(error) => Err(error),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::FromRequest as _;
+use axum::http::header::USER_AGENT;
 use axum::http::{Request, StatusCode, request};
 use axum::response::Response;
 use flaghoist_runtime::Caller;
@@ -19,6 +20,7 @@ use super::Place;
 use super::signing::{SESSION_COOKIE, begin};
 use crate::accounts::Owner;
 use crate::error::Error;
+use crate::history::Origin;
 use crate::login_token::LoginToken;
 use crate::relying_party::Tokens;
 
@@ -33,6 +35,8 @@ pub(super) struct Member {
     pub(super) pages: Pages,
     pub(super) language: Language,
     pub(super) address: IpAddr,
+    /// What the browser calls itself.
+    agent: String,
     pub(super) user: UserId,
     pub(super) caller: Arc<Caller>,
     pub(super) tokens: Tokens,
@@ -89,6 +93,7 @@ impl Member {
         *bare.headers_mut() = head.headers.clone();
         *bare.extensions_mut() = head.extensions.clone();
         let address = client_address(&bare, pages.trusted_hops);
+        let agent = head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default().to_owned();
         let again = || begin(&pages, language, place, false);
         let Some(secret) = cookie(&head.headers, SESSION_COOKIE) else { return Err(again()) };
         let token = pages.form_key.derived(FORM, secret);
@@ -98,7 +103,7 @@ impl Member {
         let current = current(&pages, &secret, user, tokens, address).await;
         let Some((tokens, caller)) = current.map_err(|error| failed(language, &error))? else { return Err(again()) };
         let query = head.uri.query().map(str::to_owned);
-        Ok(Self { pages, language, address, user, caller, tokens, token, query, place, script: false })
+        Ok(Self { pages, language, address, agent, user, caller, tokens, token, query, place, script: false })
     }
 
     /// Everything that is written on pages.
@@ -109,8 +114,13 @@ impl Member {
     /// The same person as someone who may change their factors; or where the browser goes to prove once more who they are.
     pub(super) async fn owner(&self) -> Result<Owner, Response> {
         let owner = Owner::of(&self.caller, self.user).map_err(|error| self.failed(&error))?;
-        self.pages.accounts.may_change(owner).await.map_err(|error| self.failed(&error))?;
-        Ok(owner)
+        self.pages.accounts.may_change(&owner).await.map_err(|error| self.failed(&error))?;
+        Ok(owner.at(self.origin()))
+    }
+
+    /// Where they are.
+    pub(super) fn origin(&self) -> Origin {
+        Origin::new(self.address, &self.agent)
     }
 
     /// What a browser gets for an error that no page of its own is for.

@@ -37,7 +37,7 @@ pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -
     let (current, new) = (typed("current"), typed("new"));
     let (accounts, session) = (&member.pages.accounts, member.caller.session);
     let t = member.t();
-    match accounts.change_password(member.user, session, current, new, member.address).await {
+    match accounts.change_password(member.user, session, current, new, member.origin()).await {
         Ok(()) => member.go(&Note::Password.at(Place::Security)),
         Err(Error::CredentialsInvalid | Error::Password { field: "current_password", .. }) => {
             shown(&member, StatusCode::UNPROCESSABLE_ENTITY, t.password_wrong).await

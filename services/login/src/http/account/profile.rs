@@ -9,6 +9,7 @@ use flaghoist_runtime::html::Texts;
 
 use super::super::Pages;
 use super::{Member, Note, Place};
+use crate::accounts::Typed;
 use crate::error::Error;
 
 #[derive(Template)]
@@ -35,7 +36,8 @@ pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -
         Err(response) => return response,
     };
     let name = fields.get("name").map_or("", String::as_str);
-    match member.pages.accounts.rename(member.user, Some(name)).await {
+    let typed = Typed { display_name: Some(name.to_owned()), ..Typed::default() };
+    match member.pages.accounts.update(member.user, typed).await {
         Ok(_) => member.go(&Note::Saved.at(Place::Profile)),
         Err(Error::DisplayName(_)) => {
             let problem = member.t().name_bad;
