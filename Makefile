@@ -80,6 +80,9 @@ ifeq ($(strip $(ARGS)),)
 	$(BENCH) one-caller
 	$(BENCH) startup
 	$(BENCH) refresh
+	$(BENCH) tokens id-token
+	$(BENCH) tokens client-credentials
+	$(BENCH) tokens introspection
 	$(BENCH) history
 else
 	$(BENCH) $(ARGS)

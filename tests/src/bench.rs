@@ -13,6 +13,7 @@ mod idle;
 mod report;
 mod sends;
 mod small;
+mod tokens;
 mod wire;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -47,6 +48,8 @@ pub enum Scenario {
     Startup(small::Startup),
     /// Refresh grants
     Refresh(small::Refresh),
+    /// What the issuer gives and says, also out of a full store
+    Tokens(tokens::Options),
     /// What a send costs in a long conversation and in a new one
     History(small::History),
     /// What the machine gives: the disk's fdatasync, and a tonic server that only answers
@@ -144,6 +147,7 @@ pub async fn run(scenario: Scenario, subject: &Subject) -> Result<Report, String
         Scenario::OneCaller(options) => small::one_caller(options, &target().await?).await,
         Scenario::Startup(options) => small::startup(options).await,
         Scenario::Refresh(options) => small::refresh(options, &target().await?).await,
+        Scenario::Tokens(options) => tokens::run(options).await,
         Scenario::History(options) => small::history(options, &target().await?).await,
         Scenario::Floor(options) => floor::run(options).await,
     }
