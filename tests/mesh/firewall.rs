@@ -123,14 +123,14 @@ fn the_firewall_lets_through_exactly_the_calls_that_the_contracts_name() {
 fn a_firewall_with_a_hole_is_noticed() {
     let Some(helm) = Helm::find("holes in firewalls") else { return };
     let mut resources = helm.renders(Chart::Whole, &[]);
-    let login = Peer::service(RELEASE, "login");
+    let auth = Peer::service(RELEASE, "auth");
     let receiver = Peer::service(RELEASE, "receiver");
-    assert!(!passes(&resources, &login, &receiver, 9001));
+    assert!(!passes(&resources, &auth, &receiver, 9001));
     for policy in resources.iter_mut().filter(|resource| resource["kind"] == "NetworkPolicy") {
         policy["spec"]["egress"] = serde_json::json!([{}]);
         policy["spec"]["ingress"] = serde_json::json!([{ "from": [{ "podSelector": {} }] }]);
     }
-    assert!(passes(&resources, &login, &receiver, 9001));
+    assert!(passes(&resources, &auth, &receiver, 9001));
     let noticed = std::panic::catch_unwind(|| judge(&resources, RELEASE, true, Some(DOORS[0])));
     assert!(noticed.is_err());
 }

@@ -6,9 +6,10 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use flaghoist_runtime::names::UserId;
-use flaghoist_runtime::time::timestamp;
+use flaghoist_runtime::time::{from_millis, millis, timestamp};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -16,7 +17,9 @@ use tokio::sync::mpsc;
 use zip::write::{SimpleFileOptions, StreamWriter, ZipWriter};
 use zip::{CompressionMethod, result::ZipError};
 
+use crate::contact::{Contact, ContactKind};
 use crate::error::Error;
+use crate::history::Event;
 use crate::others::{Exporter, Others};
 use crate::store::Store;
 
@@ -29,10 +32,18 @@ const PIECES_WAITING: usize = 4;
 /// How many exports a pod makes at once: each compresses.
 pub(crate) const EXPORTS_AT_ONCE: usize = 4;
 
+/// More events than are kept of a person.
+const HISTORY_MAX: u32 = 1000;
+
+/// How long a reader may take for a piece: one who does not read keeps others from theirs.
+const READ_WITHIN: Duration = Duration::from_secs(60);
+
 /// The files, each with the service that gives its lines; login's own come first.
-const FILES: [(&str, Option<Exporter>); 8] = [
+const FILES: [(&str, Option<Exporter>); 10] = [
     ("account", None),
+    ("contacts", None),
     ("factors", None),
+    ("history", None),
     ("sessions", Some(Exporter::Auth)),
     ("consents", Some(Exporter::Auth)),
     ("login_events", Some(Exporter::Auth)),
@@ -146,7 +157,35 @@ impl Export {
                 "create_time": timestamp(account.created_at).to_string(),
                 "admin": account.admin,
                 "disabled": account.disabled,
+                "postal_address": account.postal_address,
+                "language": account.language,
             })]);
+        }
+        if file == "contacts" {
+            let contacts = self.store.contacts(self.user, millis(SystemTime::now())).await?;
+            let kind = |contact: &Contact| if contact.kind == ContactKind::Email { "email" } else { "phone" };
+            let verified = contacts.verified.iter().map(|(contact, at)| {
+                let since = timestamp(from_millis(*at)).to_string();
+                json!({ "contact": kind(contact), "value": contact.value, "verify_time": since })
+            });
+            let pending = contacts.pending.iter().map(|contact| {
+                json!({ "contact": kind(contact), "value": contact.value, "verify_time": null })
+            });
+            return Ok(verified.chain(pending).collect());
+        }
+        if file == "history" {
+            let events = self.store.events(self.user, None, HISTORY_MAX).await?;
+            let line = |event: Event| {
+                json!({
+                    "event": event.kind,
+                    "time": timestamp(event.at).to_string(),
+                    "address": event.address,
+                    "user_agent": event.agent,
+                    "amr": event.amr,
+                    "client_id": event.client_id,
+                })
+            };
+            return Ok(events.into_iter().map(line).collect());
         }
         let mut lines = vec![json!({ "factor": "password" })];
         let factors = self.store.factors(self.user).await?;
@@ -175,7 +214,8 @@ impl Export {
     async fn give(&self, archive: &Archive, least: usize) -> Result<(), Ended> {
         let ready = archive.ready(least);
         for piece in ready.chunks(PIECE_BYTES) {
-            self.sender.send(Ok(piece.to_vec())).await.map_err(|_gone| Ended::Unread)?;
+            let given = tokio::time::timeout(READ_WITHIN, self.sender.send(Ok(piece.to_vec()))).await;
+            given.map_err(|_late| Ended::Unread)?.map_err(|_gone| Ended::Unread)?;
         }
         Ok(())
     }

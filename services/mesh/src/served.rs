@@ -83,7 +83,7 @@ fn others() -> impl Iterator<Item = Served> {
     const POST: &[&str] = &["POST"];
     const FORM: &[&str] = &["GET", "HEAD", "POST"];
     // A browser asks first whether a page of another origin may call.
-    const FROM_PAGES: &[&str] = &["OPTIONS", "POST"];
+    const FROM_PAGES: &[&str] = &["POST", "OPTIONS"];
     let of_all = [
         ("/grpc.health.v1.Health/Check", Class::Retried),
         ("/grpc.health.v1.Health/Watch", Class::Stream),
@@ -106,7 +106,7 @@ fn others() -> impl Iterator<Item = Served> {
         ("auth", 8080, "/oauth2/device_authorization", FROM_PAGES, Class::Once),
         ("auth", 8080, "/device", FORM, Class::Once),
         ("auth", 8080, "/oauth2/logout", FORM, Class::Once),
-        ("auth", 8080, "/userinfo", &["GET", "HEAD", "OPTIONS", "POST"], Class::Retried),
+        ("auth", 8080, "/userinfo", &["GET", "HEAD", "POST", "OPTIONS"], Class::Retried),
         ("auth", 8081, "/oauth2/jwks", GET, Class::Retried),
         ("login", 8080, "/login", FORM, Class::Once),
         ("login", 8080, "/login/keys.js", GET, Class::Retried),

@@ -128,9 +128,13 @@ impl Pod {
     /// # Errors
     /// When the program cannot be run.
     pub(crate) fn begin(&self) -> Result<(), String> {
-        let mut command = Command::new(&*self.program.lock().unwrap_or_else(PoisonError::into_inner));
+        let program = self.program.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = settings_of(&program)?;
+        let mut command = Command::new(program);
         only_what_the_test_says(&mut command);
-        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        // A release before refuses to be told where the parts are that it never calls.
+        let told = self.settings.iter().filter(|(name, _)| !name.ends_with("_ADDR") || known.contains(&format!("`{name}`")));
+        command.envs(told.map(|(name, value)| (name, value)));
         command.args(["service", self.service.name()]);
         *self.process() = Some(Process::start(command, &self.ending)?);
         Ok(())
@@ -248,4 +252,18 @@ pub(crate) fn answers(address: SocketAddr, path: &str) -> Option<String> {
 #[expect(clippy::disallowed_methods, reason = "it runs on a thread that may block")]
 pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(20));
+}
+
+/// The table of settings that a program prints; it is asked once.
+fn settings_of(program: &Path) -> Result<String, String> {
+    static ASKED: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+    let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(table) = asked.get(program) {
+        return Ok(table.clone());
+    }
+    let output = Command::new(program).arg("settings").output();
+    let output = output.map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    asked.insert(program.to_owned(), table.clone());
+    Ok(table)
 }

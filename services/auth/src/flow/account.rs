@@ -95,9 +95,17 @@ impl Issuer {
         // A session that was ended a moment ago, on whichever pod, tells nothing any more.
         let session = self.store.session(session).await?.ok_or(UserInfoError::TokenInvalid)?;
         let granted = Scopes::of(caller.scopes.iter().map(String::as_str)) & session.scopes;
-        let asks = profile::SCOPES.iter().any(|scope| granted.includes(*scope)) || !session.claims.is_empty();
+        // Of what was asked for by name, too, a client is told only what it may have now.
+        let client = self.clients.get(&session.client_id).await?;
+        let allowed = client.map(|client| client.scopes);
+        let may_have = |name: &&String| {
+            let of_scope = profile::CLAIMS.iter().find(|(claim, _)| claim == name).map(|(_, scope)| *scope);
+            of_scope.is_some_and(|scope| allowed.is_some_and(|allowed| allowed.includes(scope)))
+        };
+        let named: Vec<String> = session.claims.iter().filter(may_have).cloned().collect();
+        let asks = profile::SCOPES.iter().any(|scope| granted.includes(*scope)) || !named.is_empty();
         let profile = if asks { self.store.profile(user).await? } else { None };
-        Ok(UserInfo { sub: user.to_string(), profile: ProfileClaims::of(profile, granted, &session.claims) })
+        Ok(UserInfo { sub: user.to_string(), profile: ProfileClaims::of(profile, granted, &named) })
     }
 
     /// The hint that an ID token gives, if it is one of this issuer's.

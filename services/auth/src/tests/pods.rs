@@ -251,7 +251,7 @@ async fn a_client_is_known_and_unknown_to_every_pod_at_once() {
     let admin = one.admin().await;
     assert_eq!(
         other.clients(&admin).list_clients(ListClientsRequest::default()).await.unwrap().into_inner().clients.len(),
-        2
+        3
     );
     let name = || "clients/bot".to_owned();
     one.clients(&admin).delete_client(DeleteClientRequest { name: name() }).await.unwrap();

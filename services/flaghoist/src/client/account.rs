@@ -3,6 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use flaghoist_proto::login::v1::account_service_client::AccountServiceClient;
@@ -110,7 +111,7 @@ async fn export(client: &Client, arguments: ExportArguments) -> Result<(), Failu
     let unwritable = |error: io::Error| {
         Failure::new(Exit::Occupied, format!("cannot write {}: {error}: give another file", path.display()))
     };
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(unwritable)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(unwritable)?;
     let written = async {
         let mut pieces = begin(&signed).await?;
         let mut size_bytes = 0;

@@ -31,7 +31,7 @@ fn clients_are_looked_after() {
     let web = client(&["create", "--name", "Web", "--public"]).remove(0);
     assert!(web["client_id"].as_str().unwrap().starts_with("client-") && web.get("client_secret").is_none());
     let ids: Vec<_> = client(&["list"]).into_iter().map(|client| client["client_id"].clone()).collect();
-    assert_eq!(ids, [web["client_id"].clone(), "flaghoist-cli".into(), "reports".into()]);
+    assert_eq!(ids, [web["client_id"].clone(), "flaghoist-account".into(), "flaghoist-cli".into(), "reports".into()]);
     let changed = client(&["update", "reports", "--name", "Hourly", "--scope", "chat.send"]).remove(0);
     assert_eq!((&changed["display_name"], &changed["scopes"]), (&"Hourly".into(), &serde_json::json!(["chat.send"])));
     assert_eq!(client(&["update", "clients/reports", "--no-scopes"])[0]["scopes"], serde_json::json!([]));

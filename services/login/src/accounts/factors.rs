@@ -280,6 +280,7 @@ impl Accounts {
     /// Removes the authenticator app, the last strong factor only where that is meant.
     pub(crate) async fn delete_totp(&self, owner: Owner, allow_last: bool) -> Result<(), Error> {
         self.may_change(&owner).await?;
+        self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, owner.user)).await?;
         match self.store.remove_totp(owner.user, allow_last).await? {
             Removed::Done => {
                 self.note_change(owner.event(EventKind::FactorRemoved)).await;

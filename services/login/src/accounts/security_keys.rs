@@ -90,6 +90,7 @@ impl Accounts {
     /// Removes a key, the last strong factor only where that is meant.
     pub(crate) async fn delete_key(&self, owner: Owner, id: Uuid, allow_last: bool) -> Result<(), Error> {
         self.may_change(&owner).await?;
+        self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, owner.user)).await?;
         match self.store.remove_key(owner.user, id, allow_last).await? {
             KeyRemoved::Done => {
                 self.note_change(owner.event(EventKind::FactorRemoved)).await;

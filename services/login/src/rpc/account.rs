@@ -55,9 +55,11 @@ impl AccountService for Rpc {
         check(&request)?;
         let user = if request.name.is_empty() { me } else { person("name", &request.name)? };
         let reader = reader(user == me, caller.admin());
+        // Applications are told where people are reached by the scopes for that.
+        let at_home = Owner::at_home(&caller).is_ok();
         let account = self.accounts.get(user).await?;
         let account =
-            if user == me { contact::shown_whole(self, account, reader).await? } else { shown(account, reader) };
+            if user == me && at_home { contact::shown_whole(self, account, reader).await? } else { shown(account, reader) };
         Ok(Response::new(login::GetAccountResponse { account: Some(account) }))
     }
 
@@ -65,12 +67,21 @@ impl AccountService for Rpc {
         &self,
         request: Request<login::UpdateAccountRequest>,
     ) -> Result<Response<login::UpdateAccountResponse>, Status> {
-        let (me, _caller) = Caller::user_of(&request)?;
+        let (me, caller) = Caller::user_of(&request)?;
         let request = request.into_inner();
         check(&request)?;
         let login::UpdateAccountRequest { display_name, postal_address, language } = request;
+        let known_at_home = Owner::at_home(&caller);
+        let at_home = known_at_home.is_ok();
+        if postal_address.is_some() || language.is_some() {
+            known_at_home?;
+        }
         let account = self.accounts.update(me, Typed { display_name, postal_address, language }).await?;
-        let account = contact::shown_whole(self, account, Reader::Themselves).await?;
+        let account = if at_home {
+            contact::shown_whole(self, account, Reader::Themselves).await?
+        } else {
+            shown(account, Reader::Themselves)
+        };
         Ok(Response::new(login::UpdateAccountResponse { account: Some(account) }))
     }
 

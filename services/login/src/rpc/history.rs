@@ -7,6 +7,7 @@ use flaghoist_runtime::time::timestamp;
 use tonic::{Request, Response, Status};
 
 use super::{Rpc, check};
+use crate::accounts::Owner;
 use crate::error::DOMAIN;
 use crate::history::{Event, EventKind};
 
@@ -17,7 +18,8 @@ pub(super) async fn list(
     rpc: &Rpc,
     request: Request<login::ListLoginEventsRequest>,
 ) -> Result<Response<login::ListLoginEventsResponse>, Status> {
-    let (me, _) = Caller::user_of(&request)?;
+    let (me, caller) = Caller::user_of(&request)?;
+    Owner::at_home(&caller)?;
     let request = request.into_inner();
     check(&request)?;
     let scope = format!("ListLoginEvents {me}");

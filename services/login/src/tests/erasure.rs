@@ -105,7 +105,7 @@ async fn an_export_is_a_whole_archive_and_asks_for_a_fresh_login() {
     let names: Vec<String> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
     assert_eq!(
         names,
-        ["account", "factors", "sessions", "consents", "login_events", "devices", "conversations", "messages"]
+        ["account", "contacts", "factors", "history", "sessions", "consents", "login_events", "devices", "conversations", "messages"]
             .map(|name| format!("{name}.jsonl"))
     );
     let mut read = |name: &str| {

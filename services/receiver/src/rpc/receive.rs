@@ -61,7 +61,9 @@ pub(crate) fn heard(receiver: &Receiver, key: &DeviceKey, caller: Arc<Caller>) {
     if let Some(live) = receiver.hub.of_device(key) {
         live.change(|state| {
             state.heard_at = Instant::now();
-            if caller.expires_at > state.caller.expires_at {
+            // A stream that was opened with a proof of a key, or without one, goes on by tokens of the same kind.
+            let of_same_key = caller.key_thumbprint == state.caller.key_thumbprint;
+            if of_same_key && caller.expires_at > state.caller.expires_at {
                 state.caller = caller;
             }
         });

@@ -3,6 +3,7 @@
 //! tokens, remember theirs in the store.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use parking_lot::Mutex;
@@ -21,7 +22,11 @@ const PERIOD_SECONDS: i64 = AGE_MAX_SECONDS + AHEAD_MAX_SECONDS;
 
 /// The proofs that were used lately.
 #[derive(Debug, Default)]
-pub(super) struct Seen([Mutex<Shard>; SHARDS]);
+pub(super) struct Seen {
+    shards: [Mutex<Shard>; SHARDS],
+    /// Decides, unknown to callers, which part remembers what: nobody fills the part of another's proof on purpose.
+    hasher: RandomState,
+}
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -37,7 +42,8 @@ impl Seen {
         let mut id = [0; 16];
         let whole = digest(&SHA256, format!("{}\n{}", proof.thumbprint, proof.id).as_bytes());
         id.copy_from_slice(&whole.as_ref()[..16]);
-        let mut shard = self.0[usize::from(id[15]) % SHARDS].lock();
+        let place = usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0);
+        let mut shard = self.shards[place].lock();
         let period = now.div_euclid(PERIOD_SECONDS);
         if period > shard.period || shard.present.len() >= SHARD_MAX_PROOFS {
             let present = std::mem::take(&mut shard.present);
@@ -85,7 +91,7 @@ mod tests {
                 let shard = shard.lock();
                 shard.present.len() + shard.before.len()
             };
-            seen.0.iter().map(of).sum()
+            seen.shards.iter().map(of).sum()
         };
         assert_eq!(held(), 40_000);
         for number in 0..1000 {

@@ -136,7 +136,7 @@ fn a_foreign_policy_that_opens_what_is_closed_is_named() {
     let from = json!([{ "source": { "namespaces": ["monitoring"] } }]);
     world.beside("AuthorizationPolicy", json!({ "action": "ALLOW", "rules": [{ "from": from }] }));
     world.fails(&[
-        "the policies let nobody in whom the contracts do not name: the policy talk/theirs lets cluster.local/ns/monitoring/sa/somebody call auth: /.well-known/oauth-authorization-server and 48 more, at port 8080, 8081, 9000, 9001, 9464",
+        "the policies let nobody in whom the contracts do not name: the policy talk/theirs lets cluster.local/ns/monitoring/sa/somebody call auth: /.well-known/oauth-authorization-server and 49 more, at port 8080, 8081, 9000, 9001, 9464",
         "take it away, or give it a selector",
     ]);
 
@@ -185,7 +185,7 @@ fn a_service_account_that_is_not_the_one_in_the_policies_is_said() {
     });
     let failed = world.said(Verdict::Failed);
     assert_eq!(failed.len(), 2, "{failed:#?}");
-    assert!(failed[0].contains("the policy talk/chat-auth lets cluster.local/ns/talk/sa/chat-login call auth: /flaghoist.auth.v1.LoginRequestService/AcceptLoginRequest and 8 more, at port 9001"), "{}", failed[0]);
+    assert!(failed[0].contains("the policy talk/chat-auth lets cluster.local/ns/talk/sa/chat-login call auth: /flaghoist.auth.v1.LoginRequestService/AcceptLoginRequest and 10 more, at port 9001"), "{}", failed[0]);
     assert!(
         failed[1]
             .contains("nothing allows login to call auth: /flaghoist.auth.v1.LoginRequestService/AcceptLoginRequest"),

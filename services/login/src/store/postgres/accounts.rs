@@ -178,6 +178,8 @@ pub(super) async fn change_password(
         transaction.rollback().await?;
         return Ok(false);
     }
+    // Whoever began to enrol an app knows its secret, and may be the one against whom the password is changed.
+    sqlx::query("DELETE FROM totp_enrolments WHERE user_id = $1").bind(key(&user)).execute(&mut *transaction).await?;
     notices::note(&mut transaction, user, &Notice::EndSessions { except: kept_session.to_owned() }, now).await?;
     transaction.commit().await?;
     Ok(true)

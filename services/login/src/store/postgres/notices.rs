@@ -23,11 +23,12 @@ pub(super) async fn note(
         Notice::EndSessions { except } => (END_SESSIONS, except.as_str()),
         Notice::Erase => (ERASE, ""),
     };
-    // A new id, so that whoever tells the older one does not remove this one.
+    // Of two exceptions neither is one: what an earlier change ended stays ended. A new id, so that whoever tells the older one does not remove this one.
     sqlx::query(
         "INSERT INTO notices (user_id, kind, except_session, created_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT (user_id, kind) DO UPDATE
-         SET id = DEFAULT, except_session = excluded.except_session, created_at = excluded.created_at",
+         SET id = DEFAULT, created_at = excluded.created_at, except_session =
+         CASE WHEN notices.except_session = excluded.except_session THEN excluded.except_session ELSE '' END",
     )
     .bind(key(&user))
     .bind(kind)

@@ -22,14 +22,18 @@ pub(super) async fn note(
         Notice::EndSessions { except } => (END_SESSIONS, except.as_str()),
         Notice::Erase => (ERASE, ""),
     };
-    // Replacing gives the row a new id.
-    sqlx::query("INSERT OR REPLACE INTO notices (user_id, kind, except_session, created_at) VALUES (?1, ?2, ?3, ?4)")
-        .bind(key(&user))
-        .bind(kind)
-        .bind(except)
-        .bind(now)
-        .execute(connection)
-        .await?;
+    // Of two exceptions neither is one: what an earlier change ended stays ended. Replacing gives the row a new id.
+    sqlx::query(
+        "INSERT OR REPLACE INTO notices (user_id, kind, except_session, created_at)
+         SELECT ?1, ?2, CASE WHEN EXISTS (SELECT 1 FROM notices WHERE user_id = ?1 AND kind = ?2 AND except_session <> ?3)
+         THEN '' ELSE ?3 END, ?4",
+    )
+    .bind(key(&user))
+    .bind(kind)
+    .bind(except)
+    .bind(now)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

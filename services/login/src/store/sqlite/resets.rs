@@ -115,6 +115,8 @@ async fn finish(
         transaction.rollback().await?;
         return Ok(Finished::Over);
     }
+    // Whoever began to enrol an app knows its secret, and may be the one against whom the password is changed.
+    sqlx::query("DELETE FROM totp_enrolments WHERE user_id = ?1").bind(key(&whose)).execute(&mut *transaction).await?;
     if let Some(code) = code {
         let taken = sqlx::query("DELETE FROM recovery_codes WHERE user_id = ?1 AND digest = ?2")
             .bind(key(&whose))

@@ -270,9 +270,9 @@ statements! {
          WHERE e.conversation_id = t.conversation_id AND e.target_seq = t.target_seq AND e.kind = 2";
 
     /// Overwrites what was kept of a person's requests in a stretch of a log, and titles where nobody else ever was. The place
-    /// keeps them apart, as the index of requests asks.
+    /// keeps them apart, as the index of requests asks, and is longer than what anybody may send.
     Conversation BLANK =
-        "UPDATE events e SET request_id = convert_to('erased ' || e.seq, 'UTF8'), request_digest = decode(repeat('00', 16), 'hex'), \
+        "UPDATE events e SET request_id = convert_to('erased ' || lpad(e.seq::text, 80, '0'), 'UTF8'), request_digest = decode(repeat('00', 16), 'hex'), \
          body = CASE WHEN e.kind IN (4, 5) AND NOT EXISTS (SELECT FROM members o WHERE o.conversation_id = $1 AND o.user_id <> $2) \
          THEN '' ELSE e.body END \
          WHERE e.conversation_id = $1 AND e.seq BETWEEN $3 AND $4 AND e.sender_id IS NOT DISTINCT FROM $2";
@@ -288,11 +288,11 @@ statements! {
          (SELECT FROM members o WHERE o.conversation_id = c.conversation_id AND o.user_id <> $2)";
 
     /// Forgets that a person was in conversations.
-    Person FORGET_MEMBERSHIPS =
+    Rare FORGET_MEMBERSHIPS =
         "DELETE FROM memberships s WHERE s.user_id = $1 AND s.conversation_id = ANY($2)";
 
     /// Forgets in how many conversations a person is.
-    Person FORGET_COUNT = "DELETE FROM people p WHERE p.user_id = $1";
+    Rare FORGET_COUNT = "DELETE FROM people p WHERE p.user_id = $1";
 
     /// Notes where watermarks rose.
     Conversation NOTE_RECEIPTS =

@@ -37,7 +37,7 @@ impl SqliteStore {
         let mut connection = self.connection(&mut writer).await?;
         let mut transaction = begin(&mut connection).await?;
         sqlx::query(
-            "UPDATE log SET request_id = 'erased ' || seq, request_digest = zeroblob(16),
+            "UPDATE log SET request_id = 'erased ' || printf('%080d', seq), request_digest = zeroblob(16),
                  body = CASE WHEN kind IN (4, 5) AND ?5 THEN x'' ELSE body END
              WHERE no IN (SELECT log_no FROM places WHERE conversation_no = ?1 AND seq BETWEEN ?2 AND ?3
                           UNION ALL SELECT value FROM json_each(?6)) AND sender_id = ?4",
