@@ -51,7 +51,7 @@ use self::post::Post;
 pub(crate) use factors::{Code, Owner};
 pub(crate) use logins::{Browser, Next, StartLogin};
 pub(crate) use registration::Register;
-pub(crate) use resets::ResetFactor;
+pub(crate) use resets::{ResetAsked, ResetFactor};
 pub(crate) use sign_in::{DEFAULT_CLIENT, PageSignIn, PageStep, SignIn, Welcome};
 
 /// How many codes and links a person may have sent at once.

@@ -1,5 +1,5 @@
-//! The pages of login: where people sign in by a browser, for applications that send them to the issuer, and where they look after
-//! their accounts. Plain forms, which work without scripts; security keys alone need the one script that is here. What is typed goes
+//! The pages of login: where people sign in by a browser, for applications that send them to the issuer, where they set
+//! a forgotten password anew, and where they look after their accounts. Plain forms, which work without scripts; security keys alone need the one script that is here. What is typed goes
 //! through the same rules and limits as every other call.
 
 use std::sync::Arc;
@@ -19,11 +19,13 @@ use flaghoist_runtime::html::{self, Language, Page, Texts};
 use crate::accounts::Accounts;
 use crate::error::Error;
 use crate::issuer::IssuerError;
+use crate::password::BadPassword;
 use crate::relying_party::RelyingParty;
 use crate::store::account_sessions::Limits;
 
 mod account;
 mod form_token;
+mod reset;
 mod sign_in;
 
 pub(crate) use form_token::FormKey;
@@ -52,6 +54,7 @@ pub(crate) struct Pages {
 pub(crate) fn router(pages: Pages) -> Router {
     Router::new()
         .route(sign_in::PATH, only("GET, HEAD, POST", get(sign_in::show).post(sign_in::submit)))
+        .route(reset::PATH, only("GET, HEAD, POST", get(reset::show).post(reset::submit)))
         .route(SCRIPT_PATH, only("GET, HEAD", get(async || html::script(include_str!("http/keys.js")))))
         .merge(account::router())
         .layer(DefaultBodyLimit::max(FORM_MAX_BYTES))
@@ -99,6 +102,15 @@ fn failed(language: Language, error: &Error) -> Response {
     let mut response = problem(language, status, t.try_later);
     retry_after(&mut response, Duration::from_secs(1));
     response
+}
+
+/// Why a new password is not taken.
+fn bad_password(t: &'static Texts, why: &BadPassword) -> &'static str {
+    match why {
+        BadPassword::Short => t.password_short,
+        BadPassword::Long => t.password_long,
+        BadPassword::Weak(_) => t.password_weak,
+    }
 }
 
 fn problem(language: Language, status: StatusCode, problem: &str) -> Response {

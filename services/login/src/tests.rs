@@ -5,6 +5,7 @@ pub(crate) mod issuer;
 pub(crate) mod others;
 mod world;
 
+mod account_contacts;
 mod account_pages;
 mod accounts;
 mod administration;
@@ -18,5 +19,6 @@ mod page_keys;
 mod pages;
 mod passwords;
 mod pods;
+mod reset_pages;
 mod resets;
 mod security_keys;

@@ -109,6 +109,7 @@ fn others() -> impl Iterator<Item = Served> {
         ("auth", 8080, "/userinfo", &["GET", "HEAD", "POST", "OPTIONS"], Class::Retried),
         ("auth", 8081, "/oauth2/jwks", GET, Class::Retried),
         ("login", 8080, "/login", FORM, Class::Once),
+        ("login", 8080, "/reset", FORM, Class::Once),
         ("login", 8080, "/login/keys.js", GET, Class::Retried),
         ("login", 8080, "/account", FORM, Class::Once),
         ("login", 8080, "/account/security", FORM, Class::Once),

@@ -30,6 +30,11 @@ pub(crate) struct ContactSet {
 }
 
 impl Accounts {
+    /// Whether messages to this kind of contact leave the installation.
+    pub(crate) fn reaches(&self, kind: ContactKind) -> bool {
+        self.post.notifier.reaches(kind)
+    }
+
     /// The contacts of a person.
     pub(crate) async fn contacts(&self, user: UserId) -> Result<Contacts, Error> {
         Ok(self.store.contacts(user, now()).await?)

@@ -102,6 +102,11 @@ impl Accounts {
     /// What a link opens, if it can be used. It stays as it is.
     pub(crate) async fn reset_asked(&self, token: &LoginToken, origin: &Origin) -> Result<ResetAsked, Error> {
         self.take_from(Limit::Attempts, origin.address).await?;
+        self.reset_opened(token).await
+    }
+
+    /// What a link opens, for who was counted when they brought it.
+    pub(crate) async fn reset_opened(&self, token: &LoginToken) -> Result<ResetAsked, Error> {
         let whose = self.store.reset(token.digest(), now()).await?.ok_or(Error::ResetOver)?;
         let account = self.get(whose.user).await?;
         let factors = self.store.factors(whose.user).await?.second();

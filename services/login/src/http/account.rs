@@ -1,4 +1,4 @@
-//! The account pages, `/account`: who someone is to others, how they prove that it is them, where they are signed in and what they
+//! The account pages, `/account`: who someone is to others and how they are reached, how they prove that it is them, where they are signed in and what they
 //! have allowed applications.
 //!
 //! The pages sign people in like any application does: the browser goes to the issuer and comes back with a code, and the tokens stay
@@ -7,6 +7,7 @@
 
 mod app;
 mod applications;
+mod contacts;
 mod date;
 mod key;
 mod member;
@@ -102,10 +103,12 @@ enum Note {
     Removed,
     Ended,
     Withdrawn,
+    Code,
+    Confirmed,
 }
 
 impl Note {
-    const ALL: [(&'static str, Self); 7] = [
+    const ALL: [(&'static str, Self); 9] = [
         ("saved", Self::Saved),
         ("password", Self::Password),
         ("app", Self::App),
@@ -113,6 +116,8 @@ impl Note {
         ("removed", Self::Removed),
         ("ended", Self::Ended),
         ("withdrawn", Self::Withdrawn),
+        ("code", Self::Code),
+        ("confirmed", Self::Confirmed),
     ];
 
     /// The note that the query of an address names.
@@ -136,6 +141,8 @@ impl Note {
             Self::Removed => t.removed,
             Self::Ended => t.session_ended,
             Self::Withdrawn => t.withdrawn,
+            Self::Code => t.contact_sent,
+            Self::Confirmed => t.contact_confirmed,
         }
     }
 }

@@ -44,12 +44,14 @@ async function answer(form, say) {
 }
 
 for (const form of document.querySelectorAll("form[data-keys]")) {
-  const [button, status] = [form.querySelector("button"), form.querySelector("[role=status]")];
+  const [button, status] = [form.querySelector("button:not([data-plain])"), form.querySelector("[role=status]")];
   const say = (words) => {
     status.textContent = words ?? form.dataset.silent;
     button.disabled = words === form.dataset.asks;
   };
   form.addEventListener("submit", (event) => {
+    // Beside the key there may be another way, such as a code.
+    if (event.submitter?.matches("[data-plain]")) return;
     event.preventDefault();
     button.disabled = true;
     answer(form, say).catch(() => say());

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::{FormKey, Pages, SCRIPT_PATH, failed, json, problem, rendered, retry_after, unread};
 use crate::accounts::{Browser, Code, PageSignIn, PageStep};
+use crate::contact::ContactKind;
 use crate::error::Error;
 use crate::history::Origin;
 use crate::issuer::{Asked, IssuerError};
@@ -69,6 +70,8 @@ struct SignInPage<'a> {
     token: &'a str,
     login: &'a str,
     handle: &'a str,
+    /// Whether a forgotten password can be set anew.
+    resets: bool,
 }
 
 #[derive(Template)]
@@ -173,6 +176,7 @@ impl Visit {
             token: &token,
             login: "",
             handle,
+            resets: self.pages.accounts.reaches(ContactKind::Email),
         };
         let page = Page::new(status, language, t.sign_in, "");
         let page = Page { leads_to: &asked.redirect_origin, script: Some(SCRIPT_PATH), ..page };

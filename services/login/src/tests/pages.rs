@@ -7,7 +7,7 @@ use tower::ServiceExt as _;
 
 use super::world::*;
 
-const FORM: &str = "application/x-www-form-urlencoded";
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A page or a redirect.
 pub(super) struct Page {
@@ -31,7 +31,7 @@ pub(super) async fn send(world: &World, mut request: Request<Body>) -> Page {
     Page { status: head.status, headers: head.headers, body }
 }
 
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 

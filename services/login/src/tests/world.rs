@@ -57,6 +57,8 @@ struct Ground {
     url: String,
     issuer: FakeIssuer,
     others: FakeOthers,
+    /// Whether no message leaves it.
+    silent: bool,
 }
 
 /// One pod of login and what is around it.
@@ -70,6 +72,7 @@ pub(super) struct World {
     public: Peer,
     internal: Peer,
     pub(super) pages: axum::Router,
+    pub(super) verifier: Arc<Verifier>,
     _drain: DrainTrigger,
 }
 
@@ -108,7 +111,14 @@ impl World {
         change(&mut settings);
         let folder = Arc::new(tempfile::tempdir().unwrap());
         Self::begin(
-            Ground { folder, address, url, issuer: FakeIssuer::default(), others: FakeOthers::default() },
+            Ground {
+                folder,
+                address,
+                url,
+                issuer: FakeIssuer::default(),
+                others: FakeOthers::default(),
+                silent: false,
+            },
             settings,
         )
         .await
@@ -127,6 +137,13 @@ impl World {
         Self::begin(ground, settings).await
     }
 
+    /// The same after a restart, from when on no message leaves it.
+    pub(super) async fn silent(self) -> Self {
+        let (ground, settings) = (Ground { silent: true, ..self.ground.clone() }, self.settings.clone());
+        drop(self);
+        Self::begin(ground, settings).await
+    }
+
     async fn begin(ground: Ground, settings: Settings) -> Self {
         let store: Arc<dyn Store> = match &ground.address {
             StoreAddress::Folder => {
@@ -140,7 +157,7 @@ impl World {
             sealer: Sealer::new(&[7; 32]).unwrap(),
             host: "chat.example.com".into(),
             issuer_address: ORIGIN.into(),
-            notifier: Notifier::Folder(ground.folder.path().join(FOLDER)),
+            notifier: if ground.silent { Notifier::Log } else { Notifier::Folder(ground.folder.path().join(FOLDER)) },
             keys: Keys::of("https://chat.example.com"),
             others: ground.others.peers(&ground.issuer),
         };
@@ -151,12 +168,13 @@ impl World {
         tokio::spawn(accounts.eraser().keep_erasing(drained.clone()));
         tokio::spawn(accounts.post().keep_sending(drained));
         let form_key = Arc::new(FormKey::new(b"forms"));
+        let verifier = Verifier::new(ORIGIN);
         let pages = router(Pages {
             accounts: Arc::clone(&accounts),
             form_key,
             trusted_hops: 0,
             issuer: RelyingParty::new(ground.issuer.peer(), ORIGIN),
-            verifier: Verifier::new(ORIGIN),
+            verifier: Arc::clone(&verifier),
             limits: Limits { idle: settings.account_idle, absolute: settings.account_absolute },
         });
         let rpc = Rpc::new(Arc::clone(&accounts), PageKey::new(b"pages"));
@@ -166,7 +184,7 @@ impl World {
         let (public, internal) = (public.peer(), internal.peer());
         let issuer = ground.issuer.clone();
         let others = ground.others.clone();
-        Self { ground, issuer, others, accounts, settings, store, public, internal, pages, _drain: drain }
+        Self { ground, issuer, others, accounts, settings, store, public, internal, pages, verifier, _drain: drain }
     }
 
     pub(super) fn place(&self) -> Place {

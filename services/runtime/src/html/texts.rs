@@ -57,6 +57,26 @@ texts! {
     key_asks: "Follow what your browser or your key asks of you.", "请按照浏览器或密钥的提示操作。";
     key_needs_script: "Security keys and passkeys need JavaScript, which this browser has switched off.", "安全密钥和通行密钥需要 JavaScript，而此浏览器已将其关闭。";
 
+    // A forgotten password.
+    forgot: "Forgot your password?", "忘记密码？";
+    reset_lead: "A link to choose a new one is sent to the verified email address of your account.", "用于设置新密码的链接将发送到您账户中已验证的电子邮箱。";
+    reset_who: "Handle or email address", "用户名或电子邮箱";
+    reset_nobody: "Type your handle or your email address.", "请输入您的用户名或电子邮箱。";
+    reset_send: "Send a link", "发送链接";
+    reset_sent: "Look into your mailbox", "请查看邮箱";
+    reset_sent_lead: "If there is such an account with a verified email address, a message is on its way. Its link is good for 30 minutes.", "如果存在这样的账户且邮箱已验证，邮件正在发送途中。其中的链接 30 分钟内有效。";
+    reset_unsent: "This installation sends no mail, so it cannot send you a link for a new password. Ask whoever runs it.", "此系统不发送邮件，因此无法向您发送设置新密码的链接。请联系管理员。";
+    reset_over: "This link is used or expired, or the password was changed since. Have another one sent.", "此链接已使用、已过期，或密码此后已更改。请重新获取链接。";
+    reset_choose: "Choose a new password", "设置新密码";
+    reset_for: "for the account", "账户：";
+    reset_ends: "Once it is set, you are signed out everywhere.", "设置后，您将在所有设备上退出登录。";
+    reset_set: "Set the password", "设置密码";
+    reset_with_key: "Set it with a security key or passkey", "使用安全密钥或通行密钥设置";
+    reset_second: "Your account has a second factor. Type its code as well, or use your key.", "您的账户设有第二验证方式。请同时输入验证码，或使用密钥。";
+    reset_key_refused: "This key was not accepted. Try again.", "此密钥未被接受。请重试。";
+    reset_done: "Your new password is set", "新密码已设置";
+    reset_done_lead: "You were signed out everywhere. Sign in with the new password.", "您已在所有设备上退出登录。请使用新密码登录。";
+
     // What the issuer asks.
     agree: "Do you agree?", "是否同意？";
     asks_in_your_name: "asks for the following in your name:", "请求以您的名义：";
@@ -99,6 +119,21 @@ texts! {
     name_hint: "One line of at most 64 characters, which others see.", "单行，最多 64 个字符，他人可见。";
     name_bad: "The name is not one line of 1 to 64 characters.", "姓名须为单行，1 至 64 个字符。";
     handle_hint: "Others find you by it. It cannot be changed.", "他人通过它找到您，不能更改。";
+    email: "Email address", "电子邮箱";
+    email_hint: "A link for a new password is sent there if you forget yours.", "忘记密码时，设置新密码的链接会发送到这里。";
+    email_bad: "This is not an email address like name@example.com.", "这不是形如 name@example.com 的电子邮箱。";
+    phone: "Phone number", "电话号码";
+    phone_hint: "With its country code, such as +49 30 123456.", "请带上国家代码，例如 +49 30 123456。";
+    phone_bad: "This is not a phone number with its country code, such as +49 30 123456.", "这不是带国家代码的电话号码，例如 +49 30 123456。";
+    contact_verified: "verified", "已验证";
+    contact_waiting: "not verified yet", "尚未验证";
+    contact_change: "Change", "更改";
+    contact_send: "Send a code", "发送验证码";
+    contact_sent: "A code is on its way. It is good for 15 minutes.", "验证码正在发送途中，15 分钟内有效。";
+    contact_code: "The eight digits that were sent to {}", "发送到 {} 的八位数字";
+    contact_code_wrong: "This code is wrong, expired or used. Look at the newest message, or have another code sent.", "此验证码有误、已过期或已使用。请查看最新的消息，或重新发送验证码。";
+    contact_confirmed: "Verified.", "验证成功。";
+    contact_unreachable: "This installation sends no messages there, so nothing can be verified.", "此系统不向此处发送消息，因此无法验证。";
     save: "Save", "保存";
     saved: "Saved.", "已保存。";
     security_lead: "How you prove that it is you.", "您证明身份的方式。";
@@ -109,7 +144,9 @@ texts! {
     password_rule: "At least 8 characters. A few unusual words are easy to keep in mind and hard to guess.", "至少 8 个字符。几个不常见的词容易记住，也难以猜到。";
     password_changed: "Your password was changed, and your other sessions were ended.", "密码已更改，其他会话已结束。";
     password_wrong: "The present password is wrong.", "当前密码有误。";
-    password_refused: "The new password is too easy to guess, too short, or too long.", "新密码太容易被猜到、太短或太长。";
+    password_short: "The new password has fewer than 8 characters.", "新密码少于 8 个字符。";
+    password_long: "The new password is longer than 1024 bytes.", "新密码超过 1024 字节。";
+    password_weak: "The new password is too easily guessed. Take a few words that have nothing to do with each other or with you.", "新密码太容易被猜到。请使用几个彼此无关、也与您无关的词。";
     app: "Authenticator app", "身份验证器应用";
     app_none: "Shows a new code every 30 seconds, also without a network.", "每 30 秒显示一个新验证码，无需网络。";
     app_set_up: "Set up", "设置";

@@ -7,7 +7,7 @@ use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use flaghoist_runtime::html::Texts;
 
-use super::super::{Pages, retry_after};
+use super::super::{Pages, bad_password, retry_after};
 use super::{Member, Note, Place};
 use crate::error::Error;
 use crate::password::Password;
@@ -42,7 +42,9 @@ pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -
         Err(Error::CredentialsInvalid | Error::Password { field: "current_password", .. }) => {
             shown(&member, StatusCode::UNPROCESSABLE_ENTITY, t.password_wrong).await
         }
-        Err(Error::Password { .. }) => shown(&member, StatusCode::UNPROCESSABLE_ENTITY, t.password_refused).await,
+        Err(Error::Password { source, .. }) => {
+            shown(&member, StatusCode::UNPROCESSABLE_ENTITY, bad_password(t, &source)).await
+        }
         Err(Error::RateLimited(wait)) => {
             let mut response = shown(&member, StatusCode::TOO_MANY_REQUESTS, t.wait_a_little).await;
             retry_after(&mut response, wait);
