@@ -307,6 +307,9 @@ fn addresses(net: Net, service: Service, number: u8) -> Vec<(String, String)> {
     if service == Service::Auth {
         settings.push((format!("{prefix}JWKS_ADDR"), format!("{pod}:{}", pod::JWKS)));
     }
+    if service == Service::Login {
+        settings.push((format!("{prefix}AUTH_PUBLIC_ADDR"), format!("http://{}", net.gateway())));
+    }
     for &peer in service.peers() {
         let name = format!("{prefix}{}_ADDR", peer.name().to_uppercase());
         settings.push((name, format!("http://{}", net.internal(peer))));

@@ -168,9 +168,10 @@ impl Export {
                 let since = timestamp(from_millis(*at)).to_string();
                 json!({ "contact": kind(contact), "value": contact.value, "verify_time": since })
             });
-            let pending = contacts.pending.iter().map(|contact| {
-                json!({ "contact": kind(contact), "value": contact.value, "verify_time": null })
-            });
+            let pending = contacts
+                .pending
+                .iter()
+                .map(|contact| json!({ "contact": kind(contact), "value": contact.value, "verify_time": null }));
             return Ok(verified.chain(pending).collect());
         }
         if file == "history" {

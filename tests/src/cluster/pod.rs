@@ -1,5 +1,6 @@
 //! One pod of the cluster: a process of one service at an address of its own, started, stopped, frozen and killed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -133,7 +134,8 @@ impl Pod {
         let mut command = Command::new(program);
         only_what_the_test_says(&mut command);
         // A release before refuses to be told where the parts are that it never calls.
-        let told = self.settings.iter().filter(|(name, _)| !name.ends_with("_ADDR") || known.contains(&format!("`{name}`")));
+        let told =
+            self.settings.iter().filter(|(name, _)| !name.ends_with("_ADDR") || known.contains(&format!("`{name}`")));
         command.envs(told.map(|(name, value)| (name, value)));
         command.args(["service", self.service.name()]);
         *self.process() = Some(Process::start(command, &self.ending)?);

@@ -58,8 +58,11 @@ impl AccountService for Rpc {
         // Applications are told where people are reached by the scopes for that.
         let at_home = Owner::at_home(&caller).is_ok();
         let account = self.accounts.get(user).await?;
-        let account =
-            if user == me && at_home { contact::shown_whole(self, account, reader).await? } else { shown(account, reader) };
+        let account = if user == me && at_home {
+            contact::shown_whole(self, account, reader).await?
+        } else {
+            shown(account, reader)
+        };
         Ok(Response::new(login::GetAccountResponse { account: Some(account) }))
     }
 

@@ -105,8 +105,19 @@ async fn an_export_is_a_whole_archive_and_asks_for_a_fresh_login() {
     let names: Vec<String> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
     assert_eq!(
         names,
-        ["account", "contacts", "factors", "history", "sessions", "consents", "login_events", "devices", "conversations", "messages"]
-            .map(|name| format!("{name}.jsonl"))
+        [
+            "account",
+            "contacts",
+            "factors",
+            "history",
+            "sessions",
+            "consents",
+            "login_events",
+            "devices",
+            "conversations",
+            "messages"
+        ]
+        .map(|name| format!("{name}.jsonl"))
     );
     let mut read = |name: &str| {
         let mut text = String::new();
