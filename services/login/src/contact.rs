@@ -132,7 +132,7 @@ impl ContactCode {
     /// A new one.
     pub(crate) fn generate() -> Self {
         let number = rand::random_range(0..10_u64.pow(8));
-        Self(SecretString::from(format!("{number:0width$}", width = CODE_DIGITS)))
+        Self(SecretString::from(format!("{number:0CODE_DIGITS$}")))
     }
 
     /// Reads eight ASCII digits, with or without spaces between them.

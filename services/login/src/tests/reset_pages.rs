@@ -221,8 +221,8 @@ async fn where_no_mail_is_sent_no_page_promises_any() {
     world.issuer.challenge("c1");
     let sign_in = look(&world, "/login?login_challenge=c1").await;
     assert!(sign_in.status == StatusCode::OK && !sign_in.body.contains("/reset"), "{}", sign_in.body);
-    let asked = Visitor { world: &world, link: String::new(), cookie, token, body: String::new() }.asks_for("alice");
-    for page in [asked.await, look(&world, "/reset").await, look(&world, "/reset?token=a").await] {
+    let visitor = Visitor { world: &world, link: String::new(), cookie, token, body: String::new() };
+    for page in [visitor.asks_for("alice").await, look(&world, "/reset").await, look(&world, "/reset?token=a").await] {
         assert_eq!(page.status, StatusCode::FORBIDDEN);
         assert!(page.body.contains("sends no mail") && !page.body.contains("<form"), "{}", page.body);
     }

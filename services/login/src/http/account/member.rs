@@ -74,17 +74,16 @@ impl Member {
             Err(_) if script => return Err(json(StatusCode::OK, &json!({"go": place.path()}))),
             Err(response) => return Err(response),
         };
-        member.check(&fields)?;
+        if !member.was_given(&fields) {
+            return Err(problem(language, StatusCode::FORBIDDEN, member.t().form_foreign));
+        }
         Ok((member, fields))
     }
 
     /// Whether a form is one that this browser was given.
-    fn check(&self, fields: &Fields) -> Result<(), Response> {
+    fn was_given(&self, fields: &Fields) -> bool {
         let given = fields.get("token").map_or("", String::as_str);
-        match aws_lc_rs::constant_time::verify_slices_are_equal(self.token.as_bytes(), given.as_bytes()) {
-            Ok(()) => Ok(()),
-            Err(_) => Err(problem(self.language, StatusCode::FORBIDDEN, self.t().form_foreign)),
-        }
+        aws_lc_rs::constant_time::verify_slices_are_equal(self.token.as_bytes(), given.as_bytes()).is_ok()
     }
 
     async fn read(pages: Pages, head: &request::Parts, place: Place) -> Result<Self, Response> {
