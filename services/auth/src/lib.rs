@@ -192,11 +192,6 @@ pub async fn reseal_keys(store: &StoreAddress, place: &Place, seal_files: &[Path
     Ok(Reseal { sealed_with: sealer.id().to_owned(), resealed, keys: keys.len() })
 }
 
-/// The files that the setting `FLAGHOIST_AUTH_SEAL_FILES` names.
-pub fn seal_files(setting: &str) -> Vec<PathBuf> {
-    flaghoist_runtime::seal::files(setting)
-}
-
 /// What seals private keys: the newest of the sealing keys, the older ones for what they sealed, and the key file as the oldest.
 fn sealer(place: &Place, seal_files: &[PathBuf]) -> Result<Sealer, SealerError> {
     let sealer = flaghoist_runtime::seal::Sealer::of(place, seal_files, "auth signing keys");

@@ -43,16 +43,21 @@ programs refresh by themselves.")]
         #[arg(long)]
         force: bool,
     },
-    /// Seal the private keys in the store with the newest sealing key; servers may be running
+    /// Seal what is secret in a store with the newest sealing key; servers may be running
     #[command(after_help = "\
 Examples:
   FLAGHOIST_AUTH_SEAL_FILES=/keys/2027.key flaghoist admin key reseal --data /var/lib/flaghoist
   FLAGHOIST_AUTH_STORE=postgres://auth@db/flaghoist FLAGHOIST_AUTH_SEAL_FILES=/keys/2027.key,/keys/2026.key \\
     flaghoist admin key reseal --secret-file /keys/secret.key
+  FLAGHOIST_LOGIN_SEAL_FILES=/keys/2027.key,/keys/2026.key flaghoist admin key reseal --service login
 
-To replace a sealing key: make a file of 32 random bytes, put it first in FLAGHOIST_AUTH_SEAL_FILES of every pod of auth and
-restart them, call this, then leave the older files out. The key file of the service opens what was never sealed anew.")]
+Auth seals private keys, login the secrets of authenticator apps. To replace a sealing key: make a file of 32 random bytes, append it to
+FLAGHOIST_AUTH_SEAL_FILES (or FLAGHOIST_LOGIN_SEAL_FILES) of every pod, put it first when all have it, call this, then leave the
+older files out. The key file of the service opens what was never sealed anew.")]
     Reseal {
+        /// Whose store
+        #[arg(long, value_enum, default_value = "auth")]
+        service: Sealing,
         /// The server's data folder [default: `$FLAGHOIST_SERVE_DATA`, else ./data]
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
@@ -62,6 +67,15 @@ restart them, call this, then leave the older files out. The key file of the ser
     },
 }
 
+/// Who seals something.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Sealing {
+    /// The private keys that sign tokens
+    Auth,
+    /// The secrets of authenticator apps
+    Login,
+}
+
 /// Does what `command` says.
 pub(super) async fn run(options: Options, command: Command) -> Result<(), Failure> {
     let client = Client::new(options)?;
@@ -69,7 +83,9 @@ pub(super) async fn run(options: Options, command: Command) -> Result<(), Failur
         Command::List => list(&client).await,
         Command::Rotate => rotate(&client).await,
         Command::Revoke { key, force } => revoke(&client, &key, force).await,
-        Command::Reseal { data, secret_file } => reseal(client.output, data_folder(data), secret_file).await,
+        Command::Reseal { service, data, secret_file } => {
+            reseal(client.output, service, data_folder(data), secret_file).await
+        }
     }
 }
 
@@ -118,8 +134,12 @@ async fn revoke(client: &Client, key: &str, force: bool) -> Result<(), Failure> 
     })
 }
 
-async fn reseal(output: Output, data: PathBuf, secret: Option<PathBuf>) -> Result<(), Failure> {
-    let (store, files) = (store_of(Service::Auth)?, seal_files());
+async fn reseal(output: Output, of: Sealing, data: PathBuf, secret: Option<PathBuf>) -> Result<(), Failure> {
+    let (service, setting) = match of {
+        Sealing::Auth => (Service::Auth, "FLAGHOIST_AUTH_SEAL_FILES"),
+        Sealing::Login => (Service::Login, "FLAGHOIST_LOGIN_SEAL_FILES"),
+    };
+    let (store, files) = (store_of(service)?, seal_files(setting));
     require_folder(&store, &data)?;
     let place = Place { data, secret_file: secret_file(secret) };
     // Asking for the key would make one.
@@ -128,17 +148,27 @@ async fn reseal(output: Output, data: PathBuf, secret: Option<PathBuf>) -> Resul
         let what = format!("there is no key file {}: name the server's with --secret-file", key_file.display());
         return Err(Failure::new(Exit::BadInput, what));
     }
-    let done = flaghoist_auth::reseal_keys(&store, &place, &files).await;
-    let done = done.map_err(|error| Failure::new(Exit::Failed, fault::chain(&error)))?;
-    let object = json!({"sealed_with": done.sealed_with, "resealed": done.resealed, "keys": done.keys});
-    output.show(&object, || {
-        let with =
-            if files.is_empty() { "the key file, for FLAGHOIST_AUTH_SEAL_FILES names none" } else { "the newest file" };
-        format!(
-            "{} of {} keys sealed anew: all are sealed with {} ({with})",
-            done.resealed, done.keys, done.sealed_with
-        )
-    })
+    let with =
+        if files.is_empty() { format!("the key file, for {setting} names none") } else { "the newest file".to_owned() };
+    let failed = |error: &(dyn std::error::Error + 'static)| Failure::new(Exit::Failed, fault::chain(error));
+    match of {
+        Sealing::Auth => {
+            let done = flaghoist_auth::reseal_keys(&store, &place, &files).await.map_err(|error| failed(&error))?;
+            let object = json!({"sealed_with": done.sealed_with, "resealed": done.resealed, "keys": done.keys});
+            output.show(&object, || {
+                let (resealed, keys) = (done.resealed, done.keys);
+                format!("{resealed} of {keys} keys sealed anew: all are sealed with {} ({with})", done.sealed_with)
+            })
+        }
+        Sealing::Login => {
+            let done = flaghoist_login::reseal_factors(&store, &place, &files).await.map_err(|error| failed(&error))?;
+            let object = json!({"resealed": done.resealed, "secrets": done.secrets});
+            output.show(&object, || {
+                let (resealed, secrets) = (done.resealed, done.secrets);
+                format!("{resealed} of {secrets} secrets of apps sealed anew: all are sealed with {with}")
+            })
+        }
+    }
 }
 
 fn kid(key: &SigningKey) -> &str {

@@ -150,7 +150,9 @@ async fn move_one(
     hear: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Moved, Failure> {
     match service {
-        Service::Auth => flaghoist_auth::migrate_store(place, &seal_files(), to, hear).await.map_err(failure),
+        Service::Auth => flaghoist_auth::migrate_store(place, &seal_files("FLAGHOIST_AUTH_SEAL_FILES"), to, hear)
+            .await
+            .map_err(failure),
         Service::Login => flaghoist_login::migrate_store(place, to, hear).await.map_err(failure),
         Service::Send => flaghoist_send::migrate_store(place, to, hear).await.map_err(failure),
         Service::Receiver => flaghoist_receiver::migrate_store(place, to, hear).await.map_err(failure),

@@ -219,9 +219,9 @@ pub(crate) fn secret_file(flag: Option<PathBuf>) -> Option<PathBuf> {
     flag.or_else(|| Environment.get(setting.name).filter(|file| !file.is_empty()).map(PathBuf::from))
 }
 
-/// The key files with which auth seals private keys, for commands that work on its store.
-pub(crate) fn seal_files() -> Vec<PathBuf> {
-    flaghoist_auth::seal_files(&Environment.get("FLAGHOIST_AUTH_SEAL_FILES").unwrap_or_default())
+/// The key files that a setting names, with which a service seals what it keeps, for commands that work on its store.
+pub(crate) fn seal_files(setting: &str) -> Vec<PathBuf> {
+    flaghoist_runtime::seal::files(&Environment.get(setting).unwrap_or_default())
 }
 
 /// Where `service` keeps what is its own, for commands that work on it.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tonic::Request;
 use totp_rs::{Builder, Secret};
 
-use crate::stage::{PASSWORD, Stage, stderr, within_patience};
+use crate::stage::{PASSWORD, Stage, flaghoist, objects, stderr, within_patience};
 
 /// A file in the stage's folder.
 fn file(stage: &Stage, name: &str, content: &str) -> String {
@@ -88,6 +88,17 @@ fn login_asks_for_the_second_factor() {
     assert_eq!(unasked.status.code(), Some(64), "there is no terminal to ask on: {}", stderr(&unasked));
     let both = stage.run("alice", &["login", "alice", "--password-file", "-", "--code-file", "-"]);
     assert_eq!(both.status.code(), Some(64), "{}", stderr(&both));
+
+    // The app's secret is sealed with a newer key, once.
+    let newer = stage.folder.path().join("newer.key");
+    std::fs::write(&newer, [9; 32]).unwrap();
+    for resealed in [1, 0] {
+        let mut reseal = flaghoist();
+        reseal.args(["admin", "key", "reseal", "--service", "login", "--json", "--data"]).arg(stage.data());
+        let output = reseal.env("FLAGHOIST_LOGIN_SEAL_FILES", &newer).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(objects(&output)[0], serde_json::json!({"resealed": resealed, "secrets": 1}));
+    }
 }
 
 fn code(secret: &[u8], ahead_s: u64) -> String {

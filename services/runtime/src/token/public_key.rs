@@ -14,8 +14,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
-/// The algorithms that are verified, by their names in a JWS header.
-pub const ALGORITHMS: [&str; 4] = ["EdDSA", "ES256", "RS256", "PS256"];
+/// The algorithms that are verified, by their names in a JWS header. `Ed25519` is the newer name of `EdDSA` with such a key (RFC 9864).
+pub const ALGORITHMS: [&str; 5] = ["EdDSA", "Ed25519", "ES256", "RS256", "PS256"];
 
 /// Members that only a private key, or a shared one, has.
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
@@ -111,7 +111,7 @@ impl PublicKey {
         match self.kind {
             Kind::Rsa(..) => &["RS256", "PS256"],
             Kind::P256(_) => &["ES256"],
-            Kind::Ed25519(_) => &["EdDSA"],
+            Kind::Ed25519(_) => &["EdDSA", "Ed25519"],
         }
     }
 
@@ -142,7 +142,7 @@ impl PublicKey {
             (Kind::P256(point), "ES256") => {
                 UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
             }
-            (Kind::Ed25519(x), "EdDSA") => UnparsedPublicKey::new(&ED25519, x).verify(message, signature),
+            (Kind::Ed25519(x), "EdDSA" | "Ed25519") => UnparsedPublicKey::new(&ED25519, x).verify(message, signature),
             _ => return false,
         };
         verified.is_ok()

@@ -295,7 +295,7 @@ async fn case_51_a_bound_token_opens_userinfo_and_the_api_with_its_proof_only() 
         let refused = world.userinfo(scheme, token, &[&proof]).await;
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
         let said = refused.headers["www-authenticate"].to_str().unwrap();
-        assert!(said.starts_with("DPoP ") && said.contains("algs=\"EdDSA ES256 RS256 PS256\""), "{said}");
+        assert!(said.starts_with("DPoP ") && said.contains("algs=\"EdDSA Ed25519 ES256 RS256 PS256\""), "{said}");
     }
     assert_eq!(world.userinfo("Bearer", token, &[]).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(world.userinfo("DPoP", token, &[]).await.status, StatusCode::UNAUTHORIZED);
