@@ -45,13 +45,13 @@ export async function keys(browser, { issuer }) {
   bob.key = key;
   bobs = bob;
 
-  const { someone: root } = await withKey(browser, issuer, "root", "u2f", "second");
-  await root.goes("/account");
-  await root.signsIn("root");
-  await root.touches();
-  want(root.path === "/account", `the browser is at ${root.page.url()}`);
+  const { someone: warden } = await withKey(browser, issuer, "warden", "u2f", "second");
+  await warden.goes("/account");
+  await warden.signsIn("warden");
+  await warden.touches();
+  want(warden.path === "/account", `the browser is at ${warden.page.url()}`);
   ok("an old key (u2f) is added and confirms after the password");
-  await root.leave();
+  await warden.leave();
 }
 
 /** Whose key the refusals are about: bob, who is signed out. */

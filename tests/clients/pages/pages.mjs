@@ -12,11 +12,11 @@ const options = Object.fromEntries(["issuer", "server", "bin", "data", "home", "
 const { values: given } = parseArgs({ options });
 rmSync(given.out, { recursive: true, force: true });
 
-for (const handle of ["root", "alice", "bob", "carol", "zhang"]) {
+for (const handle of ["warden", "alice", "bob", "carol", "zhang"]) {
   await flaghoist(given, ["register", handle, "--no-login", "--password-file", "-"], PASSWORD);
 }
-await flaghoist(given, ["admin", "grant", "--data", given.data, "root"]);
-await flaghoist(given, ["login", "root", "--password-file", "-"], PASSWORD);
+await flaghoist(given, ["admin", "grant", "--data", given.data, "warden"]);
+await flaghoist(given, ["login", "warden", "--password-file", "-"], PASSWORD);
 const wiki = ["--name", "Wiki <b>of</b> everything", "--public", "--redirect-uri", "https://wiki.example.com/callback"];
 const scopes = ["--scope", "openid", "--scope", "profile", "--scope", "chat.read"];
 await flaghoist(given, ["admin", "client", "create", "wiki", ...wiki, ...scopes]);

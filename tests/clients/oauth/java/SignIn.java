@@ -30,7 +30,6 @@ import com.nimbusds.openid.connect.sdk.rp.OIDCClientRegistrationResponseParser;
 import com.nimbusds.openid.connect.sdk.validators.AccessTokenValidator;
 import com.nimbusds.openid.connect.sdk.validators.IDTokenValidator;
 import java.net.URI;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 
@@ -59,7 +58,7 @@ public final class SignIn {
             signIn(ClientAuthenticationMethod.PRIVATE_KEY_JWT, JWSAlgorithm.RS256);
             connectADevice();
             workWithoutAPerson();
-            if (can("dpop")) proveWhoseTokensTheyAre();
+            proveWhoseTokensTheyAre();
         } catch (Exception failure) {
             System.err.println("not ok - java: " + failure);
             failure.printStackTrace();
@@ -72,12 +71,6 @@ public final class SignIn {
         var value = System.getenv(name);
         if (value == null) throw new IllegalStateException(name + " is not set: start this by tests/clients/run");
         return value;
-    }
-
-    /** Whether the issuer can do what is called so in `run`; what is not left out there is demanded. */
-    private static boolean can(String feature) {
-        var without = System.getenv().getOrDefault("OAUTH_WITHOUT", "");
-        return !Arrays.asList(without.split(" ")).contains(feature);
     }
 
     private static void ok(String step) {

@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { build } from "esbuild";
 import { Chromium } from "./chromium.mjs";
-import { ISSUER, PASSWORD, PERSON, REGISTRATION_TOKEN, application, can, ok, want } from "./people.mjs";
+import { ISSUER, PASSWORD, PERSON, REGISTRATION_TOKEN, application, ok, want } from "./people.mjs";
 
 const beside = (name) => new URL(name, import.meta.url);
 const entryPoints = [beside("page.mjs").pathname];
@@ -38,7 +38,7 @@ const { client_id } = await registered.json();
 want(client_id, `the application was not registered: ${registered.status}`);
 files["/settings.json"][0] = JSON.stringify({ authority: ISSUER, client_id });
 
-const browser = await Chromium.start(...(can("cors") ? [] : ["--disable-web-security"]));
+const browser = await Chromium.start();
 
 /** What the page says of a step, once it does. */
 async function said(step) {

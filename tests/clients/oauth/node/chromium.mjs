@@ -16,14 +16,14 @@ export class Chromium {
   #waiting = new Map();
   #said = "";
 
-  static async start(...more) {
+  static async start() {
     const browser = new Chromium();
     browser.#profile = await mkdtemp(join(tmpdir(), "sign-in-"));
     const flags = ["--headless", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"];
     // Chromium's own sandbox does not work for root; the pages are our own.
     if (process.getuid() === 0) flags.push("--no-sandbox");
     const program = process.env.CHROMIUM ?? "chromium";
-    const all = [...flags, `--user-data-dir=${browser.#profile}`, ...more];
+    const all = [...flags, `--user-data-dir=${browser.#profile}`];
     browser.#process = spawn(program, all, { stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"] });
     process.on("exit", () => browser.#process.kill());
     browser.#listen();

@@ -2,7 +2,7 @@
 // itself, goes through the code flow with PKCE and pushed requests, checks what it gets, renews it, asks about it, and gives it
 // back; connects a device; and gets tokens of its own by a secret and by a signature.
 import * as client from "openid-client";
-import { answered, application, BYE, Browser, CALLBACK, can, ISSUER, job, ok, PERSON } from "./people.mjs";
+import { answered, application, BYE, Browser, CALLBACK, ISSUER, job, ok, PERSON } from "./people.mjs";
 import { REGISTRATION_TOKEN, refused, television, want } from "./people.mjs";
 
 const execute = [client.allowInsecureRequests, client.enableNonRepudiationChecks];
@@ -157,4 +157,4 @@ const app = await signIn();
 await bringWhatIsWrong(app);
 await connectADevice();
 await workWithoutAPerson();
-if (can("dpop")) await proveWhoseTokensTheyAre();
+await proveWhoseTokensTheyAre();

@@ -13,9 +13,6 @@ function need(name) {
   return value;
 }
 
-/** Whether the issuer can do what is called `feature` in `run`; what is not left out there is demanded. */
-export const can = (feature) => !(process.env.OAUTH_WITHOUT ?? "").split(" ").includes(feature);
-
 const program = process.argv[1].replace(/.*\//, "").replace(".mjs", "");
 
 process.on("uncaughtException", (failure) => {
