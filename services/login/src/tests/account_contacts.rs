@@ -24,12 +24,11 @@ struct Visitor<'a> {
 }
 
 impl<'a> Visitor<'a> {
-    /// Someone who has signed in so long ago, with tokens of an issuer that the pages trust.
-    async fn is(world: &'a World, person: &Person, ago: Duration) -> Self {
+    /// Someone who has signed in so long ago; and the keys of the issuer that they have tokens of.
+    async fn comes(world: &'a World, person: &Person, ago: Duration) -> (Self, String) {
         let key = Ed25519KeyPair::generate().unwrap();
         let x = URL_SAFE_NO_PAD.encode(key.public_key());
         let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "alg": "EdDSA", "use": "sig", "x": x});
-        world.verifier.set_keys(&json!({"keys": [jwk]}).to_string()).unwrap();
         let user = UserId(person.name().strip_prefix("users/").unwrap().parse().unwrap());
         let now = millis(SystemTime::now()) / 1000;
         let claims = json!({
@@ -46,10 +45,25 @@ impl<'a> Visitor<'a> {
         let tokens = Tokens::read(tokens.to_string().as_bytes()).unwrap();
         let secret = world.accounts.open_account_session(user, &tokens).await.unwrap();
         let cookie = format!("__Host-flaghoist-account={}", secret.text());
-        let page = Self { world, cookie: cookie.clone(), token: String::new() }.looks("/account").await;
+        let visitor = Self { world, cookie, token: String::new() };
+        (visitor, json!({"keys": [jwk]}).to_string())
+    }
+
+    /// The same, once this pod has fetched the keys.
+    async fn is(world: &'a World, person: &Person, ago: Duration) -> Self {
+        let (mut visitor, keys) = Self::comes(world, person, ago).await;
+        world.verifier.set_keys(&keys).unwrap();
+        let page = visitor.looks("/account").await;
         assert_eq!(page.status, StatusCode::OK, "{}", page.body);
-        let token = page.body.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-        Self { world, cookie, token }
+        page.body
+            .split("name=\"token\" value=\"")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap()
+            .clone_into(&mut visitor.token);
+        visitor
     }
 
     async fn looks(&self, path: &str) -> Page {
@@ -68,6 +82,17 @@ impl<'a> Visitor<'a> {
         assert_eq!(page.status, StatusCode::SEE_OTHER, "{}", page.body);
         self.looks(page.headers["location"].to_str().unwrap()).await.body
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_has_yet_to_fetch_the_keys_signs_nobody_out() {
+    let world = World::new().await;
+    let (visitor, keys) = Visitor::comes(&world, &world.person("alice").await, Duration::ZERO).await;
+    for _ in 0..2 {
+        assert_eq!(visitor.looks("/account").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    world.verifier.set_keys(&keys).unwrap();
+    assert_eq!(visitor.looks("/account").await.status, StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -35,6 +35,14 @@ async fn an_address_is_the_persons_once_they_bring_the_code_that_was_sent_to_it(
     let bob = world.person("bob").await;
     assert!(bob.get(&alice.name()).await.unwrap().contacts.is_empty());
     assert!(bob.lookup("alice").await.unwrap().contacts.is_empty());
+    // An application that may write for alice is told by the scopes for that, and changes nothing that others are told.
+    let wiki = alice.through_an_application();
+    assert!(wiki.get("").await.unwrap().contacts.is_empty());
+    let name = login::UpdateAccountRequest { display_name: Some("Alice".into()), ..Default::default() };
+    assert!(wiki.update(name).await.unwrap().contacts.is_empty());
+    let moved = login::UpdateAccountRequest { postal_address: Some("Elsewhere 1".into()), ..Default::default() };
+    assert_eq!(reason(wiki.update(moved).await), Reason::CallerNotAllowed);
+    assert_eq!(reason(wiki.events(10, "").await), Reason::CallerNotAllowed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

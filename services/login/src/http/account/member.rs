@@ -13,14 +13,16 @@ use flaghoist_runtime::Caller;
 use flaghoist_runtime::html::{Language, Texts, cookie, see_other};
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::server::client_address;
+use flaghoist_runtime::token::TokenError;
 use serde_json::json;
 
 use super::super::{Pages, failed, json, problem, retry_after, unread};
 use super::Place;
 use super::signing::{SESSION_COOKIE, begin};
 use crate::accounts::Owner;
-use crate::error::Error;
+use crate::error::{DOMAIN, Error};
 use crate::history::Origin;
+use crate::issuer::IssuerError;
 use crate::login_token::LoginToken;
 use crate::relying_party::Tokens;
 
@@ -177,6 +179,10 @@ async fn current(
     }
     match pages.verifier.verify_fresh(&tokens.access_token).await {
         Ok(caller) if caller.user == Some(user) => Ok(Some((tokens, caller))),
+        // A pod that has yet to fetch the keys knows nothing against a token.
+        Err(TokenError::KeysUnknown) => {
+            Err(IssuerError::from(TokenError::KeysUnknown.fault().into_status(DOMAIN)).into())
+        }
         Ok(_) | Err(_) => {
             pages.accounts.end_account_session(secret).await?;
             Ok(None)
