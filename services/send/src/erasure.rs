@@ -19,6 +19,9 @@ use crate::event::{Action, Digest, Write};
 use crate::store::{HeadView, Store};
 use crate::writer::Writer;
 
+/// How often another owner is looked for, where each one goes before the person does.
+const SUCCESSORS_MAX: u32 = 16;
+
 /// How many messages are overwritten at once: they are one or a few commits, behind which others wait.
 const MESSAGES_AT_ONCE: usize = 100;
 
@@ -139,13 +142,20 @@ impl Eraser<'_> {
     /// there longest.
     async fn depart(&self, view: &HeadView) -> Result<(), Error> {
         let id = view.head.id;
-        if view.head.kind == Kind::Group
-            && view.member.role == Some(Role::Owner)
-            && let Some(person) = self.successor(id).await?
-        {
-            self.write(id, Action::Promote { person, role: Role::Owner }).await?;
+        for _ in 0..SUCCESSORS_MAX {
+            if view.head.kind == Kind::Group
+                && view.member.role == Some(Role::Owner)
+                && let Some(person) = self.successor(id).await?
+            {
+                self.write(id, Action::Promote { person, role: Role::Owner }).await?;
+            }
+            match self.write(id, Action::Depart).await {
+                // Whoever was to own the group, or owned it as well, has gone meanwhile.
+                Err(Error::LastOwner) => {}
+                done => return done,
+            }
         }
-        self.write(id, Action::Depart).await
+        Err(Error::LastOwner)
     }
 
     /// Who is to own a group of which the person is the last owner.

@@ -269,7 +269,12 @@ impl<'a, F: Fn(ConversationId) -> Option<&'a Known>> Desk<'_, F> {
 
     fn depart(&mut self, write: &Write) -> Result<Written, Error> {
         let id = write.conversation;
-        let (member, _) = self.enter(id, write.actor)?;
+        let (member, role) = self.enter(id, write.actor)?;
+        let head = self.head(id)?;
+        // Whoever was to own the group may be gone by now.
+        if head.kind == Kind::Group && role == Role::Owner && head.member_count > 1 {
+            self.another_owner(id, write.actor)?;
+        }
         let written = self.part(write, write.actor, member)?;
         if let Some(draft) = self.draft(id).filter(|draft| draft.head.member_count == 0) {
             draft.head.deleted = true;

@@ -95,6 +95,17 @@ pub(crate) async fn promise_11_who_is_erased_leaves_tombstones_in_order(mut worl
     assert_eq!(next, before.len() as u64 + 32);
 }
 
+pub(crate) async fn of_two_owners_who_are_erased_at_once_neither_leaves_the_group_to_nobody(world: World) {
+    for number in 0..10 {
+        let (alice, bob, carol) = (person(3 * number + 1), person(3 * number + 2), person(3 * number + 3));
+        let group = world.group(alice, &[bob, carol]).await;
+        world.one(alice, group, "p", Action::Promote { person: bob, role: Role::Owner }).await.unwrap();
+        tokio::join!(erase(&world, alice), erase(&world, bob));
+        let left = world.store.conversation(carol, group).await.unwrap().unwrap();
+        assert_eq!((left.member.role, left.head.member_count), (Some(Role::Owner), 1), "group {number}");
+    }
+}
+
 pub(crate) async fn who_comes_back_during_an_erasure_is_erased_again(world: World) {
     let (alice, bob) = (person(1), person(2));
     let group = world.group(bob, &[alice]).await;

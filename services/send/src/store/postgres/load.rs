@@ -166,7 +166,7 @@ async fn others(
                 named.insert((id, *person));
                 owned.insert(id);
             }
-            Action::Leave => {
+            Action::Leave | Action::Depart => {
                 owned.insert(id);
             }
             Action::End if conversation.head.kind == Kind::Group => {
