@@ -38,6 +38,8 @@ For a private key that others may know. The reserve signs from the same moment o
 programs refresh by themselves.")]
     Revoke {
         /// The key: `keys/KID` or KID
+        // One of 64 begins with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         key: String,
         /// Although no reserve is known long enough: sidecars refuse new tokens until they have fetched the keys again
         #[arg(long)]
