@@ -1,7 +1,7 @@
 //! All clients, in memory: they are few, and every refresh asks for one. The store is asked every second whether another pod has
 //! changed them, and at once when a client cannot be found or proven, so that one that was registered a moment ago is known.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +30,32 @@ pub(crate) struct Clients {
     clock: Clock,
     /// The address of the issuer.
     issuer: String,
-    known: RwLock<HashMap<Arc<str>, Arc<Client>>>,
+    known: RwLock<Known>,
     asked: Mutex<Asked>,
     failures: Tally,
+}
+
+/// The clients in memory.
+#[derive(Debug, Default)]
+struct Known {
+    by_id: HashMap<Arc<str>, Arc<Client>>,
+    /// What the pages call themselves to which public clients may be sent codes; asked for at every call of a page.
+    origins: HashSet<String>,
+}
+
+impl Known {
+    fn of(by_id: HashMap<Arc<str>, Arc<Client>>) -> Self {
+        let public = by_id.values().filter(|client| !client.confidential());
+        let addresses = public.flat_map(|client| &client.registration.redirect_uris);
+        let origins = addresses.map(|address| redirect::origin(address)).collect();
+        Self { by_id, origins }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut HashMap<Arc<str>, Arc<Client>>)) {
+        let mut by_id = std::mem::take(&mut self.by_id);
+        change(&mut by_id);
+        *self = Self::of(by_id);
+    }
 }
 
 /// What is known of the store. Whoever holds it is the only one who changes the clients in memory.
@@ -61,11 +84,9 @@ impl Clients {
         }
         let at = Instant::now();
         if let Some((version, clients)) = self.store.clients(asked.version).await? {
-            *self.known.write() = clients
-                .into_iter()
-                .map(|client| self.current(client))
-                .map(|client| (client.id.clone(), client))
-                .collect();
+            let current = clients.into_iter().map(|client| self.current(client));
+            let known = Known::of(current.map(|client| (client.id.clone(), client)).collect());
+            *self.known.write() = known;
             asked.version = Some(version);
         }
         asked.at = Some(at);
@@ -74,16 +95,12 @@ impl Clients {
 
     /// The client called `id`, if it is known here.
     pub(crate) fn known(&self, id: &str) -> Option<Arc<Client>> {
-        self.known.read().get(id).cloned()
+        self.known.read().by_id.get(id).cloned()
     }
 
     /// Whether any public client may be sent codes at the page that calls itself `origin`.
     pub(crate) fn any_public_at(&self, origin: &str) -> bool {
-        let at = |client: &Arc<Client>| {
-            let mut addresses = client.registration.redirect_uris.iter();
-            !client.confidential() && addresses.any(|address| redirect::origin(address) == origin)
-        };
-        self.known.read().values().any(at)
+        self.known.read().origins.contains(origin)
     }
 
     /// The client called `id`.
@@ -148,14 +165,14 @@ impl Clients {
     pub(crate) async fn insert(&self, client: Client) -> Arc<Client> {
         let _alone = self.asked.lock().await;
         let client = Arc::new(client);
-        self.known.write().insert(client.id.clone(), client.clone());
+        self.known.write().change(|known| _ = known.insert(client.id.clone(), client.clone()));
         client
     }
 
     /// Forgets a client that was removed here.
     pub(crate) async fn remove(&self, id: &str) {
         let _alone = self.asked.lock().await;
-        self.known.write().remove(id);
+        self.known.write().change(|known| _ = known.remove(id));
     }
 
     /// The first `limit` clients by id after `after`.
@@ -163,6 +180,7 @@ impl Clients {
         let mut clients: Vec<_> = self
             .known
             .read()
+            .by_id
             .values()
             .filter(|client| after.is_none_or(|after| *client.id > *after))
             .cloned()
