@@ -83,8 +83,12 @@ impl Caller {
 
     fn request(&self) -> Bytes {
         match self {
-            Self::Refresh { token, .. } => {
-                frame(&cli_asks(Grant::RefreshToken(RefreshTokenGrant { refresh_token: token.clone() })))
+            Self::Refresh { token, id_token } => {
+                let mut asked = cli_asks(Grant::RefreshToken(RefreshTokenGrant { refresh_token: token.clone() }));
+                if let Some(client) = asked.client.as_mut().filter(|_| *id_token) {
+                    client.client_id = "flaghoist-account".into();
+                }
+                frame(&asked)
             }
             Self::ClientCredentials(frame) | Self::Introspection(frame) => frame.clone(),
         }
@@ -113,12 +117,9 @@ pub(super) async fn run(options: Options) -> Result<Report, String> {
     let id_tokens = options.kind == Kind::IdToken;
     if id_tokens {
         stopped(&world, async |store| {
-            let scopes = "chat.read chat.send admin openid";
-            sqlx::query("UPDATE clients SET scopes = ?1 WHERE client_id = 'flaghoist-cli'")
-                .bind(scopes)
-                .execute(&mut *store)
-                .await?;
-            sqlx::query("UPDATE sessions SET scopes = 'chat.read chat.send openid'").execute(store).await?;
+            // The account pages are the built-in client that is given ID tokens.
+            let theirs = "UPDATE sessions SET client_id = 'flaghoist-account', scopes = 'chat.read chat.send openid'";
+            sqlx::query(theirs).execute(store).await?;
             Ok(())
         })
         .await?;
