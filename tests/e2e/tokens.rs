@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use flaghoist_proto::auth::v1::issue_token_request::Grant;
 use flaghoist_proto::auth::v1::{
     ClientCredentials, ClientCredentialsGrant, CreateClientRequest, DeleteClientRequest, IntrospectTokenRequest,
-    IntrospectTokenResponse, IssueTokenRequest, RefreshTokenGrant, RevokeTokenRequest, TokenSet,
+    IntrospectTokenResponse, IssueTokenRequest, RefreshTokenGrant, Registration, RevokeTokenRequest, TokenSet,
 };
 use flaghoist_proto::login::v1::GetAccountRequest;
 use flaghoist_tests::{cli_asks, eventually_within};
@@ -24,13 +24,19 @@ async fn issue(world: &World, request: IssueTokenRequest) -> Result<TokenSet, St
 
 /// A confidential client with the scope to send.
 pub(crate) async fn confidential_client(world: &World, id: &str) -> ClientCredentials {
+    // It may look at the tokens that people bring to the API.
+    let registration = Registration { audiences: vec!["flaghoist".into()], ..Registration::default() };
+    registered(world, id, Some(registration)).await
+}
+
+async fn registered(world: &World, id: &str, registration: Option<Registration>) -> ClientCredentials {
     let admin = world.admin("admin").await;
     let request = CreateClientRequest {
         client_id: id.into(),
         display_name: "a bot".into(),
         confidential: true,
         scopes: vec!["chat.read".into(), "chat.send".into()],
-        registration: None,
+        registration,
     };
     let made = admin.calls().clients().create_client(request).await.expect("an admin may").into_inner();
     let name = made.client.expect("the answer has the client").name;
@@ -168,6 +174,9 @@ async fn case_58_and_60_introspection_needs_a_client_and_tells_nothing_about_wor
     let answer = world.anonymous().tokens().introspect_token(wrong).await;
     refused(answer, Code::Unauthenticated, Reason::ClientInvalid);
 
+    let stranger = registered(&world, "", None).await;
+    let nothing = introspect(&world, &stranger, &bob.token()).await;
+    assert_eq!(nothing, IntrospectTokenResponse::default(), "the token is none of its business");
     let alive = introspect(&world, &client, &bob.token()).await;
     assert!(alive.active && alive.sub == bob.id() && alive.token_type == "access_token", "{alive:?}");
     assert_eq!((alive.aud, alive.iss.as_str()), (vec!["flaghoist".to_owned()], "http://localhost:8080"));

@@ -56,6 +56,9 @@ pub(crate) struct AuthorizationRequest {
     /// Whether the client insists on two factors.
     #[serde(default)]
     pub(crate) two_factors: bool,
+    /// Whether the client would have two factors, and takes what there is (`acr_values`).
+    #[serde(default)]
+    pub(crate) prefers_two_factors: bool,
     /// The code on the device that wants to be connected, if no client but a device asks (RFC 8628).
     #[serde(default)]
     pub(crate) user_code: Option<String>,
@@ -176,6 +179,12 @@ impl AuthorizationRequest {
             id_token_claims: Vec::new(),
             acr_unmet: false,
             two_factors: false,
+            // Names of other ways are passed over: they are wishes, in the order of preference (OpenID Connect Core §3.1.2.1).
+            prefers_two_factors: {
+                let values = short("acr_values", "acr_values is longer than 1024 bytes")?;
+                let wishes = |acr: &str| values.split(' ').any(|value| value == acr);
+                wishes(ACR_TWO) && !wishes(ACR)
+            },
             user_code: None,
             key_thumbprint: key_thumbprint(parameters).map_err(invalid)?,
         };
@@ -234,13 +243,19 @@ impl AuthorizationRequest {
             !self.prompts.login
                 && self.max_age_seconds.is_none_or(|max| age <= u64::from(max))
                 && self.subject.is_none_or(|subject| subject == person.user.0)
-                && (!self.two_factors || acr_of(&person.amr) == ACR_TWO)
+                && (acr_of(&person.amr) == ACR_TWO || !self.raises())
         });
         match known {
             Some(_) => self.next_for(client, consented),
             None if self.prompts.none => Next::Deny("login_required", "the person has to sign in"),
             None => Next::SignIn,
         }
+    }
+
+    /// Whether one factor is not enough for a person who is signed in already: they sign in once more, by both if they have two. Where
+    /// nobody may be asked, a wish is no reason to refuse.
+    fn raises(&self) -> bool {
+        self.two_factors || (self.prefers_two_factors && !self.prompts.none)
     }
 
     /// What happens next when `person` has signed in for this request just now.

@@ -75,7 +75,8 @@ pub(crate) struct KeptCode {
 #[derive(Debug)]
 pub(crate) struct Redemption<'a> {
     pub(crate) client_id: &'a str,
-    pub(crate) redirect_uri: &'a str,
+    /// Where the code was sent to; `None` if the client does not say.
+    pub(crate) redirect_uri: Option<&'a str>,
     /// Empty if none was sent.
     pub(crate) verifier: &'a str,
     /// The thumbprint of the key that was proven.
@@ -107,7 +108,12 @@ impl Code {
             None => redemption.verifier.is_empty(),
         };
         let holds_key = self.key_thumbprint.as_deref().is_none_or(|key| redemption.key == Some(key));
-        proven && holds_key && self.client_id == redemption.client_id && self.redirect_uri == redemption.redirect_uri
+        // OAuth 2.1 sends no address any more, for the verifier says what it said; one that is sent is looked at.
+        let same_address = match redemption.redirect_uri {
+            Some(address) => address == self.redirect_uri,
+            None => self.code_challenge.is_some(),
+        };
+        proven && holds_key && same_address && self.client_id == redemption.client_id
     }
 }
 
@@ -140,7 +146,7 @@ mod tests {
             id_token_claims: Vec::new(),
             key_thumbprint: None,
         };
-        let redirect_uri = "https://app.example.com/cb";
+        let redirect_uri = Some("https://app.example.com/cb");
         let right = || Redemption { client_id: "app", redirect_uri, verifier: VERIFIER, key: None };
         let guarded = code(Some(CHALLENGE));
         assert!(guarded.is_for(&right()));
@@ -148,7 +154,8 @@ mod tests {
             assert!(!guarded.is_for(&Redemption { verifier, ..right() }), "{verifier}");
         }
         assert!(!guarded.is_for(&Redemption { client_id: "other", ..right() }));
-        assert!(!guarded.is_for(&Redemption { redirect_uri: "https://app.example.com/", ..right() }));
+        assert!(!guarded.is_for(&Redemption { redirect_uri: Some("https://app.example.com/"), ..right() }));
+        assert!(guarded.is_for(&Redemption { redirect_uri: None, ..right() }));
         assert!(code(None).is_for(&Redemption { verifier: "", ..right() }));
         assert!(!code(None).is_for(&right()), "a verifier where no challenge was");
         let bound = Code { key_thumbprint: Some("mine".into()), ..guarded.clone() };

@@ -211,6 +211,7 @@ impl Issuer {
             Stage::Rejected => {
                 let taken = self.take(&login_request, Stage::Rejected).await?;
                 if taken.request.user_code.is_some() {
+                    self.refuse_device(&taken.client_id, &taken.request).await?;
                     return Ok(Reply { to: Destination::Device { connected: false }, browser: None, session: None });
                 }
                 return self.deny_late(&taken.client_id, &taken.request, "access_denied", "nobody has signed in").await;

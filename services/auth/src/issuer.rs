@@ -53,8 +53,8 @@ const TOKEN_EVERY: Duration = Duration::from_secs(10);
 /// A token that is worth something.
 #[derive(Debug)]
 pub(crate) enum Inspected {
-    /// An access token.
-    Access(Arc<Caller>),
+    /// An access token, and whom it is for.
+    Access(Arc<Caller>, Vec<String>),
     /// The refresh token that is good now.
     Refresh(Box<Session>),
 }
@@ -160,17 +160,22 @@ impl Issuer {
         Ok(())
     }
 
-    /// Says what a token is worth now, by whatever was revoked on any pod before the call; nothing if it is worth nothing. A
-    /// refresh token is shown to its own client only.
+    /// Says what a token is worth now, by whatever was revoked on any pod before the call; nothing if it is worth nothing, or none of the
+    /// client's business: an access token concerns the client that it was issued to and whoever it is for, a refresh token the
+    /// former alone (RFC 7662 §4).
     pub(crate) async fn inspect(&self, client: &Client, token: &str) -> Result<Option<Inspected>, Error> {
         if !client.confidential() {
             return Err(Error::ClientInvalid);
         }
         let Some(token) = self.refresh_keys.read(token) else {
-            let Some(caller) = self.caller(token)? else { return Ok(None) };
+            let Some((caller, audiences)) = known(self.verifier.verify_for_any(token))? else { return Ok(None) };
+            let stands_for = |audience: &String| client.registration.audiences.contains(audience);
+            if *caller.client_id != *client.id && !audiences.iter().any(stands_for) {
+                return Ok(None);
+            }
             // Whoever asks here wants to know what holds now, also by what another pod revoked a moment ago.
             self.feed.publish_until(Instant::now()).await?;
-            return Ok((!self.verifier.revoked(&caller)).then_some(Inspected::Access(caller)));
+            return Ok((!self.verifier.revoked(&caller)).then_some(Inspected::Access(caller, audiences)));
         };
         let session = self.store.session(token.session()).await?;
         let lifetimes = self.settings.lifetimes();
@@ -184,17 +189,7 @@ impl Issuer {
 
     /// Who is behind an access token; nobody if it is worth nothing. Who brings one that is bound to a key has proven nothing yet.
     pub(crate) fn caller(&self, token: &str) -> Result<Option<Arc<Caller>>, Error> {
-        match self.verifier.verify(token) {
-            Ok(caller) => Ok(Some(caller)),
-            Err(TokenError::KeysUnknown) => Err(Error::Unavailable),
-            Err(
-                TokenError::Missing
-                | TokenError::Invalid(_)
-                | TokenError::Expired
-                | TokenError::Revoked
-                | TokenError::Unproven(_),
-            ) => Ok(None),
-        }
+        known(self.verifier.verify(token))
     }
 
     /// The sessions of a person, newest first.
@@ -322,6 +317,21 @@ impl Issuer {
         if let Err(error) = self.feed.publish().await {
             fault::log_chain("sending revocations", &error);
         }
+    }
+}
+
+/// What was found out about a token; nothing about one that is worth nothing.
+fn known<T>(verified: Result<T, TokenError>) -> Result<Option<T>, Error> {
+    match verified {
+        Ok(found) => Ok(Some(found)),
+        Err(TokenError::KeysUnknown) => Err(Error::Unavailable),
+        Err(
+            TokenError::Missing
+            | TokenError::Invalid(_)
+            | TokenError::Expired
+            | TokenError::Revoked
+            | TokenError::Unproven(_),
+        ) => Ok(None),
     }
 }
 

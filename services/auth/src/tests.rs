@@ -180,6 +180,19 @@ impl World {
         self.clients(&self.admin().await).create_client(request).await.unwrap().into_inner().client_secret
     }
 
+    /// Registers a service that people and programs call with tokens for `audiences`; answers its secret.
+    pub(crate) async fn resource_server(&self, id: &str, audiences: &[&str]) -> String {
+        let audiences = audiences.iter().map(|audience| (*audience).to_owned()).collect();
+        let request = CreateClientRequest {
+            client_id: id.into(),
+            display_name: id.into(),
+            confidential: true,
+            scopes: vec!["chat.read".into()],
+            registration: Some(Registration { audiences, ..Registration::default() }),
+        };
+        self.clients(&self.admin().await).create_client(request).await.unwrap().into_inner().client_secret
+    }
+
     async fn public_client(&self, id: &str) {
         let request = CreateClientRequest {
             client_id: id.into(),

@@ -1,5 +1,6 @@
 // Someone looks after their account; and a tour through every page in one language, of which pictures are kept.
 import { join } from "node:path";
+import { CODE, givesEmail, LINK, received } from "./contacts.mjs";
 import { early, look, ok, PASSWORD, totp, Visitor, want } from "./world.mjs";
 
 const SESSION = "__Host-flaghoist-account";
@@ -81,6 +82,7 @@ export async function account(browser, { issuer }) {
     ["/account/security-key", { decision: "start_key", name: "key" }],
     ["/account/authenticator", { code: "000000" }],
     ["/account/sign-out", {}],
+    ["/reset", { identifier: "alice" }],
     ["/login", { login_challenge: "x", decision: "sign_in" }],
   ]) {
     const status = await alice.page.evaluate(
@@ -165,7 +167,8 @@ export async function account(browser, { issuer }) {
 }
 
 /** Goes through every page in a language, and keeps pictures. */
-export async function tour(browser, { issuer, out }, language) {
+export async function tour(browser, given, language) {
+  const { issuer, out } = given;
   const zh = language === "zh";
   const someone = await Visitor.at(browser, issuer, { language: zh ? "zh-CN,zh;q=0.9,en;q=0.5" : "en" });
   someone.expects = language;
@@ -181,6 +184,14 @@ export async function tour(browser, { issuer, out }, language) {
   await goesOn(someone, "button[value=allow]");
   await someone.goes("/account");
   await see("account");
+  const address = `${handle}@example.com`;
+  await givesEmail(someone, "example.com");
+  await see("contact-wrong");
+  await givesEmail(someone, address);
+  await see("contact-waiting");
+  await someone.types("input[name=code]", await received(given, address, CODE));
+  await someone.presses("button[value=verify_contact]");
+  await see("contact-verified");
   await someone.goes("/account/security");
   await see("security-none");
   await someone.presses("a[href='/account/authenticator']");
@@ -190,6 +201,7 @@ export async function tour(browser, { issuer, out }, language) {
   await someone.types("#code", totp(secret, -1));
   await someone.presses("main button");
   await see("recovery-codes");
+  const spare = await someone.text(".codes li");
   await someone.goes("/account/security-key");
   await someone.signsIn(handle);
   await see("second-factor");
@@ -234,6 +246,24 @@ export async function tour(browser, { issuer, out }, language) {
   await see("sign-out");
   await someone.presses("main button");
   await see("signed-out");
+  await someone.goes("/account");
+  await someone.presses(".aside a");
+  await see("reset");
+  await someone.types("#identifier", address);
+  await someone.presses("main button");
+  await see("reset-sent");
+  await someone.goes(await received(given, address, LINK));
+  await see("reset-choose");
+  await someone.types("#password", "five green lanterns at dawn");
+  await someone.types("#code", "000000");
+  await someone.presses("[data-plain]");
+  await see("reset-wrong");
+  await someone.types("#password", "five green lanterns at dawn");
+  await someone.types("#code", spare);
+  await someone.presses("[data-plain]");
+  await see("reset-done");
+  await someone.goes("/reset?token=over");
+  await see("reset-over");
   ok(`every page in ${language}: no serious finding of axe, none wider than the screen`);
   await someone.leave();
 }

@@ -5,6 +5,7 @@
 import { rmSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { account, tour } from "./account.mjs";
+import { contacts } from "./contacts.mjs";
 import { keys, refusals } from "./keys.mjs";
 import { flaghoist, open, PASSWORD } from "./world.mjs";
 
@@ -12,7 +13,7 @@ const options = Object.fromEntries(["issuer", "server", "bin", "data", "home", "
 const { values: given } = parseArgs({ options });
 rmSync(given.out, { recursive: true, force: true });
 
-for (const handle of ["warden", "alice", "bob", "carol", "zhang"]) {
+for (const handle of ["warden", "alice", "bob", "carol", "erin", "zhang"]) {
   await flaghoist(given, ["register", handle, "--no-login", "--password-file", "-"], PASSWORD);
 }
 await flaghoist(given, ["admin", "grant", "--data", given.data, "warden"]);
@@ -24,6 +25,7 @@ await flaghoist(given, ["admin", "client", "create", "wiki", ...wiki, ...scopes]
 const browser = await open();
 try {
   await account(browser, given);
+  await contacts(browser, given);
   await keys(browser, given);
   await refusals(browser, given);
   await tour(browser, given, "en");

@@ -164,6 +164,28 @@ fn claims_asked_for_by_name_are_noted_and_who_it_must_be_is_kept_to() {
 }
 
 #[test]
+fn a_client_that_wishes_for_two_factors_has_people_sign_in_once_more_and_takes_what_there_is() {
+    let person = |amr: &str| {
+        let amr = amr.split(' ').map(str::to_owned).collect();
+        Recognised { user: UserId(Uuid::nil()), amr, authenticated_at: Moment(0) }
+    };
+    let all = Some(Scopes::ALL);
+    let next = |values: &str, amr| {
+        let request = AuthorizationRequest::read(&changed("acr_values", Some(values)), &public()).unwrap();
+        let after = request.next_after_sign_in(&public(), &person(amr), all);
+        assert_eq!(after, Next::Answer, "{values}: who has one factor signs in by one");
+        request.next(&public(), Some(&person(amr)), all, Moment(0))
+    };
+    assert_eq!((next(ACR_TWO, "pwd"), next(ACR_TWO, "pwd otp mfa")), (Next::SignIn, Next::Answer));
+    assert_eq!(next(&format!("urn:other {ACR_TWO}"), "pwd"), Next::SignIn, "what is unknown is passed over");
+    for enough in [ACR, "urn:other", &format!("{ACR_TWO} {ACR}")] {
+        assert_eq!(next(enough, "pwd"), Next::Answer, "{enough}");
+    }
+    let long = "x".repeat(1025);
+    assert!(AuthorizationRequest::read(&changed("acr_values", Some(&long)), &public()).is_err());
+}
+
+#[test]
 fn a_client_that_insists_on_two_factors_gets_no_one_with_one() {
     let strict = format!(r#"{{"id_token": {{"acr": {{"essential": true, "value": "{ACR_TWO}"}}}}}}"#);
     let request = AuthorizationRequest::read(&changed("claims", Some(&strict)), &public()).unwrap();

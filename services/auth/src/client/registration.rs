@@ -66,6 +66,8 @@ pub(crate) struct Registration {
     pub(crate) exchange_clients: Vec<String>,
     /// Whom the tokens may be for that it gets for them.
     pub(crate) exchange_audiences: Vec<String>,
+    /// Whose tokens it may inspect beside its own: the services that it is, as tokens name them.
+    pub(crate) audiences: Vec<String>,
     /// Where it wants to be told of the ends of sessions; empty if it does not.
     pub(crate) backchannel_logout_uri: String,
     /// Whether the program itself has named that address, and no admin: then it is called only outside.
@@ -117,6 +119,12 @@ impl Registration {
             checked.map_err(|problem| Error::Invalid { field, problem })?;
         }
         self.check_exchange(confidential)?;
+        if !self.audiences.is_empty() && !confidential {
+            return bad("registration.audiences", "are for confidential clients: who inspects tokens proves who it is");
+        }
+        if !self.audiences.iter().all(names_a_service) {
+            return bad("registration.audiences", "has an audience that is neither flaghoist nor a URI");
+        }
         let signs = self.auth_method == AuthMethod::PrivateKeyJwt;
         if signs && self.keys.is_empty() {
             return bad("registration.jwks", "is empty, but the client is to sign assertions");
@@ -157,8 +165,6 @@ impl Registration {
                 "lacks token-exchange, without which audiences and clients are of no use",
             );
         }
-        // No audience is a client's id: those are the audience of ID tokens.
-        let names_a_service = |audience: &String| audience == AUDIENCE || url::Url::parse(audience).is_ok();
         if !self.exchange_audiences.iter().all(names_a_service) {
             return bad("registration.exchange_audiences", "has an audience that is neither flaghoist nor a URI");
         }
@@ -212,6 +218,11 @@ impl Registration {
     pub(crate) fn redirects_after_logout_to(&self, address: &str) -> bool {
         self.post_logout_redirect_uris.iter().any(|registered| redirect::matches(registered, address, self.native))
     }
+}
+
+/// Whether an access token may be for `audience`. None is a client's id: those are the audience of ID tokens.
+fn names_a_service(audience: &String) -> bool {
+    audience == AUDIENCE || url::Url::parse(audience).is_ok()
 }
 
 /// The names on the wire, and in the metadata.

@@ -166,6 +166,7 @@ impl Issuer {
             id_token_claims: Vec::new(),
             acr_unmet: false,
             two_factors: false,
+            prefers_two_factors: false,
             key_thumbprint: None,
             user_code: Some(shown(&letters)),
         };
@@ -193,6 +194,15 @@ impl Issuer {
             self.store.add_consent(person.user, &client.id, request.scopes, now).await?;
         }
         Ok(Reply { to: Destination::Device { connected: agreed }, browser: None, session: None })
+    }
+
+    /// Tells the device with this code that nobody will sign in for it (RFC 8628 §3.5: `access_denied`).
+    pub(super) async fn refuse_device(&self, client_id: &str, request: &AuthorizationRequest) -> Result<(), Stop> {
+        let letters = request.user_code.as_deref().and_then(letters_of).ok_or(OVER)?;
+        // A code that is over, or was decided in another window, stays as it is.
+        self.store.decide_device(user_code_digest(&letters), None, self.clock.now()).await?;
+        tracing::info!(target: "audit", event = "device_refused", client_id);
+        Ok(())
     }
 
     /// Exchanges a device code, once somebody has agreed.

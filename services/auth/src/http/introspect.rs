@@ -4,7 +4,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
 use axum::response::Response;
-use flaghoist_runtime::token::AUDIENCE;
 use serde_json::json;
 
 use super::error::OAuthError;
@@ -23,7 +22,7 @@ pub(super) async fn introspect(
     let client = form.authenticate(issuer).await?;
     Ok(match issuer.inspect(&client, form.require("token")?).await? {
         None => json(&json!({"active": false})),
-        Some(Inspected::Access(caller)) => {
+        Some(Inspected::Access(caller, audiences)) => {
             let mut answer = json!({
                 "active": true,
                 "token_type": if caller.key_thumbprint.is_some() { "DPoP" } else { "Bearer" },
@@ -33,7 +32,7 @@ pub(super) async fn introspect(
                 "exp": Moment::from(caller.expires_at).seconds(),
                 "iat": Moment::from(caller.issued_at).seconds(),
                 "jti": caller.token_id.to_string(),
-                "aud": [AUDIENCE],
+                "aud": audiences,
                 "iss": issuer.url,
             });
             if let Some(session) = caller.session {

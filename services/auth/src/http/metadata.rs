@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse as _, Response};
+use flaghoist_runtime::html::Language;
 use serde_json::json;
 
 use super::Endpoints;
@@ -68,6 +69,7 @@ pub(super) async fn metadata(State(endpoints): State<Endpoints>) -> Response {
         "id_token_signing_alg_values_supported": algorithms,
         "subject_types_supported": ["public"],
         "scopes_supported": KNOWN,
+        "ui_locales_supported": Language::ALL.map(Language::tag),
         "claims_parameter_supported": true,
         "claims_supported": claims,
         "acr_values_supported": [ACR, ACR_TWO],

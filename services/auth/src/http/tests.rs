@@ -166,7 +166,7 @@ async fn case_47_requests_in_the_wrong_form() {
 #[tokio::test]
 async fn case_58_60_introspection_over_http() {
     let world = World::new().await;
-    let secret = world.confidential("bot", &["chat.read"]).await;
+    let secret = world.resource_server("bot", &["flaghoist"]).await;
     let user = somebody();
     let (_, tokens) = world.sign_in(user).await;
     let token = ("token", tokens.access_token.as_str());

@@ -61,7 +61,7 @@ async fn granted(issuer: &Issuer, form: &Form) -> Result<TokenAnswer, OAuthError
         GrantType::AuthorizationCode => {
             let redemption = Redemption {
                 client_id: &client.id,
-                redirect_uri: form.require("redirect_uri")?,
+                redirect_uri: form.get("redirect_uri"),
                 verifier: form.get("code_verifier").unwrap_or_default(),
                 key: asker.key,
             };

@@ -73,6 +73,7 @@ fn registration_message(registration: &Registration) -> pb::Registration {
         jwks: registration.jwks(),
         exchange_clients: registration.exchange_clients.clone(),
         exchange_audiences: registration.exchange_audiences.clone(),
+        audiences: registration.audiences.clone(),
         backchannel_logout_uri: registration.backchannel_logout_uri.clone(),
         dpop_bound_access_tokens: registration.dpop_bound,
     }
@@ -98,6 +99,7 @@ fn read_registration(registration: pb::Registration) -> Result<Registration, Err
         keys: Registration::read_keys(&registration.jwks)?,
         exchange_clients: registration.exchange_clients,
         exchange_audiences: registration.exchange_audiences,
+        audiences: registration.audiences,
         backchannel_logout_uri: registration.backchannel_logout_uri,
         logout_uri_self_named: false,
         dpop_bound: registration.dpop_bound_access_tokens,

@@ -10,7 +10,6 @@ use flaghoist_proto::auth::v1::{
 };
 use flaghoist_runtime::fault::check;
 use flaghoist_runtime::time::timestamp;
-use flaghoist_runtime::token::AUDIENCE;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
@@ -45,7 +44,7 @@ impl TokenRpc {
             }
             Some(Grant::ClientCredentials(_)) => self.issuer.client_token(asker, &request.scope).await?,
             Some(Grant::AuthorizationCode(grant)) => {
-                let (redirect_uri, verifier) = (&grant.redirect_uri, &grant.code_verifier);
+                let (redirect_uri, verifier) = (Some(grant.redirect_uri.as_str()), &grant.code_verifier);
                 let redemption = Redemption { client_id: &client.id, redirect_uri, verifier, key: asker.key };
                 self.issuer.exchange_code(asker, &grant.code, redemption).await?
             }
@@ -116,7 +115,7 @@ impl TokenService for TokenRpc {
         let client = authenticate(&self.issuer, request.client.as_ref(), &address).await?;
         let response = match self.issuer.inspect(&client, &request.token).await? {
             None => IntrospectTokenResponse::default(),
-            Some(Inspected::Access(caller)) => IntrospectTokenResponse {
+            Some(Inspected::Access(caller, audiences)) => IntrospectTokenResponse {
                 active: true,
                 scope: caller.scopes.join(" "),
                 client_id: caller.client_id.clone(),
@@ -125,7 +124,7 @@ impl TokenService for TokenRpc {
                 expire_time: Some(timestamp(caller.expires_at)),
                 issue_time: Some(timestamp(caller.issued_at)),
                 token_type: "access_token".into(),
-                aud: vec![AUDIENCE.into()],
+                aud: audiences,
                 iss: self.issuer.url.clone(),
                 cnf_jkt: caller.key_thumbprint.clone().unwrap_or_default(),
             },

@@ -82,6 +82,13 @@ async fn a_service_acts_for_a_person_with_less_than_it_was_given() {
     let elsewhere = world.exchanges(gateway(), &tokens.access_token, REPORTS, "").await.unwrap();
     assert_eq!(claims(&elsewhere.access_token)["aud"], serde_json::json!([REPORTS]));
     assert!(world.context.verifier.verify(&elsewhere.access_token).is_err(), "it opens nothing of the chat");
+    // Whom it is for may ask what it is worth.
+    let (api, reports) =
+        (world.resource_server("api", &["flaghoist"]).await, world.resource_server("reports", &[REPORTS]).await);
+    let seen = world.introspect(credentials("reports", &reports), &elsewhere.access_token).await.unwrap();
+    assert_eq!((seen.active, seen.sub.as_str(), seen.aud), (true, user.to_string().as_str(), vec![REPORTS.to_owned()]));
+    let unseen = world.introspect(credentials("api", &api), &elsewhere.access_token).await.unwrap();
+    assert_eq!(unseen, IntrospectTokenResponse::default());
     let subject = ("subject_token", tokens.access_token.as_str());
     let over_http = world.exchanges_over_http(&secret, &[subject, ("audience", REPORTS)]).await;
     assert_eq!((over_http.status.as_u16(), &over_http.json()["issued_token_type"]), (200, &ACCESS_TOKEN.into()));
@@ -93,6 +100,8 @@ async fn a_service_acts_for_a_person_with_less_than_it_was_given() {
     let name = session.name;
     world.sessions(&tokens.access_token).revoke_session(RevokeSessionRequest { name }).await.unwrap();
     assert!(world.context.verifier.verify(&given.access_token).is_err());
+    let over = world.introspect(credentials("reports", &reports), &elsewhere.access_token).await.unwrap();
+    assert_eq!(over, IntrospectTokenResponse::default());
 }
 
 #[tokio::test]

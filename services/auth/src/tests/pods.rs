@@ -218,7 +218,7 @@ async fn promise_10_what_one_pod_revokes_every_pods_watchers_hear_in_time_in_one
 async fn what_one_pod_revoked_no_pod_calls_active_any_more() {
     let Some(site) = Site::new().await else { return };
     let [one, other] = site.pods().await;
-    let secret = one.confidential("bot", &["chat.read"]).await;
+    let secret = one.resource_server("bot", &["flaghoist"]).await;
     let bot = || credentials("bot", &secret);
     for _ in 0..10 {
         let (_, session) = one.sign_in(somebody()).await;
@@ -244,7 +244,7 @@ async fn what_one_pod_revoked_no_pod_calls_active_any_more() {
 async fn a_client_is_known_and_unknown_to_every_pod_at_once() {
     let Some(site) = Site::new().await else { return };
     let [one, other] = site.pods().await;
-    let secret = one.confidential("bot", &["chat.read"]).await;
+    let secret = one.resource_server("bot", &["flaghoist"]).await;
     let bot = || credentials("bot", &secret);
     let (_, session) = other.try_sign_in(somebody(), "bot", &["chat.read"]).await.unwrap();
     let own = other.client_token(bot(), "").await.unwrap();
@@ -331,7 +331,7 @@ async fn a_pod_without_its_database_says_so_and_goes_on_when_it_is_back() {
     eventually("ready", Duration::from_secs(10), async || readiness.is_ready()).await;
     let user = somebody();
     let (_, mut answered) = pod.sign_in(user).await;
-    let secret = pod.confidential("bot", &["chat.read"]).await;
+    let secret = pod.resource_server("bot", &["flaghoist"]).await;
     let mut watch =
         pod.verification().watch_revocations(WatchRevocationsRequest::default()).await.unwrap().into_inner();
     site.postgres.stop(Stop::Immediate).await;
@@ -463,7 +463,7 @@ async fn a_key_that_is_revoked_on_one_pod_signs_nowhere_and_its_tokens_are_refus
 async fn what_is_done_on_one_pod_is_in_the_audit_log_of_every_pod() {
     let Some(site) = Site::new().await else { return };
     let [one, other] = site.pods().await;
-    let secret = one.confidential("bot", &["chat.read"]).await;
+    let secret = one.resource_server("bot", &["flaghoist"]).await;
     let user = somebody();
     one.sign_in(user).await;
     let opened = other.audited(AuditAction::SessionOpened).await;

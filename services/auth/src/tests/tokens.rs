@@ -179,7 +179,7 @@ async fn case_58_introspection_needs_a_client_that_proves_itself() {
 #[tokio::test]
 async fn case_60_worthless_tokens_are_inactive_and_nothing_more() {
     let world = World::new().await;
-    let secret = world.confidential("bot", &["chat.read"]).await;
+    let secret = world.resource_server("bot", &["flaghoist"]).await;
     let bot = || credentials("bot", &secret);
     let user = somebody();
     let (_, tokens) = world.sign_in(user).await;
@@ -207,6 +207,27 @@ async fn case_60_worthless_tokens_are_inactive_and_nothing_more() {
     let (_, own) = world.try_sign_in(somebody(), "bot", &["chat.read"]).await.unwrap();
     let shown = world.introspect(bot(), &own.refresh_token).await.unwrap();
     assert_eq!((shown.active, shown.token_type.as_str()), (true, "refresh_token"));
+}
+
+#[tokio::test]
+async fn case_60_whom_a_token_does_not_concern_learns_nothing_of_it() {
+    let world = World::new().await;
+    let api = world.resource_server("api", &["flaghoist"]).await;
+    let elsewhere = world.resource_server("elsewhere", &["https://reports.example.com/"]).await;
+    let nobody = world.confidential("nobody", &["chat.read"]).await;
+    let (_, tokens) = world.sign_in(somebody()).await;
+    let sees = async |id: &str, secret: &str, token: &str| {
+        let answer = world.introspect(credentials(id, secret), token).await.unwrap();
+        assert!(answer.active || answer == IntrospectTokenResponse::default(), "{answer:?}");
+        answer.active
+    };
+    assert!(sees("api", &api, &tokens.access_token).await);
+    assert!(!sees("elsewhere", &elsewhere, &tokens.access_token).await);
+    assert!(!sees("nobody", &nobody, &tokens.access_token).await);
+    let (_, own) = world.try_sign_in(somebody(), "nobody", &["chat.read"]).await.unwrap();
+    assert!(sees("nobody", &nobody, &own.access_token).await, "its own");
+    assert!(!sees("elsewhere", &elsewhere, &own.access_token).await);
+    assert!(!sees("api", &api, &own.refresh_token).await, "a refresh token is for nobody else");
 }
 
 #[tokio::test]

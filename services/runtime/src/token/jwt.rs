@@ -104,6 +104,17 @@ pub(super) fn keys(jwks: &str) -> Result<Keys, KeysError> {
 
 /// The caller named by `token`, if one of `keys` signed it for us and it holds at `now`, in seconds since 1970.
 pub(super) fn read(token: &str, keys: &Keys, issuer: &str, now: i64) -> Result<Caller, TokenError> {
+    let (caller, audiences) = read_for_any(token, keys, issuer, now)?;
+    if audiences.iter().any(|audience| audience == AUDIENCE) { Ok(caller) } else { Err(OTHER_AUDIENCE) }
+}
+
+/// The same, whomever it is for; and whom it is for.
+pub(super) fn read_for_any(
+    token: &str,
+    keys: &Keys,
+    issuer: &str,
+    now: i64,
+) -> Result<(Caller, Vec<String>), TokenError> {
     if token.len() > TOKEN_MAX_BYTES {
         return Err(TokenError::Invalid("is too long"));
     }
@@ -128,6 +139,9 @@ pub(super) fn read(token: &str, keys: &Keys, issuer: &str, now: i64) -> Result<C
 /// A token that is not three base64url parts of JSON.
 const MALFORMED: TokenError = TokenError::Invalid("is malformed");
 
+/// A token that is for other services.
+pub(super) const OTHER_AUDIENCE: TokenError = TokenError::Invalid("is meant for another audience");
+
 /// A token that may be signed with a key that is newer than those known here.
 pub(super) const UNKNOWN_KEY: TokenError = TokenError::Invalid("is signed with an unknown key");
 
@@ -136,17 +150,14 @@ fn part<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, TokenError> {
     serde_json::from_slice(&bytes).map_err(|_| MALFORMED)
 }
 
-fn caller(claims: Claims, kid: &str, issuer: &str, now: i64) -> Result<Caller, TokenError> {
+fn caller(claims: Claims, kid: &str, issuer: &str, now: i64) -> Result<(Caller, Vec<String>), TokenError> {
     if claims.iss != issuer {
         return Err(TokenError::Invalid("is from another issuer"));
     }
-    let ours = match &claims.aud {
-        Audience::One(audience) => audience == AUDIENCE,
-        Audience::Many(audiences) => audiences.iter().any(|audience| audience == AUDIENCE),
+    let audiences = match claims.aud {
+        Audience::One(audience) => vec![audience],
+        Audience::Many(audiences) => audiences,
     };
-    if !ours {
-        return Err(TokenError::Invalid("is meant for another audience"));
-    }
     if now >= claims.exp {
         return Err(TokenError::Expired);
     }
@@ -157,7 +168,7 @@ fn caller(claims: Claims, kid: &str, issuer: &str, now: i64) -> Result<Caller, T
     // A client's own token has no session, whatever its subject looks like.
     let user = session.map(|_| strict_uuid(&claims.sub).map(UserId).ok_or(MALFORMED)).transpose()?;
     let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(seconds.clamp(0, SECONDS_MAX).unsigned_abs());
-    Ok(Caller {
+    let caller = Caller {
         user,
         session,
         scopes: claims.scope.split_ascii_whitespace().map(str::to_owned).collect(),
@@ -170,5 +181,6 @@ fn caller(claims: Claims, kid: &str, issuer: &str, now: i64) -> Result<Caller, T
         expires_at: time(claims.exp),
         subject: claims.sub,
         client_id: claims.client_id,
-    })
+    };
+    Ok((caller, audiences))
 }

@@ -16,7 +16,7 @@ use super::jwt::{self, Keys, KeysError};
 use super::proof::{Addresses, Proof, ProofError, Requested};
 use super::revoked::Revoked;
 use super::seen::Seen;
-use super::{Caller, Presented, Revocation, Scheme, TokenError};
+use super::{AUDIENCE, Caller, Presented, Revocation, Scheme, TokenError};
 
 /// How many parts the cache has, so that callers seldom wait for one another.
 const SHARDS: usize = 16;
@@ -166,6 +166,28 @@ impl Verifier {
         }
     }
 
+    /// Who is behind a token of the issuer, whomever it is for, and whom it is for. For who inspects tokens and takes none: a token that is
+    /// not for [`AUDIENCE`] opens nothing here.
+    pub fn verify_for_any(&self, token: &str) -> Result<(Arc<Caller>, Vec<String>), TokenError> {
+        match self.verify(token) {
+            Err(error) if error == jwt::OTHER_AUDIENCE => {}
+            verified => return verified.map(|caller| (caller, vec![AUDIENCE.to_owned()])),
+        }
+        let keys = Arc::clone(&self.keys.read());
+        let (caller, audiences) = jwt::read_for_any(token, &keys, &self.issuer, now_seconds())?;
+        self.lives_well(&caller)?;
+        Ok((Arc::new(caller), audiences))
+    }
+
+    /// Whether a token that was read for the first time may be taken.
+    fn lives_well(&self, caller: &Caller) -> Result<(), TokenError> {
+        if caller.expires_at > caller.issued_at + self.lifetime {
+            // Its revocation would be forgotten before it ends.
+            return Err(TokenError::Invalid("lives too long"));
+        }
+        if self.revoked(caller) { Err(TokenError::Revoked) } else { Ok(()) }
+    }
+
     /// Says under which addresses clients call beside that of the issuer: origins like `https://api.example.com`.
     pub fn set_addresses(&self, others: &[String]) {
         *self.addresses.write() = Arc::new(Addresses::new(&self.issuer, others.iter().map(String::as_str)));
@@ -237,13 +259,7 @@ impl Verifier {
             return Err(TokenError::KeysUnknown);
         }
         let caller = Arc::new(jwt::read(token, &keys, &self.issuer, now)?);
-        if caller.expires_at > caller.issued_at + self.lifetime {
-            // Its revocation would be forgotten before it ends.
-            return Err(TokenError::Invalid("lives too long"));
-        }
-        if self.revoked(&caller) {
-            return Err(TokenError::Revoked);
-        }
+        self.lives_well(&caller)?;
         let expires = seconds(caller.expires_at);
         let known = Known { caller: Arc::clone(&caller), expires, generation: AtomicU64::new(generation) };
         let mut shard = shard.write();

@@ -25,6 +25,7 @@ fn request() -> AuthorizationRequest {
         id_token_claims: Vec::new(),
         acr_unmet: false,
         two_factors: false,
+        prefers_two_factors: false,
         user_code: None,
         key_thumbprint: Some("thumbprint".into()),
     }

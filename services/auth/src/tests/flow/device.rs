@@ -112,6 +112,22 @@ async fn case_53_and_54_a_device_is_told_over_http_where_it_stands() {
 }
 
 #[tokio::test]
+async fn a_device_is_told_when_its_person_leaves_without_signing_in() {
+    let world = World::new().await;
+    let codes = world.begins("flaghoist-cli", "chat.read").await;
+    let mut browser = Browser::default();
+    let to_login = browser.types(&world, &codes.user_code).await;
+    let login_challenge = to_login.parameter("login_challenge").unwrap();
+    let request = RejectLoginRequestRequest { login_challenge };
+    let back = world.login_requests().reject_login_request(request).await.unwrap().into_inner().redirect_to;
+    assert!(browser.get(&world, &back).await.body.contains("was not connected"));
+    let answer = world.polls_over_http("flaghoist-cli", &codes.device_code).await;
+    assert_eq!(answer.json()["error"], "access_denied");
+    // Somebody who types the code now is too late.
+    assert_eq!(browser.types(&world, &codes.user_code).await.status, 422);
+}
+
+#[tokio::test]
 async fn case_43_a_device_of_a_client_that_may_not_or_for_what_it_may_not() {
     let world = World::new().await;
     world.app("wiki", false, web()).await;

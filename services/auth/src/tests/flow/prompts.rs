@@ -32,6 +32,23 @@ async fn who_is_signed_in_is_not_asked_again_until_they_have_to_be() {
 }
 
 #[tokio::test]
+async fn a_wish_for_two_factors_asks_whoever_has_signed_in_by_one() {
+    let world = World::new().await;
+    world.app("wiki", false, first_party()).await;
+    let user = somebody();
+    let mut browser = Browser::default();
+    browser.signs_in(&world, "wiki", user).await;
+    let two = ("acr_values", "urn:flaghoist:acr:2fa");
+    let silent = browser.authorize(&world, &but("wiki", &[two, ("prompt", "none")])).await;
+    assert!(silent.parameter("code").is_some(), "a wish is no reason to refuse");
+    let asked = browser.authorize(&world, &but("wiki", &[two])).await;
+    assert!(asked.location().contains("/login?"), "{}", asked.location());
+    let back = browser.continues(&world, &asked, user).await;
+    let tokens = world.redeem(credentials("wiki", ""), &back.parameter("code").unwrap(), VERIFIER).await.unwrap();
+    assert_eq!(claims(&tokens.id_token)["acr"], "urn:flaghoist:acr:1fa", "the client sees what it got");
+}
+
+#[tokio::test]
 async fn case_15_consent_is_asked_for_once_remembered_listed_and_taken_back() {
     let world = World::new().await;
     world.app("wiki", false, web()).await;
