@@ -1,9 +1,10 @@
 //! The two images that the pods need: flaghoist, and the probe. They are built here, without a Docker engine, and handed to a command
-//! that puts them where the cluster finds them; or they are in a registry already.
+//! that puts them where the cluster finds them; or they are in a registry already. Flaghoist's has a second name, to which it is upgraded.
 //!
 //! - `FLAGHOIST_TEST_LOAD_IMAGE`: a command that gets the path of an image archive as its last argument, such as `kind load
 //!   image-archive`, `minikube image load` or `ctr -n k8s.io images import`.
-//! - `FLAGHOIST_TEST_IMAGE`, `FLAGHOIST_TEST_PROBE_IMAGE`: the names of images that are not to be built.
+//! - `FLAGHOIST_TEST_IMAGE`, `FLAGHOIST_TEST_PROBE_IMAGE`: the names of images that are not to be built; `FLAGHOIST_TEST_NEXT_IMAGE` is then
+//!   another name, of the first one or of a newer one in the same repository.
 
 use std::process::Stdio;
 
@@ -15,28 +16,49 @@ use crate::programs::{command, repository, run};
 #[derive(Clone, Debug)]
 pub(crate) struct Images {
     pub(crate) flaghoist: String,
+    /// What is upgraded to.
+    pub(crate) next: String,
     pub(crate) probe: String,
 }
 
 impl Images {
     /// Builds what is not there, and loads it.
     pub(crate) async fn make() -> Result<Self, String> {
-        let flaghoist = image("FLAGHOIST_TEST_IMAGE", "flaghoist", "flaghoist", "FLAGHOIST_BIN").await?;
-        let probe = image("FLAGHOIST_TEST_PROBE_IMAGE", "flaghoist-probe", "probe", "FLAGHOIST_TEST_PROBE_BIN").await?;
-        Ok(Self { flaghoist, probe })
+        let flaghoist =
+            image("FLAGHOIST_TEST_IMAGE", "flaghoist", "flaghoist", "FLAGHOIST_BIN", &["", "-next"]).await?;
+        let probe = image("FLAGHOIST_TEST_PROBE_IMAGE", "flaghoist-probe", "probe", "FLAGHOIST_TEST_PROBE_BIN", &[""]);
+        let probe = probe.await?;
+        let next = match std::env::var("FLAGHOIST_TEST_NEXT_IMAGE") {
+            Ok(name) => name,
+            Err(_) if std::env::var_os("FLAGHOIST_TEST_IMAGE").is_some() => {
+                return Err("name a second image that is in the registry by FLAGHOIST_TEST_NEXT_IMAGE".into());
+            }
+            Err(_) => format!("{flaghoist}-next"),
+        };
+        Ok(Self { flaghoist, next, probe })
     }
 
     /// The repository and the tag of flaghoist's, as the chart wants them.
     pub(crate) fn parts(&self) -> (&str, &str) {
-        let slash = self.flaghoist.rfind('/').unwrap_or(0);
-        match self.flaghoist[slash..].rfind(':') {
-            Some(colon) => (&self.flaghoist[..slash + colon], &self.flaghoist[slash + colon + 1..]),
-            None => (&self.flaghoist, "latest"),
-        }
+        parts(&self.flaghoist)
+    }
+
+    /// Those of the one that is upgraded to.
+    pub(crate) fn next_parts(&self) -> (&str, &str) {
+        parts(&self.next)
     }
 }
 
-async fn image(given: &str, package: &str, program: &str, binary: &str) -> Result<String, String> {
+fn parts(name: &str) -> (&str, &str) {
+    let slash = name.rfind('/').unwrap_or(0);
+    match name[slash..].rfind(':') {
+        Some(colon) => (&name[..slash + colon], &name[slash + colon + 1..]),
+        None => (name, "latest"),
+    }
+}
+
+/// The name of a program's image, which is there under that name with each of these endings.
+async fn image(given: &str, package: &str, program: &str, binary: &str, endings: &[&str]) -> Result<String, String> {
     if let Ok(name) = std::env::var(given) {
         return Ok(name);
     }
@@ -61,8 +83,10 @@ async fn image(given: &str, package: &str, program: &str, binary: &str) -> Resul
     let archive = folder.path().join("image.tar");
     let (named, archive) = (named.to_string_lossy(), archive.to_string_lossy());
     let script = repository().join("services/flaghoist/image-tar");
-    run(&script.to_string_lossy(), &[&archive, &name, &named], None).await?;
-    run("sh", &["-c", &format!("{load} \"$0\""), &archive], None).await?;
+    for ending in endings {
+        run(&script.to_string_lossy(), &[&archive, &format!("{name}{ending}"), &named], None).await?;
+        run("sh", &["-c", &format!("{load} \"$0\""), &archive], None).await?;
+    }
     Ok(name)
 }
 

@@ -47,6 +47,22 @@ impl Installation {
         self.helm("upgrade", values).await
     }
 
+    /// The same with another image of flaghoist.
+    pub(crate) fn with_image(&self, flaghoist: &str) -> Self {
+        let images = Images { flaghoist: flaghoist.to_owned(), ..self.images.clone() };
+        Self { images, ..self.clone() }
+    }
+
+    /// Uninstalls the chart; what it leaves stays in the namespace.
+    pub(crate) async fn uninstall(&self) -> Result<(), String> {
+        helm(&["uninstall", RELEASE, "--namespace", &self.namespace, "--wait", "--timeout", "5m"]).await.map(drop)
+    }
+
+    /// Installs the chart once more.
+    pub(crate) async fn install_again(&self) -> Result<(), String> {
+        self.helm("install", &[]).await
+    }
+
     /// The passwords of the databases, if it has databases.
     async fn prepare(&self) -> Result<(), String> {
         let password = self.values.iter().find_map(|value| value.strip_prefix("test.password="));

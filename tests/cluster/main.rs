@@ -24,6 +24,7 @@ mod rotation;
 mod routes;
 mod shedding;
 mod tokens;
+mod upgrades;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -64,6 +65,12 @@ enum Check {
     Ejection,
     /// Istio's own analysis finds nothing, and no sidecar has refused what it was sent.
     Configuration,
+    /// On SQLite an upgrade is a pause; an uninstallation leaves volumes and keys, with which the next one goes on.
+    Uninstall,
+    /// An upgrade to another image and other values under load, and back: no call fails, streams are told to go elsewhere.
+    Upgrade,
+    /// A canary gets its share of the calls.
+    Canary,
     /// The promises hold while every service is restarted, and its pods are deleted and killed, under load.
     Restarts,
     /// A new signing key is known to the sidecars before the first token that it signs.
@@ -153,6 +160,9 @@ async fn run(check: Check, lab: &mut Lab) -> Outcome {
         Check::Shedding => shedding::overflow(lab).await,
         Check::Ejection => shedding::ejection(lab).await,
         Check::Configuration => configuration::check(lab).await,
+        Check::Uninstall => upgrades::uninstall(lab).await,
+        Check::Upgrade => upgrades::upgrade(lab).await,
+        Check::Canary => upgrades::canary(lab).await,
         Check::Restarts => restarts::check(lab).await,
         Check::Rotation => rotation::check(lab).await,
         Check::Cost => cost::measure(lab).await,
