@@ -47,6 +47,8 @@ pub(crate) struct Credentials {
     pub(crate) untold: bool,
     /// Whether the password alone does not do.
     pub(crate) second_factor: bool,
+    /// Whether the person has a security key.
+    pub(crate) security_key: bool,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -57,6 +59,7 @@ impl std::fmt::Debug for Credentials {
             .field("deleting", &self.deleting)
             .field("untold", &self.untold)
             .field("second_factor", &self.second_factor)
+            .field("security_key", &self.security_key)
             .finish_non_exhaustive()
     }
 }

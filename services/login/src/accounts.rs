@@ -52,7 +52,7 @@ pub(crate) use factors::{Code, Owner};
 pub(crate) use logins::{Browser, Next, StartLogin};
 pub(crate) use registration::Register;
 pub(crate) use resets::{ResetAsked, ResetFactor};
-pub(crate) use sign_in::{DEFAULT_CLIENT, PageSignIn, PageStep, SignIn, Welcome};
+pub(crate) use sign_in::{Accepted, DEFAULT_CLIENT, PageSignIn, PageStep, SignIn, Welcome};
 
 /// How many codes and links a person may have sent at once.
 const MESSAGES_BURST: u32 = 5;

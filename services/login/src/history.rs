@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use flaghoist_runtime::names::UserId;
 use serde::{Deserialize, Serialize};
 
+use crate::throttle::browser::KnownBrowser;
 use crate::throttle::network;
 
 /// The longest text of a program about itself that is kept.
@@ -18,6 +19,8 @@ const AGENT_MAX_CHARACTERS: usize = 200;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Origin {
     pub(crate) address: IpAddr,
+    /// Whom it is remembered for, if it is a browser on the pages.
+    pub(crate) browser: KnownBrowser,
     /// What the program called itself; may be empty.
     agent: String,
 }
@@ -105,7 +108,12 @@ impl Origin {
     /// A call from there, by a program that calls itself so.
     pub(crate) fn new(address: IpAddr, agent: &str) -> Self {
         let agent = agent.chars().filter(|letter| !letter.is_control()).take(AGENT_MAX_CHARACTERS).collect();
-        Self { address, agent }
+        Self { address, browser: KnownBrowser::default(), agent }
+    }
+
+    /// The same by a browser with these secrets.
+    pub(crate) fn by_browser(self, browser: KnownBrowser) -> Self {
+        Self { browser, ..self }
     }
 
     /// What the program called itself.

@@ -2,6 +2,7 @@
 //! refused or must work.
 
 pub(crate) mod issuer;
+mod known_browsers;
 pub(crate) mod others;
 mod world;
 

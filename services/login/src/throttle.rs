@@ -5,9 +5,11 @@
 //! delays, which survive a restart: they grow with each attempt since the last success and are counted for
 //! each account *and* address, so that whoever hammers an account from elsewhere does not lock its owner out. All
 //! addresses from which an account never was signed in to share one more count, which ends guessing from many
-//! addresses; an address that was signed in from before is not held up by it. Second factors are counted in the same way, each kind by
-//! itself.
+//! addresses; an address that was signed in from before is not held up by it, nor is an account with a security key, which a password does
+//! not open. A browser that its person has signed in with counts as a place of its own, wherever it is ([`browser`]). Second factors are
+//! counted in the same way, each kind by itself.
 
+pub(crate) mod browser;
 pub(crate) mod quota;
 
 use std::net::IpAddr;
@@ -19,7 +21,9 @@ use flaghoist_runtime::names::UserId;
 use crate::contact::{Contact, ContactCode, ContactKind};
 use crate::factor::FactorKind;
 use crate::handle::Handle;
+use crate::history::Origin;
 use crate::store::contacts::CodeDigest;
+use browser::KnownBrowser;
 use quota::{BucketKey, Limit};
 
 /// The longest delay of the count that all unknown addresses share: long enough against guessing passwords, short enough for an
@@ -59,7 +63,17 @@ impl AttemptKeys {
 
     /// The key for a handle and an address.
     pub(crate) fn of(&self, handle: &Handle, address: IpAddr) -> AttemptKey {
-        AttemptKey { account: self.account(handle), address: self.digest(b"address", &network(address).to_be_bytes()) }
+        AttemptKey { account: self.account(handle), address: self.address(address) }
+    }
+
+    /// The key for a handle that `user` has, if anybody, and where an attempt comes from.
+    pub(crate) fn of_place(&self, handle: &Handle, user: Option<UserId>, origin: &Origin) -> AttemptKey {
+        let browser = user.and_then(|user| self.of_browser(user, &origin.browser));
+        AttemptKey { account: self.account(handle), address: browser.unwrap_or_else(|| self.address(origin.address)) }
+    }
+
+    fn address(&self, address: IpAddr) -> [u8; 16] {
+        self.digest(b"address", &network(address).to_be_bytes())
     }
 
     /// The key for all attempts at a handle.
@@ -67,10 +81,20 @@ impl AttemptKeys {
         self.digest(b"account", handle.as_str().as_bytes())
     }
 
-    /// The key for a second factor of a person and an address. Each kind is counted for itself: whoever guesses at one closes no other.
-    pub(crate) fn of_factor(&self, kind: FactorKind, user: UserId, address: IpAddr) -> AttemptKey {
-        let address = self.digest(b"address", &network(address).to_be_bytes());
+    /// The key for a second factor of a person and where an attempt comes from. Each kind is counted for itself: whoever guesses at one
+    /// closes no other.
+    pub(crate) fn of_factor(&self, kind: FactorKind, user: UserId, origin: &Origin) -> AttemptKey {
+        let browser = self.of_browser(user, &origin.browser);
+        let address = browser.unwrap_or_else(|| self.address(origin.address));
         AttemptKey { account: self.factor(kind, user), address }
+    }
+
+    /// Every key under which attempts of a browser that a person has signed in with are counted.
+    pub(crate) fn all_of_browser(&self, handle: &Handle, user: UserId, browser: &KnownBrowser) -> Vec<AttemptKey> {
+        let factors = [FactorKind::Totp, FactorKind::RecoveryCode].map(|kind| self.factor(kind, user));
+        let accounts = [self.account(handle)].into_iter().chain(factors);
+        let browser = self.of_browser(user, browser);
+        browser.map_or_else(Vec::new, |address| accounts.map(|account| AttemptKey { account, address }).collect())
     }
 
     /// The key for all attempts at a second factor of a person.
@@ -80,8 +104,7 @@ impl AttemptKeys {
 
     /// The key for the code of a contact of a person and an address.
     pub(crate) fn of_contact(&self, kind: ContactKind, user: UserId, address: IpAddr) -> AttemptKey {
-        let address = self.digest(b"address", &network(address).to_be_bytes());
-        AttemptKey { account: self.contact(kind, user), address }
+        AttemptKey { account: self.contact(kind, user), address: self.address(address) }
     }
 
     /// The key for all attempts at the code of a contact of a person.

@@ -25,7 +25,7 @@ impl Accounts {
         let current = current.map_err(|source| Error::Password { field: "current_password", source })?;
         let new = new.map_err(|source| Error::Password { field: "new_password", source })?;
         let account = self.get(user).await?;
-        let (proven, place) = self.prove(&account.handle, current, origin.address).await?;
+        let (proven, place) = self.prove(&account.handle, current, &origin).await?;
         if proven.account.user != user || proven.deleting {
             return Err(Error::CredentialsInvalid);
         }
@@ -55,7 +55,7 @@ impl Accounts {
         let password = password.map_err(|source| Error::Password { field: "password", source })?;
         let unknown = || Error::AccountUnknown(user.name());
         let found = self.store.credentials_of(user).await?.ok_or_else(unknown)?;
-        let (proven, place) = self.prove(&found.account.handle, password, address).await?;
+        let (proven, place) = self.prove(&found.account.handle, password, &address.into()).await?;
         drop(place);
         if proven.account.user != user {
             return Err(Error::CredentialsInvalid);

@@ -134,7 +134,7 @@ impl Accounts {
         origin: &Origin,
     ) -> Result<Option<TakenCode>, Error> {
         let kind = code.kind();
-        self.count_code(user, kind, origin.address).await?;
+        self.count_code(user, kind, origin).await?;
         let mut taken = None;
         let passed = match code {
             Code::Totp(code) => match self.store.totp(user).await? {
@@ -159,7 +159,7 @@ impl Accounts {
         if !passed {
             return Err(self.refused(user, kind, origin).await);
         }
-        self.code_checked(user, kind, origin.address, true).await?;
+        self.code_checked(user, kind, origin, true).await?;
         Ok(taken)
     }
 
@@ -180,10 +180,12 @@ impl Accounts {
     }
 
     /// Counts an attempt at a factor, or says how long to wait.
-    pub(super) async fn count_code(&self, user: UserId, kind: FactorKind, address: IpAddr) -> Result<(), Error> {
-        self.take_from(Limit::Attempts, address).await?;
+    pub(super) async fn count_code(&self, user: UserId, kind: FactorKind, origin: &Origin) -> Result<(), Error> {
+        if self.attempt_keys.of_browser(user, &origin.browser).is_none() {
+            self.take_from(Limit::Attempts, origin.address).await?;
+        }
         let delays = Delays { strangers_max: FACTOR_STRANGERS_DELAY_MAX, ..self.delays };
-        let key = self.attempt_keys.of_factor(kind, user, address);
+        let key = self.attempt_keys.of_factor(kind, user, origin);
         if let Some(wait) = self.store.reserve_attempt(key, delays, now()).await? {
             metrics::counter!("flaghoist_login_refused_total", "limit" => kind.label()).increment(1);
             return Err(Error::RateLimited(wait));
@@ -196,7 +198,7 @@ impl Accounts {
         &self,
         user: UserId,
         kind: FactorKind,
-        address: IpAddr,
+        origin: &Origin,
         passed: bool,
     ) -> Result<(), Error> {
         let outcome = if passed { "passed" } else { "refused" };
@@ -205,7 +207,7 @@ impl Accounts {
         if !passed {
             return Err(Error::CodeInvalid);
         }
-        let key = self.attempt_keys.of_factor(kind, user, address);
+        let key = self.attempt_keys.of_factor(kind, user, origin);
         Ok(self.store.attempt_succeeded(key, Some(KNOWN_ADDRESSES_MAX), now()).await?)
     }
 
@@ -255,11 +257,11 @@ impl Accounts {
     ) -> Result<Vec<SecretString>, Error> {
         self.may_change(&owner).await?;
         let user = owner.user;
-        self.count_code(user, FactorKind::Totp, address).await?;
+        self.count_code(user, FactorKind::Totp, &address.into()).await?;
         let sealed = self.store.totp_enrolment(user, now()).await?.ok_or(Error::EnrolmentUnknown)?;
         let secret = TotpSecret::open(&self.sealer, user, &sealed)?;
         let step = secret.step_of(code, now_seconds());
-        self.code_checked(user, FactorKind::Totp, address, step.is_some()).await?;
+        self.code_checked(user, FactorKind::Totp, &address.into(), step.is_some()).await?;
         let Some(step) = step else { return Err(Error::CodeInvalid) };
         let (codes, digests) = RecoveryCode::generate(user);
         let kept_session = owner.kept_session();

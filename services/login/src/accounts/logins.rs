@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use flaghoist_runtime::time::millis;
 
-use super::sign_in::{SessionClient, Welcome, read_handle, taken};
+use super::sign_in::{Accepted, SessionClient, Welcome, read_handle, taken};
 use super::{Accounts, now};
 use crate::error::Error;
 use crate::factor::{FactorKind, Proof};
@@ -92,7 +92,7 @@ impl Accounts {
         let origin = origin.into();
         let password = taken(password)?;
         let login = self.login_at(token, Step::Password, &[]).await?;
-        let (found, _place) = self.prove(&login.handle, password, origin.address).await?;
+        let (found, _place) = self.prove(&login.handle, password, &origin).await?;
         let proven = Proven::by(&found);
         if found.second_factor {
             let factors = self.store.factors(proven.user).await?.second();
@@ -121,7 +121,7 @@ impl Accounts {
         self.kept_or_given_back(proven, taken, opened).await
     }
 
-    /// The second step on the page, in the browser that has taken the first for the same request. Answers where the browser goes.
+    /// The second step on the page, in the browser that has taken the first for the same request.
     pub(crate) async fn submit_code_for_request(
         &self,
         token: &LoginToken,
@@ -129,7 +129,7 @@ impl Accounts {
         browser: &Browser,
         challenge: String,
         origin: impl Into<Origin> + Send,
-    ) -> Result<String, Error> {
+    ) -> Result<Accepted, Error> {
         let origin = origin.into();
         let login = self.login_at(token, Step::SecondFactor, &browser.bound_to(&challenge)).await?;
         // A challenge that is over costs no code.

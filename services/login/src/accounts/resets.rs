@@ -156,7 +156,7 @@ impl Accounts {
         }
         self.post.wake.notify_one();
         if code.is_some() {
-            self.code_checked(user, FactorKind::RecoveryCode, origin.address, true).await?;
+            self.code_checked(user, FactorKind::RecoveryCode, &origin, true).await?;
         }
         // Whoever forgot it has tried it.
         self.store.attempt_succeeded(self.attempt_keys.of(&account.handle, origin.address), None, now()).await?;
@@ -177,7 +177,7 @@ impl Accounts {
         match factor {
             None => Ok(None),
             Some(ResetFactor::Code(Code::Recovery(code))) => {
-                self.count_code(whose.user, FactorKind::RecoveryCode, origin.address).await?;
+                self.count_code(whose.user, FactorKind::RecoveryCode, origin).await?;
                 match code {
                     Some(code) => Ok(Some(code.digest(whose.user))),
                     None => Err(self.refused(whose.user, FactorKind::RecoveryCode, origin).await),

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::factors::Owner;
 use super::logins::Browser;
-use super::sign_in::{SessionClient, Welcome, read_handle};
+use super::sign_in::{Accepted, SessionClient, Welcome, read_handle};
 use super::{Accounts, now};
 use crate::account::DisplayName;
 use crate::error::Error;
@@ -174,7 +174,7 @@ impl Accounts {
         self.open_session(proven, proof, client).await
     }
 
-    /// Takes the answer of a key on the page, in the browser that was asked for it. Answers where the browser goes.
+    /// Takes the answer of a key on the page, in the browser that was asked for it.
     pub(crate) async fn finish_key_for_request(
         &self,
         token: &LoginToken,
@@ -182,7 +182,7 @@ impl Accounts {
         browser: &Browser,
         challenge: String,
         origin: Origin,
-    ) -> Result<String, Error> {
+    ) -> Result<Accepted, Error> {
         self.take_from(Limit::Attempts, origin.address).await?;
         let login = self.login_bound_to(token, &browser.bound_to(&challenge)).await?;
         // A challenge that is over costs no ceremony.

@@ -1,9 +1,9 @@
 //! Signing in with a password, and the check of a password that every method which asks for one goes through.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use flaghoist_runtime::fault::chain;
 use flaghoist_runtime::names::UserId;
 
 use super::lanes::Lane;
@@ -21,6 +21,7 @@ use crate::login_token::LoginToken;
 use crate::password::{BadPassword, Password};
 use crate::store::contacts::Profile;
 use crate::store::factors::{Login, Proven};
+use crate::throttle::browser::KnownBrowser;
 use crate::throttle::quota::Limit;
 
 /// How many addresses an account is known to be used from.
@@ -67,11 +68,20 @@ pub(crate) struct Welcome {
     pub(crate) opened: Opened,
 }
 
+/// A browser whose person has signed in on the page.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// Where it goes.
+    pub(crate) address: String,
+    /// What it is remembered by from now on.
+    pub(crate) browser: KnownBrowser,
+}
+
 /// How a sign-in on the page goes on.
 #[derive(Debug)]
 pub(crate) enum PageStep {
-    /// The person is signed in; the browser goes there.
-    Done(String),
+    /// The person is signed in.
+    Done(Accepted),
     /// The page asks for a second factor of this login.
     SecondFactor(LoginToken),
 }
@@ -80,7 +90,7 @@ impl Accounts {
     /// Checks handle and password and opens a session. An account with a second factor is left to the logins in steps.
     pub(crate) async fn sign_in(&self, wanted: SignIn) -> Result<Welcome, Error> {
         let handle = read_handle(&wanted.handle);
-        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, wanted.origin.address).await?;
+        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, &wanted.origin).await?;
         if proven.second_factor {
             return Err(Error::SecondFactorRequired);
         }
@@ -93,7 +103,7 @@ impl Accounts {
         // A challenge that is over costs no hash.
         self.issuer.login_request(&wanted.challenge).await?;
         let handle = read_handle(&wanted.handle);
-        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, wanted.origin.address).await?;
+        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, &wanted.origin).await?;
         if proven.second_factor {
             let login = Login {
                 handle,
@@ -134,20 +144,29 @@ impl Accounts {
         }
     }
 
-    /// Tells the issuer who has proved who they are on the page. Answers where the browser goes.
+    /// Tells the issuer who has proved who they are on the page, and remembers the browser.
     pub(super) async fn accept_request(
         &self,
         proven: Proven,
         proof: Proof,
         challenge: String,
         origin: Origin,
-    ) -> Result<String, Error> {
+    ) -> Result<Accepted, Error> {
+        let browser = self.attempt_keys.remembered(proven.user, &origin.browser);
         let ask = move |account: &Account, contacts: &Contacts| {
             let profile = Profile { account: account.clone(), contacts: contacts.clone() };
             Ask::Acceptance(Box::new(Recognised { challenge, proof, at: SystemTime::now(), profile }))
         };
         match self.admit(proven, proof, ask, String::new(), origin).await? {
-            (_, Answer::Redirect(address)) => Ok(address),
+            (account, Answer::Redirect(address)) => {
+                // The person is in, so what fails here is logged.
+                for key in self.attempt_keys.all_of_browser(&account.handle, account.user, &browser) {
+                    if let Err(error) = self.store.attempt_succeeded(key, Some(KNOWN_ADDRESSES_MAX), now()).await {
+                        tracing::warn!(user = %account.user, error = %chain(&error), "a browser is not remembered");
+                    }
+                }
+                Ok(Accepted { address, browser })
+            }
             (_, Answer::Session(_)) => Err(unexpected()),
         }
     }
@@ -229,22 +248,30 @@ impl Accounts {
         self.store.credentials_of(user).await?.ok_or(Error::CredentialsInvalid)
     }
 
-    /// Checks the password of whoever has `handle`. Every refusal costs the same: one attempt that was counted before,
-    /// one look into the store, one hash. The place before the pool stays the caller's, for a second hash.
+    /// Checks the password of whoever has `handle`. Every refusal costs the same: one look into the store, one attempt that is counted,
+    /// one hash. The place before the pool stays the caller's, for a second hash.
     pub(super) async fn prove(
         &self,
         handle: &Handle,
         password: Password,
-        address: IpAddr,
+        origin: &Origin,
     ) -> Result<(Credentials, Place), Error> {
         let place = self.pool.place()?;
-        self.take_from(Limit::Attempts, address).await?;
-        let key = self.attempt_keys.of(handle, address);
-        if let Some(wait) = self.store.reserve_attempt(key, self.delays, now()).await? {
+        let found = self.store.credentials(handle).await?;
+        let user = found.as_ref().map(|found| found.account.user);
+        if user.is_none_or(|user| self.attempt_keys.of_browser(user, &origin.browser).is_none()) {
+            self.take_from(Limit::Attempts, origin.address).await?;
+        }
+        let key = self.attempt_keys.of_place(handle, user, origin);
+        let mut delays = self.delays;
+        if found.as_ref().is_some_and(|found| found.security_key) {
+            // A password does not open it, so those who guess at it from many places shall not hold up whoever has the key.
+            delays.strangers_max = Duration::ZERO;
+        }
+        if let Some(wait) = self.store.reserve_attempt(key, delays, now()).await? {
             metrics::counter!("flaghoist_login_refused_total", "limit" => "account").increment(1);
             return Err(Error::RateLimited(wait));
         }
-        let found = self.store.credentials(handle).await?;
         let stored: Arc<str> = match &found {
             Some(found) => found.password_hash.as_str().into(),
             None => Arc::clone(&self.nobodys_hash),

@@ -13,19 +13,24 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{FormKey, Pages, SCRIPT_PATH, failed, json, problem, rendered, retry_after, unread};
-use crate::accounts::{Browser, Code, PageSignIn, PageStep};
+use crate::accounts::{Accepted, Browser, Code, PageSignIn, PageStep};
 use crate::contact::ContactKind;
 use crate::error::Error;
 use crate::history::Origin;
 use crate::issuer::{Asked, IssuerError};
 use crate::login_token::LoginToken;
 use crate::password::Password;
+use crate::throttle::KNOWN_FOR;
+use crate::throttle::browser::KnownBrowser;
 
 /// Where the page is. The issuer sends browsers there.
 pub(super) const PATH: &str = "/login";
 
 /// The cookie that a form is bound to.
 const COOKIE: &str = "__Host-flaghoist-login";
+
+/// The cookie of a browser that people have signed in with before.
+const KNOWN_COOKIE: &str = "__Host-flaghoist-known";
 
 /// The longest challenge that is passed on.
 const CHALLENGE_MAX_BYTES: usize = 128;
@@ -111,7 +116,8 @@ pub(super) async fn show(
 pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -> Response {
     let language = Language::preferred(request.headers());
     let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    let origin = Origin::new(client_address(&request, pages.trusted_hops), agent);
+    let known = html::cookie(request.headers(), KNOWN_COOKIE).map(KnownBrowser::read).unwrap_or_default();
+    let origin = Origin::new(client_address(&request, pages.trusted_hops), agent).by_browser(known);
     let cookie = html::cookie(request.headers(), COOKIE).map(str::to_owned);
     let typed = match axum::Form::<Typed>::from_request(request, &()).await {
         Ok(axum::Form(typed)) => typed,
@@ -133,6 +139,14 @@ pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -
         _ if !typed.login.is_empty() => visit.take_code(typed, origin).await,
         _ => visit.take_password(typed, origin).await,
     }
+}
+
+/// Sends a browser on whose person has signed in, and lets it be known again.
+fn goes_on(accepted: &Accepted) -> Response {
+    let mut response = html::see_other(&accepted.address);
+    let set = html::host_cookie(KNOWN_COOKIE, &accepted.browser.cookie(), Some(KNOWN_FOR));
+    response.headers_mut().extend(set.map(|set| (SET_COOKIE, set)));
+    response
 }
 
 /// A browser with its challenge.
@@ -231,7 +245,7 @@ impl Visit {
             origin,
         };
         match self.pages.accounts.sign_in_for_request(wanted).await {
-            Ok(PageStep::Done(address)) => html::see_other(&address),
+            Ok(PageStep::Done(accepted)) => goes_on(&accepted),
             Ok(PageStep::SecondFactor(login)) => self.ask_second(StatusCode::OK, &login, None).await,
             Err(Error::RateLimited(wait)) => {
                 let mut response = self.again(StatusCode::TOO_MANY_REQUESTS, &typed.handle, Wrong::TooMany).await;
@@ -273,9 +287,9 @@ impl Visit {
     }
 
     /// What a browser gets after its second step.
-    async fn second_step(&self, login: &LoginToken, step: Result<String, Error>, refused: Wrong) -> Response {
+    async fn second_step(&self, login: &LoginToken, step: Result<Accepted, Error>, refused: Wrong) -> Response {
         match step {
-            Ok(address) => html::see_other(&address),
+            Ok(accepted) => goes_on(&accepted),
             Err(Error::CodeInvalid | Error::Key(_)) => {
                 self.ask_second(StatusCode::UNPROCESSABLE_ENTITY, login, Some(refused)).await
             }

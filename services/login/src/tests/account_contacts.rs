@@ -114,7 +114,7 @@ async fn contacts_are_set_verified_changed_and_removed_on_the_page() {
         }
         let shown = format!("{} {}", &code[..4], &code[4..]);
         let verified = visitor.done(visitor.posts("verify_contact", kind, &[("code", &shown)]).await).await;
-        let has = |page: &str, address: &str| page.contains(&format!("{address}<span class=\"tag good\">"));
+        let has = |page: &str, address: &str| page.contains(&format!("{address} <span class=\"tag good\">"));
         assert!(has(&verified, address) && !verified.contains("not verified yet"), "{verified}");
         // The next one waits beside it.
         let both = visitor.done(visitor.posts("set_contact", kind, &[("value", next)]).await).await;

@@ -18,14 +18,18 @@ pub(super) struct Page {
 
 /// A browser that came with a challenge, with the cookie and the token of the form it was shown.
 pub(super) struct Browser<'a> {
-    world: &'a World,
-    challenge: &'static str,
-    cookie: String,
-    token: String,
+    pub(super) world: &'a World,
+    pub(super) challenge: &'static str,
+    pub(super) cookie: String,
+    pub(super) token: String,
 }
 
-pub(super) async fn send(world: &World, mut request: Request<Body>) -> Page {
-    request.extensions_mut().insert(ClientAddress("192.0.2.1".parse().unwrap()));
+pub(super) async fn send(world: &World, request: Request<Body>) -> Page {
+    send_from(world, request, "192.0.2.1").await
+}
+
+pub(super) async fn send_from(world: &World, mut request: Request<Body>, address: &str) -> Page {
+    request.extensions_mut().insert(ClientAddress(address.parse().unwrap()));
     let (head, body) = world.pages.clone().oneshot(request).await.unwrap().into_parts();
     let body = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
     Page { status: head.status, headers: head.headers, body }

@@ -245,7 +245,7 @@ async fn case_81_a_key_gets_in_while_its_account_is_hammered() {
         let _refused = attacker.login("alice", "guess").await.unwrap_err();
     }
     let elsewhere = world.at("203.0.113.1");
-    assert_eq!(reason(elsewhere.login("alice", PASSWORD).await), Reason::RateLimited);
+    assert_eq!(reason(elsewhere.login("alice", PASSWORD).await), Reason::SecondFactorRequired);
     let login = elsewhere.start("").await;
     elsewhere.touches(&mut key, &login).await.unwrap();
     assert_eq!(codes.len(), 10);

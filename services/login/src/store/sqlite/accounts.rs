@@ -28,6 +28,7 @@ fn read(row: &SqliteRow) -> Result<Credentials, sqlx::Error> {
         deleting: row.try_get("deleting")?,
         untold: row.try_get("untold")?,
         second_factor: row.try_get("second_factor")?,
+        security_key: row.try_get("security_key")?,
     })
 }
 
@@ -39,7 +40,8 @@ pub(super) async fn by_user(
         "SELECT *, deleting_at IS NOT NULL AS deleting,
                 EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold,
                 (EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id)
-                 OR EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id)) AS second_factor
+                 OR EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id)) AS second_factor,
+                EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id) AS security_key
          FROM accounts WHERE user_id = ?1",
     )
     .bind(key(&user))
@@ -56,7 +58,8 @@ pub(super) async fn by_handle(
         "SELECT *, deleting_at IS NOT NULL AS deleting,
                 EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold,
                 (EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id)
-                 OR EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id)) AS second_factor
+                 OR EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id)) AS second_factor,
+                EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id) AS security_key
          FROM accounts WHERE handle = ?1",
     )
     .bind(handle.as_str())
