@@ -53,6 +53,10 @@ async fn case_98_logs_contain_no_secret_whatever_the_store() {
     }
     let text = String::from_utf8_lossy(&log.0.lock()).into_owned();
     assert!(text.contains("attempts") && text.len() > 1000, "the statements of the store are in the log");
+    // Where nobody is written to, these lines are what there is of notices.
+    for notice in ["somebody has signed in from a new place", "kind=PasswordChanged"] {
+        assert!(text.contains(notice), "{notice}");
+    }
     for secret in secrets {
         // Six digits are a part of many a time; by themselves they are a code.
         let code = secret.len() == 6;
@@ -116,6 +120,10 @@ async fn secrets_of_a_story(store: StoreAddress) -> Vec<String> {
     let welcome = sign_in.login(request(old)).await.unwrap().into_inner();
     let (user, session) = parse_session(&welcome.session.unwrap().name).unwrap();
     let tokens = welcome.tokens.unwrap();
+    secrets.extend([tokens.access_token, tokens.refresh_token]);
+    let mut elsewhere = Request::new(request(old));
+    elsewhere.metadata_mut().insert("user-agent", "Another program".parse().unwrap());
+    let tokens = sign_in.login(elsewhere).await.unwrap().into_inner().tokens.unwrap();
     secrets.extend([tokens.access_token, tokens.refresh_token]);
     let caller = Arc::new(Caller {
         user: Some(user),

@@ -53,6 +53,9 @@ impl Accounts {
         let event = NewEvent { user: account.user, kind: EventKind::SignedIn, origin, amr: proof.amr(), client_id };
         if self.store.signed_in(key, KNOWN_ADDRESSES_MAX, &event, message.as_ref(), now()).await? {
             metrics::counter!("flaghoist_login_new_places_total").increment(1);
+            // Also for whoever is reached by no message.
+            let (user, address, told) = (event.user, event.origin.shown_address(), message.is_some());
+            tracing::info!(%user, address, told, "somebody has signed in from a new place");
             self.post.wake.notify_one();
         }
         Ok(())

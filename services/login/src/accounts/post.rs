@@ -177,6 +177,7 @@ impl Accounts {
     /// Notes that something about how a person signs in has changed, and tells them. The change is made, so what fails here is logged.
     pub(super) async fn note_change(&self, event: NewEvent) {
         let (user, kind) = (event.user, event.kind);
+        tracing::info!(%user, ?kind, address = event.origin.shown_address(), "what an account is opened by has changed, or was tried");
         let noting = async {
             let also = self.also_changed(event).await?;
             self.store.note(&also, now()).await?;
