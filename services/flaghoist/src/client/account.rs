@@ -19,8 +19,8 @@ use crate::exit::{Exit, Failure};
 /// What can be done with an account.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// List what proves who you are beside the password
-    #[command(after_help = "Example:\n  flaghoist account factors")]
+    /// List what proves who you are beside the password; asks for a sign-in of the last 10 minutes
+    #[command(after_help = "Example:\n  flaghoist login alice && flaghoist account factors")]
     Factors,
     /// List the sessions, or end one
     Sessions(sessions::Arguments),

@@ -93,6 +93,11 @@ impl Owner {
         if own { Ok(()) } else { Err(Error::ClientForeign) }
     }
 
+    /// Who it is.
+    pub(crate) fn user(&self) -> UserId {
+        self.user
+    }
+
     /// The same person, who calls from there.
     pub(crate) fn at(self, origin: Origin) -> Self {
         Self { origin, ..self }

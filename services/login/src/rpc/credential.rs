@@ -35,7 +35,7 @@ impl CredentialService for Rpc {
         &self,
         request: Request<login::ListFactorsRequest>,
     ) -> Result<Response<login::ListFactorsResponse>, Status> {
-        let (me, _) = Caller::user_of(&request)?;
+        let me = owner(&request)?.user();
         let factors = self.accounts.factors(me).await?;
         Ok(Response::new(login::ListFactorsResponse {
             totp: factors.totp.map(|totp| login::Totp {

@@ -39,8 +39,13 @@ struct Key {
 }
 
 pub(super) async fn show(State(pages): State<Pages>, request: Request<Body>) -> Response {
-    match Member::of(pages, request, Place::Security).await {
-        Ok(member) => shown(&member, StatusCode::OK, "", Vec::new()).await,
+    let member = match Member::of(pages, request, Place::Security).await {
+        Ok(member) => member,
+        Err(response) => return response,
+    };
+    // What somebody can be asked for is nobody else's business, who found a browser signed in.
+    match member.owner().await {
+        Ok(_) => shown(&member, StatusCode::OK, "", Vec::new()).await,
         Err(response) => response,
     }
 }

@@ -59,8 +59,12 @@ impl Person {
     }
 
     pub(crate) async fn factors(&self) -> login::ListFactorsResponse {
+        self.try_factors().await.unwrap()
+    }
+
+    pub(crate) async fn try_factors(&self) -> Result<login::ListFactorsResponse, Status> {
         let request = self.request(login::ListFactorsRequest {});
-        CredentialServiceClient::new(self.public.clone()).list_factors(request).await.unwrap().into_inner()
+        Ok(CredentialServiceClient::new(self.public.clone()).list_factors(request).await?.into_inner())
     }
 
     pub(crate) async fn start_with(
