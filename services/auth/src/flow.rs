@@ -17,7 +17,7 @@ use crate::authorization::{AuthorizationRequest, Denial, Next, Parameters, Recog
 use crate::client::{Client, GrantType};
 use crate::code::{Code, KeptCode, Redemption, Secret};
 use crate::error::{Error, StoreError};
-use crate::issuer::{Asker, Issuer, Tokens, Told};
+use crate::issuer::{Asker, Issuer, Tokens, Told, replayed};
 use crate::moment::Moment;
 use crate::profile::ProfileClaims;
 use crate::redirect;
@@ -424,7 +424,7 @@ impl Issuer {
             })
         };
         let digest = Digest::of(code.as_bytes());
-        let redeemed = self.store.redeem_code(digest, &judge, self.settings.sessions_max, now).await?;
+        let redeemed = self.store.redeem_code(digest, &judge, asker.once(), self.settings.sessions_max, now).await?;
         let (kept, scopes) = match redeemed {
             Redeemed::Good(kept, opened) => {
                 let scopes = self.note_opened(opened, kept.session, kept.user, &client.id).await?;
@@ -439,6 +439,7 @@ impl Issuer {
                 tracing::warn!(target: "audit", event = "code_refused", client_id = %client.id, address);
                 return Err(Error::GrantInvalid);
             }
+            Redeemed::ProofUsed => return Err(replayed(asker.key())),
             Redeemed::Unknown => return Err(Error::GrantInvalid),
         };
         let first = first.into_inner().ok_or(Error::Internal)?;

@@ -33,7 +33,7 @@ mod tokens;
 
 pub(crate) use authentication::Proof;
 pub(crate) use exchange::Exchange;
-pub(crate) use possession::Asker;
+pub(crate) use possession::{Asker, replayed};
 pub(crate) use registering::Metadata;
 use tokens::{Commit, Unrefreshed, unsigned};
 pub(crate) use tokens::{SignIn, Tokens, Told, asked};

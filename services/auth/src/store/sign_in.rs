@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use flaghoist_runtime::names::UserId;
 
 use super::Opened;
+use super::grants::Once;
 use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
 use crate::error::StoreError;
@@ -88,6 +89,8 @@ pub(crate) enum Redeemed {
     Refused,
     /// It was used before; the session that it gave has ended.
     Replayed,
+    /// The proof was used before. Nothing has changed.
+    ProofUsed,
     /// It was good. Where the session is not open, the code is used up all the same.
     Good(Box<KeptCode>, Opened),
 }
@@ -172,10 +175,15 @@ pub(crate) trait SignInStore: std::fmt::Debug + Send + Sync + 'static {
 
     /// Uses up a code by one statement and, if `judge` says what session it gives, opens that in the same commit. Of any number of
     /// calls, in any pod, one finds it unused; each other one ends the session that this one opened.
+    ///
+    /// The proof that comes with an unused code is used up in the same commit. One that was used before changes nothing, neither the code
+    /// nor what it gave: of any number of calls with one proof, whatever codes they bring, one gets something. Who brings no code writes
+    /// nothing.
     async fn redeem_code(
         &self,
         digest: Digest,
         judge: &(dyn for<'a> Fn(&'a KeptCode) -> Option<Session> + Send + Sync),
+        proof: Option<Once>,
         sessions_max: u32,
         now: Moment,
     ) -> Result<Redeemed, StoreError>;

@@ -11,6 +11,7 @@ use super::*;
 use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
 use crate::profile::Profile;
+use crate::store::grants::Once;
 use crate::store::sign_in::{Acceptance, Consent, LoginRequest, OpenMax, Redeemed, Stage};
 
 /// How many connections a store of a test keeps: as many tests run at once as there are processors.
@@ -233,10 +234,11 @@ impl SignInStore for InTurn {
         &self,
         digest: Digest,
         judge: &(dyn for<'a> Fn(&'a KeptCode) -> Option<Session> + Send + Sync),
+        proof: Option<Once>,
         sessions_max: u32,
         now: Moment,
     ) -> Result<Redeemed, StoreError> {
-        self.next().redeem_code(digest, judge, sessions_max, now).await
+        self.next().redeem_code(digest, judge, proof, sessions_max, now).await
     }
 
     async fn browser_session(

@@ -4,6 +4,7 @@ use super::*;
 use crate::authorization::{AuthorizationRequest, Prompts, Recognised};
 use crate::code::{Code, KeptCode};
 use crate::profile::Profile;
+use crate::store::grants::Once;
 use crate::store::sign_in::{Acceptance, LoginRequest, OpenMax, Redeemed, Stage};
 
 const OPEN_MAX: OpenMax = OpenMax { of_browser: 20, of_address: 1000 };
@@ -79,7 +80,7 @@ fn opens(kept: &KeptCode) -> Option<Session> {
 }
 
 async fn redeem(store: &dyn Store, code: &str, now: Moment) -> Redeemed {
-    store.redeem_code(secret(code), &opens, MAX, now).await.unwrap()
+    store.redeem_code(secret(code), &opens, None, MAX, now).await.unwrap()
 }
 
 /// A code of a person who is signed in.
@@ -186,10 +187,33 @@ pub(super) async fn case_33_a_code_is_redeemed_once_however_many_bring_it(store:
     assert_eq!(revoked(store).await, [RevocationTarget::Session(kept.session)]);
 }
 
+pub(super) async fn case_33_a_proof_is_used_up_with_an_unused_code_and_once(store: &dyn Store) {
+    let user = somebody();
+    let proof = Once { id: secret("proof"), over_at: SOON };
+    let bring = async |code: &str| store.redeem_code(secret(code), &opens, Some(proof), MAX, NOW).await.unwrap();
+    code_of(store, user, "used").await;
+    assert!(matches!(redeem(store, "used", NOW).await, Redeemed::Good(..)));
+    // Neither what nobody knows nor what was used before uses the proof up.
+    assert_eq!((bring("unknown").await, bring("used").await), (Redeemed::Unknown, Redeemed::Replayed));
+    let codes: Vec<_> = (0..8).map(|number| format!("code {number}")).collect();
+    let mut kept = Vec::new();
+    for code in &codes {
+        kept.push(code_of(store, user, code).await);
+    }
+    let all = join_all(codes.iter().map(|code| bring(code))).await;
+    let given = all.iter().position(|redeemed| matches!(redeemed, Redeemed::Good(..))).unwrap();
+    assert_eq!(all.iter().filter(|redeemed| **redeemed == Redeemed::ProofUsed).count(), 7);
+    assert_eq!(bring(&codes[given]).await, Redeemed::ProofUsed, "a request that came twice is no replay of its code");
+    assert!(current(store, kept[given].session).await.is_some());
+    // What was refused for its proof is good with another one.
+    let other = &codes[(given + 1) % codes.len()];
+    assert!(matches!(redeem(store, other, NOW).await, Redeemed::Good(..)));
+}
+
 pub(super) async fn case_27_a_code_that_is_refused_or_late_is_worth_nothing(store: &dyn Store) {
     let user = somebody();
     let kept = code_of(store, user, "code").await;
-    let refused = store.redeem_code(secret("code"), &|_| None, MAX, NOW).await.unwrap();
+    let refused = store.redeem_code(secret("code"), &|_| None, None, MAX, NOW).await.unwrap();
     assert_eq!(refused, Redeemed::Refused);
     assert_eq!(redeem(store, "code", NOW).await, Redeemed::Replayed);
     assert_eq!(current(store, kept.session).await, None);

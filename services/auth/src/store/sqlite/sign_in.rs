@@ -17,6 +17,7 @@ use crate::profile::Profile;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::Session;
+use crate::store::grants::Once;
 use crate::store::sign_in::{
     Acceptance, BrowserLifetimes, Consent, LoginRequest, OpenMax, Redeemed, SignInStore, Stage,
 };
@@ -227,10 +228,11 @@ impl SignInStore for SqliteStore {
         &self,
         digest: Digest,
         judge: &(dyn for<'a> Fn(&'a KeptCode) -> Option<Session> + Send + Sync),
+        proof: Option<Once>,
         sessions_max: u32,
         now: Moment,
     ) -> Result<Redeemed, StoreError> {
-        code::redeem(self, digest, judge, sessions_max, now).await.map_err(failed("redeem a code"))
+        code::redeem(self, digest, judge, proof, sessions_max, now).await.map_err(failed("redeem a code"))
     }
 
     async fn browser_session(

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::*;
 
-const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// The value of a hidden field.
 #[track_caller]

@@ -3,6 +3,7 @@
 use flaghoist_runtime::names::SessionId;
 
 use super::*;
+use crate::store::postgres::grants::{use_up, used_up};
 
 pub(super) async fn add(store: &PostgresStore, digest: Digest, code: &KeptCode) -> Result<bool, Error> {
     let mut transaction = store.begin().await?;
@@ -30,6 +31,7 @@ pub(super) async fn redeem(
     store: &PostgresStore,
     digest: Digest,
     judge: &(dyn for<'a> Fn(&'a KeptCode) -> Option<Session> + Send + Sync),
+    proof: Option<Once>,
     sessions_max: u32,
     now: Moment,
 ) -> Result<Redeemed, Error> {
@@ -50,6 +52,9 @@ pub(super) async fn redeem(
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(row) = used else {
+        if used_up(&mut transaction, proof).await? {
+            return Ok(Redeemed::ProofUsed);
+        }
         let given = sqlx::query("SELECT session_id FROM codes WHERE code_sha256 = $1 AND used_at IS NOT NULL")
             .bind(digest.0.as_slice())
             .fetch_all(&mut *transaction)
@@ -65,6 +70,9 @@ pub(super) async fn redeem(
         code: serde_json::from_str(row.try_get(2)?).map_err(|_| unreadable("a code"))?,
         expires_at: Moment(row.try_get(3)?),
     };
+    if !use_up(&mut transaction, proof, now).await? {
+        return Ok(Redeemed::ProofUsed);
+    }
     let redeemed = match judge(&kept) {
         None => Redeemed::Refused,
         Some(session) => {

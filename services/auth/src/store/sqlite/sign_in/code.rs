@@ -3,6 +3,7 @@
 use flaghoist_runtime::names::SessionId;
 
 use super::*;
+use crate::store::sqlite::grants::{use_up, used_up};
 
 pub(super) async fn add(store: &SqliteStore, digest: Digest, code: &KeptCode) -> Result<bool, sqlx::Error> {
     let added = sqlx::query(
@@ -25,6 +26,7 @@ pub(super) async fn redeem(
     store: &SqliteStore,
     digest: Digest,
     judge: &(dyn for<'a> Fn(&'a KeptCode) -> Option<Session> + Send + Sync),
+    proof: Option<Once>,
     sessions_max: u32,
     now: Moment,
 ) -> Result<Redeemed, sqlx::Error> {
@@ -38,6 +40,9 @@ pub(super) async fn redeem(
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(row) = used else {
+        if used_up(&mut transaction, proof).await? {
+            return Ok(Redeemed::ProofUsed);
+        }
         let given = sqlx::query("SELECT session_id FROM codes WHERE code_sha256 = ?1 AND used_at IS NOT NULL")
             .bind(digest.0.as_slice())
             .fetch_all(&mut *transaction)
@@ -53,6 +58,9 @@ pub(super) async fn redeem(
         code: serde_json::from_str(row.try_get(2)?).map_err(|_| unreadable("a code"))?,
         expires_at: Moment(row.try_get(3)?),
     };
+    if !use_up(&mut transaction, proof, now).await? {
+        return Ok(Redeemed::ProofUsed);
+    }
     let redeemed = match judge(&kept) {
         None => Redeemed::Refused,
         Some(session) => {
