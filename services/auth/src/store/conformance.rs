@@ -87,6 +87,8 @@ macro_rules! conformance {
             case_27_a_code_that_is_refused_or_late_is_worth_nothing,
             a_pushed_request_is_taken_once_by_its_client,
             a_browser_stays_signed_in_while_it_is_used,
+            a_session_that_stays_when_its_person_signs_out_in_a_browser_is_told_of,
+            who_signs_out_in_a_browser_is_signed_out_of_what_clients_got_there,
             consents_add_up_are_listed_and_end_with_their_sessions,
             what_is_left_of_sign_ins_is_purged,
             an_id_is_used_once_however_many_bring_it,

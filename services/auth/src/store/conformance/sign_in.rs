@@ -70,13 +70,14 @@ pub(super) async fn signed_in(store: &dyn Store, user: UserId, cookie: &str) {
     assert!(store.enter(secret(&challenge), secret(cookie), None, NOW).await.unwrap());
 }
 
-fn kept(user: UserId) -> KeptCode {
+pub(super) fn kept(user: UserId) -> KeptCode {
     let session = SessionId(Uuid::now_v7());
-    KeptCode { session, user, code: Code::new("web", request(), &recognised(user)), expires_at: SOON }
+    let code = Code::new("web", request(), &recognised(user));
+    KeptCode { session, user, code, expires_at: SOON, browser: None }
 }
 
 fn opens(kept: &KeptCode) -> Option<Session> {
-    Some(Session { id: kept.session, ..sign_in(kept.user, NOW).0 })
+    Some(Session { id: kept.session, scopes: Scopes::API, ..sign_in(kept.user, NOW).0 })
 }
 
 async fn redeem(store: &dyn Store, code: &str, now: Moment) -> Redeemed {
@@ -87,7 +88,7 @@ async fn redeem(store: &dyn Store, code: &str, now: Moment) -> Redeemed {
 async fn code_of(store: &dyn Store, user: UserId, code: &str) -> KeptCode {
     client(store, "web").await;
     signed_in(store, user, &format!("cookie for {code}")).await;
-    let kept = kept(user);
+    let kept = KeptCode { browser: Some(secret(&format!("cookie for {code}"))), ..kept(user) };
     assert!(store.add_code(secret(code), &kept).await.unwrap());
     kept
 }
@@ -249,8 +250,32 @@ pub(super) async fn a_browser_stays_signed_in_while_it_is_used(store: &dyn Store
     assert!(store.enter(secret("again"), secret("new"), Some(secret("cookie")), NOW).await.unwrap());
     assert_eq!(at(0).await, None);
     assert!(store.browser_session(secret("new"), BROWSERS, NOW).await.unwrap().is_some());
-    store.end_browser_session(secret("new")).await.unwrap();
+    assert_eq!(store.end_browser_session(secret("new"), NOW).await.unwrap(), 0);
     assert_eq!(store.browser_session(secret("new"), BROWSERS, NOW).await.unwrap(), None);
+}
+
+pub(super) async fn who_signs_out_in_a_browser_is_signed_out_of_what_clients_got_there(store: &dyn Store) {
+    let (user, other) = (somebody(), somebody());
+    let [here, elsewhere, unused] = [code_of(store, user, "a").await, code_of(store, user, "b").await, kept(user)];
+    let theirs = KeptCode { browser: Some(secret("cookie for a")), ..kept(other) };
+    signed_in(store, other, "theirs").await;
+    let unused = KeptCode { browser: here.browser, ..unused };
+    assert!(store.add_code(secret("unused"), &unused).await.unwrap());
+    assert!(store.add_code(secret("theirs"), &theirs).await.unwrap());
+    for code in ["a", "b", "theirs"] {
+        assert!(matches!(redeem(store, code, NOW).await, Redeemed::Good(..)));
+    }
+    // They sign in there once more: what is of the browser stays of it.
+    open(store, &login_request("again")).await;
+    accept(store, "again", user).await;
+    assert!(store.enter(secret("again"), secret("new"), here.browser, NOW).await.unwrap());
+    assert_eq!(store.end_browser_session(secret("cookie for a"), NOW).await.unwrap(), 0, "it is no cookie any more");
+    let ends = join_all((0..8).map(|_| store.end_browser_session(secret("new"), NOW))).await;
+    assert_eq!(ends.into_iter().map(|ended| ended.unwrap()).sum::<u64>(), 1);
+    assert_eq!(current(store, here.session).await, None);
+    assert_eq!(redeem(store, "unused", NOW).await, Redeemed::Unknown);
+    assert!(current(store, elsewhere.session).await.is_some() && current(store, theirs.session).await.is_some());
+    assert_eq!(revoked(store).await, [RevocationTarget::Session(here.session)]);
 }
 
 pub(super) async fn consents_add_up_are_listed_and_end_with_their_sessions(store: &dyn Store) {
@@ -274,6 +299,16 @@ pub(super) async fn consents_add_up_are_listed_and_end_with_their_sessions(store
     assert_eq!((store.consent(user, "web").await.unwrap(), current(store, session.id).await), (None, None));
     assert!(current(store, others.id).await.is_some());
     assert_eq!(revoked(store).await, [RevocationTarget::Session(session.id)]);
+    // A code that is on its way is worth nothing either, whether or not there is a consent beside it.
+    code_of(store, user, "agreed").await;
+    store.add_consent(user, "web", Scopes::OPENID, NOW).await.unwrap();
+    assert!(store.revoke_consent(user, "web", NOW).await.unwrap());
+    code_of(store, user, "own").await;
+    assert!(store.revoke_consent(user, "web", NOW).await.unwrap());
+    assert_eq!(
+        (redeem(store, "agreed", NOW).await, redeem(store, "own", NOW).await),
+        (Redeemed::Unknown, Redeemed::Unknown)
+    );
     // Nothing of a client or a person is left when they are gone.
     store.add_consent(user, "web", Scopes::OPENID, NOW).await.unwrap();
     store.retire_client("web", by(NOW)).await.unwrap();

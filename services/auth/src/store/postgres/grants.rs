@@ -77,11 +77,7 @@ async fn use_once<'e>(
 
 /// Uses up the proof that comes with something, if one does. Answers whether that may go on: a proof that was used before stops it, and
 /// whatever `transaction` has done is to be undone.
-pub(super) async fn use_up(
-    transaction: &mut Transaction,
-    proof: Option<Once>,
-    now: Moment,
-) -> Result<bool, Error> {
+pub(super) async fn use_up(transaction: &mut Transaction, proof: Option<Once>, now: Moment) -> Result<bool, Error> {
     match proof {
         Some(proof) => use_once(&mut **transaction, proof, now).await,
         None => Ok(true),
@@ -147,7 +143,8 @@ impl GrantStore for PostgresStore {
         sessions_max: u32,
         now: Moment,
     ) -> Result<Polled, StoreError> {
-        write("redeem a device code", || device::poll(self, device_code, client_id, opens, proof, sessions_max, now)).await
+        write("redeem a device code", || device::poll(self, device_code, client_id, opens, proof, sessions_max, now))
+            .await
     }
 
     async fn count_guess(&self, who: Digest, expires_at: Moment, now: Moment) -> Result<u32, StoreError> {

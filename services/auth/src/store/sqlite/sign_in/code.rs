@@ -7,7 +7,8 @@ use crate::store::sqlite::grants::{use_up, used_up};
 
 pub(super) async fn add(store: &SqliteStore, digest: Digest, code: &KeptCode) -> Result<bool, sqlx::Error> {
     let added = sqlx::query(
-        "INSERT INTO codes (code_sha256, session_id, user_id, code, expires_at) SELECT ?1, ?2, ?3, ?4, ?5 \
+        "INSERT INTO codes (code_sha256, session_id, user_id, code, expires_at, browser_sha256) SELECT ?1, ?2, ?3, ?4, ?5, \
+         (SELECT cookie_sha256 FROM browser_sessions WHERE cookie_sha256 = ?7 AND user_id = ?3) \
          WHERE EXISTS (SELECT 1 FROM browser_sessions WHERE user_id = ?3 AND authenticated_at = ?6)",
     )
     .bind(digest.0.as_slice())
@@ -16,6 +17,7 @@ pub(super) async fn add(store: &SqliteStore, digest: Digest, code: &KeptCode) ->
     .bind(written(&code.code)?)
     .bind(code.expires_at.0)
     .bind(code.code.authenticated_at_ms)
+    .bind(code.browser.as_ref().map(|cookie| cookie.0.as_slice()))
     .execute(&store.database.writer)
     .await?
     .rows_affected();
@@ -33,7 +35,7 @@ pub(super) async fn redeem(
     let mut transaction = store.begin().await?;
     let used = sqlx::query(
         "UPDATE codes SET used_at = ?2 WHERE code_sha256 = ?1 AND used_at IS NULL AND expires_at > ?2 \
-         RETURNING session_id, user_id, code, expires_at",
+         RETURNING session_id, user_id, code, expires_at, browser_sha256",
     )
     .bind(digest.0.as_slice())
     .bind(now.0)
@@ -57,6 +59,7 @@ pub(super) async fn redeem(
         user: user_in(&row, 1)?,
         code: serde_json::from_str(row.try_get(2)?).map_err(|_| unreadable("a code"))?,
         expires_at: Moment(row.try_get(3)?),
+        browser: row.try_get::<Option<&[u8]>, _>(4)?.and_then(Digest::kept),
     };
     if !use_up(&mut transaction, proof, now).await? {
         return Ok(Redeemed::ProofUsed);
@@ -65,6 +68,11 @@ pub(super) async fn redeem(
         None => Redeemed::Refused,
         Some(session) => {
             let opened = open_within(&mut transaction, &session, sessions_max, &Origin::sign_in(&session, now)).await?;
+            sqlx::query("UPDATE sessions SET browser_sha256 = ?2 WHERE session_id = ?1")
+                .bind(kept.session.0.as_bytes().as_slice())
+                .bind(kept.browser.as_ref().map(|cookie| cookie.0.as_slice()))
+                .execute(&mut *transaction)
+                .await?;
             Redeemed::Good(Box::new(kept), opened)
         }
     };
