@@ -83,6 +83,7 @@ ifeq ($(strip $(ARGS)),)
 	$(BENCH) tokens id-token
 	$(BENCH) tokens client-credentials
 	$(BENCH) tokens introspection
+	$(BENCH) tokens jwks
 	$(BENCH) history
 else
 	$(BENCH) $(ARGS)

@@ -27,7 +27,16 @@ jwks: 8081
 {{- $rows | toYaml -}}
 {{- end -}}
 
-{{- /* Retries and timeout of a class, from (dict "root" $ "class" "read"). */ -}}
+{{- /*
+Whether calls of a class at a port have a route of their own when they come with a proof of possession (DPoP, RFC 9449), from
+(dict "class" "read" "port" "public"): text if so. A proof is good once. Were a call made again that has reached a service, the service
+would refuse it, for it has seen the proof; so it is only made again when it has certainly not got there.
+*/ -}}
+{{- define "flaghoist-istio.withProof" -}}
+{{- if and (has .class (list "read" "repeatable")) (has .port (list "public" "http")) }}true{{ end -}}
+{{- end -}}
+
+{{- /* Retries and timeout of a class, from (dict "root" $ "class" "read" "proven" false); "proven" is for calls with a proof. */ -}}
 {{- define "flaghoist-istio.class" -}}
 {{- $class := get .root.Values.classes .class | default dict -}}
 {{- if $class.timeout -}}
@@ -38,10 +47,14 @@ timeout: {{ $class.timeout }}
 retries:
   {{- if has .class (list "read" "repeatable") }}
   attempts: {{ $class.attempts }}
+  {{- if .proven }}
+  retryOn: connect-failure,refused-stream,reset-before-request
+  {{- else }}
   perTryTimeout: {{ $class.perTryTimeout }}
   # The last two let a try that takes too long be retried. Nothing of it is an answer of a service but UNAVAILABLE, by which it
   # says that trying again may help.
   retryOn: unavailable,connect-failure,refused-stream,reset-before-request,reset,gateway-error
+  {{- end }}
   {{- else }}
   # Istio's default, which retries, is off.
   attempts: 0

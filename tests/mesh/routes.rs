@@ -17,6 +17,8 @@ struct Route<'a> {
     /// The port that the caller meant; none at a gateway.
     port: Option<u64>,
     path: &'a str,
+    /// Whether it is for calls only that come with a proof of possession.
+    proven: bool,
     http: &'a Value,
 }
 
@@ -26,15 +28,30 @@ fn routes(resources: &[Value], at_gateway: bool) -> Vec<Route<'_>> {
     all.map(|one| {
         let within = name(one.within);
         let path = one.path.unwrap_or_else(|| panic!("{within} takes what is no exact path: {}", one.http));
-        Route { within, port: one.port, path, http: one.http }
+        Route { within, port: one.port, path, proven: one.proven, http: one.http }
     })
     .collect()
 }
 
 /// Whether retries and timeout are those of the class.
 fn keeps_to(class: Class, route: &Route<'_>) {
-    let faults = route::faults(class, route.http);
+    let faults = route::faults(class, route.proven, route.http);
     assert!(faults.is_empty(), "{} {faults:?}", route.path);
+}
+
+/// The class of what a route is for, which is crossed off: first its route for calls with a proof, where there may be such calls, then the
+/// one for all others, which would take them too. None if nothing is left of it.
+fn taken<K: Ord>(left: &mut BTreeMap<K, (Class, bool)>, at: K, route: &Route<'_>, port: u64) -> Option<Class> {
+    let (class, proven) = left.get_mut(&at)?;
+    let class = *class;
+    if route.proven {
+        assert!(route::with_proof(class, port), "{} takes no proofs", route.path);
+        assert!(!std::mem::replace(proven, true), "{} with a proof has two routes", route.path);
+        return Some(class);
+    }
+    assert_eq!(*proven, route::with_proof(class, port), "{}: calls with a proof are made again", route.path);
+    left.remove(&at);
+    Some(class)
 }
 
 /// All of it, for one rendering. `gateway` says whether there is a gateway of Istio's kind.
@@ -47,11 +64,11 @@ pub(crate) fn judge(resources: &[Value], gateway: bool) {
     for other in others() {
         expected.insert((other.service, other.port.into(), other.path), other.class);
     }
-    let mut left = expected.clone();
+    let mut left: BTreeMap<_, _> = expected.iter().map(|(at, class)| (at.clone(), (*class, false))).collect();
     for route in routes(resources, false) {
         let (_, service) = route.within.rsplit_once('-').expect("a release and a service");
         let port = route.port.unwrap_or_else(|| panic!("{} has no port", route.path));
-        let class = left.remove(&(service.to_owned(), port, route.path.to_owned()));
+        let class = taken(&mut left, (service.to_owned(), port, route.path.to_owned()), &route, port);
         let class = class.unwrap_or_else(|| panic!("{} at {service}:{port} does not exist, or twice", route.path));
         keeps_to(class, &route);
         leads_to(&route, service, port);
@@ -69,9 +86,11 @@ pub(crate) fn judge(resources: &[Value], gateway: bool) {
         assert!(routes(resources, true).is_empty());
         return;
     }
+    let mut left: BTreeMap<_, _> = public.iter().map(|(path, (_, _, class))| (path.clone(), (*class, false))).collect();
     for route in routes(resources, true) {
-        let found = public.remove(route.path);
-        let (service, port, class) = found.unwrap_or_else(|| panic!("{} is reached from outside", route.path));
+        let at = public.get(route.path).map(|(service, port, _)| (service.clone(), *port));
+        let (service, port) = at.unwrap_or_else(|| panic!("{} is reached from outside", route.path));
+        let class = taken(&mut left, route.path.to_owned(), &route, port).expect("it is there");
         keeps_to(class, &route);
         leads_to(&route, &service, port);
         let cors = &route.http["corsPolicy"];
@@ -84,7 +103,7 @@ pub(crate) fn judge(resources: &[Value], gateway: bool) {
             assert!(texts(&cors["allowHeaders"]).contains(&"authorization"));
         }
     }
-    assert!(public.is_empty(), "not reached from outside: {public:?}");
+    assert!(left.is_empty(), "not reached from outside: {left:?}");
 }
 
 /// A route leads to the port of the service by which it is named, in whatever shares.

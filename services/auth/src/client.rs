@@ -33,6 +33,9 @@ pub(crate) fn built_in(id: &str) -> bool {
     matches!(id, BUILT_IN | ACCOUNT_PAGES)
 }
 
+/// How the ids of the clients begin that come with flaghoist, now or in a later version. Nobody else gets one.
+const RESERVED_PREFIX: &str = "flaghoist-";
+
 /// The longest client id in bytes.
 const ID_MAX_BYTES: usize = 64;
 
@@ -81,6 +84,14 @@ impl Client {
             registration,
             ..Self::built_in(now)
         }
+    }
+
+    /// Whether it is the client of the account pages, and not one that an admin called so before there were any. Their address may have
+    /// become another one since it was stored.
+    pub(crate) fn is_account_pages(&self) -> bool {
+        let Registration { first_party, redirect_uris, .. } = &self.registration;
+        let callback = matches!(redirect_uris.as_slice(), [only] if only.ends_with(ACCOUNT_CALLBACK_PATH));
+        &*self.id == ACCOUNT_PAGES && !self.confidential() && *first_party && callback
     }
 
     /// Whether it keeps a secret, or a key.
@@ -139,6 +150,16 @@ pub(crate) fn check_id(id: &str) -> Result<(), Error> {
         return bad("looks like the id of a person");
     }
     Ok(())
+}
+
+/// Takes the id of a client that somebody wants to register.
+pub(crate) fn check_new_id(id: &str) -> Result<(), Error> {
+    if id.starts_with(RESERVED_PREFIX) {
+        let problem =
+            "begins with `flaghoist-`, which is kept for the clients that come with flaghoist: choose another one";
+        return Err(Error::Invalid { field: "client_id", problem });
+    }
+    check_id(id)
 }
 
 /// An id for a client that was given none.
@@ -252,6 +273,30 @@ mod tests {
         }
         check_id("web.app_1-x").unwrap();
         check_id(&new_id()).unwrap();
+    }
+
+    #[test]
+    fn the_client_of_the_account_pages_is_told_from_one_that_is_only_called_so() {
+        let pages = Client::account_pages("https://id.example.com", Moment(0));
+        assert!(pages.is_account_pages());
+        assert!(Client::account_pages("https://moved.example.com/auth/", Moment(0)).is_account_pages());
+        let registration = |redirect_uris: &[&str], first_party| Registration {
+            redirect_uris: redirect_uris.iter().map(|&uri| uri.into()).collect(),
+            first_party,
+            ..Registration::default()
+        };
+        let callback = "https://id.example.com/account/callback";
+        for (secret, registration) in [
+            (Some(Digest::of(b"secret")), registration(&[callback], true)),
+            (None, registration(&[callback], false)),
+            (None, registration(&["https://app.example.com/cb"], true)),
+            (None, registration(&[callback, "https://app.example.com/cb"], true)),
+            (None, Registration::default()),
+        ] {
+            assert!(!Client { secret, registration, ..pages.clone() }.is_account_pages());
+        }
+        assert!(check_new_id("flaghoist-account").is_err() && check_new_id("flaghoist-x").is_err());
+        check_new_id("flaghoist").unwrap();
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub(crate) struct KeptCode {
     pub(crate) user: UserId,
     pub(crate) code: Code,
     pub(crate) expires_at: Moment,
+    /// The cookie of the browser in which the person was signed in: the session that it gives ends when they sign out there.
+    pub(crate) browser: Option<Digest>,
 }
 
 /// A code as a client brings it.

@@ -17,9 +17,9 @@ use crate::authorization::{AuthorizationRequest, Denial, Next, Parameters, Recog
 use crate::client::{Client, GrantType};
 use crate::code::{Code, KeptCode, Redemption, Secret};
 use crate::error::{Error, StoreError};
-use crate::issuer::{Asker, Issuer, Tokens, Told};
+use crate::issuer::{Asker, Issuer, Tokens, Told, replayed};
 use crate::moment::Moment;
-use crate::profile::ProfileClaims;
+use crate::profile::{self, ProfileClaims};
 use crate::redirect;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
@@ -172,7 +172,7 @@ impl Issuer {
         let person = self.signed_in(visitor).await?;
         let consented = self.consented(client, person.as_ref()).await?;
         let (stage, person) = match (request.next(client, person.as_ref(), consented, now), person) {
-            (Next::Answer, Some(person)) => return self.answer(client, request, &person).await,
+            (Next::Answer, Some(person)) => return self.answer(client, request, &person, cookie_of(visitor)).await,
             (Next::Deny(error, description), _) => return self.deny(&request.denial(error, description)),
             (Next::Consent, person @ Some(_)) => (Stage::SignedIn, person),
             (Next::SignIn | Next::Answer | Next::Consent, _) => (Stage::Login, None),
@@ -234,7 +234,8 @@ impl Issuer {
         let reply = match login_request.request.next_after_sign_in(&client, &person, consented) {
             Next::Answer => {
                 let taken = self.take(&login_request, Stage::SignedIn).await?;
-                self.answer(&client, taken.request, &person).await?
+                let browser = cookie.as_ref().map(Secret::digest).or_else(|| cookie_of(visitor));
+                self.answer(&client, taken.request, &person, browser).await?
             }
             Next::Deny(error, description) => {
                 let taken = self.take(&login_request, Stage::SignedIn).await?;
@@ -270,7 +271,7 @@ impl Issuer {
         tracing::info!(
             target: "audit", event = "consent_given", user = %person.user, client_id, scopes = %request.shown()
         );
-        self.answer(&client, request, &person).await
+        self.answer(&client, request, &person, cookie_of(visitor)).await
     }
 
     /// The request with this challenge, if the browser is the one it is bound to. Brought by another browser, it is worth nothing
@@ -297,7 +298,13 @@ impl Issuer {
     }
 
     /// Sends the browser back with a code, unless an admin has meanwhile taken the address away that it would be sent to.
-    async fn answer(&self, client: &Client, request: AuthorizationRequest, person: &Recognised) -> Result<Reply, Stop> {
+    async fn answer(
+        &self,
+        client: &Client,
+        request: AuthorizationRequest,
+        person: &Recognised,
+        browser: Option<Digest>,
+    ) -> Result<Reply, Stop> {
         if request.user_code.is_none() && !client.registration.redirects_to(&request.redirect_uri) {
             return Err(MOVED);
         }
@@ -307,6 +314,7 @@ impl Issuer {
             user: person.user,
             code: Code::new(&client.id, request.clone(), person),
             expires_at: self.clock.now().plus(CODE_LIFETIME),
+            browser,
         };
         if !self.store.add_code(code.digest(), &kept).await? {
             let description = "the person has been signed out meanwhile";
@@ -338,8 +346,7 @@ impl Issuer {
     }
 
     async fn signed_in(&self, visitor: &Visitor) -> Result<Option<Recognised>, StoreError> {
-        let Some(cookie) = visitor.session.as_deref() else { return Ok(None) };
-        let cookie = Digest::of(cookie.as_bytes());
+        let Some(cookie) = cookie_of(visitor) else { return Ok(None) };
         self.store.browser_session(cookie, self.settings.browser_lifetimes(), self.clock.now()).await
     }
 
@@ -424,7 +431,7 @@ impl Issuer {
             })
         };
         let digest = Digest::of(code.as_bytes());
-        let redeemed = self.store.redeem_code(digest, &judge, self.settings.sessions_max, now).await?;
+        let redeemed = self.store.redeem_code(digest, &judge, asker.once(), self.settings.sessions_max, now).await?;
         let (kept, scopes) = match redeemed {
             Redeemed::Good(kept, opened) => {
                 let scopes = self.note_opened(opened, kept.session, kept.user, &client.id).await?;
@@ -439,15 +446,15 @@ impl Issuer {
                 tracing::warn!(target: "audit", event = "code_refused", client_id = %client.id, address);
                 return Err(Error::GrantInvalid);
             }
+            Redeemed::ProofUsed => return Err(replayed(asker.key())),
             Redeemed::Unknown => return Err(Error::GrantInvalid),
         };
         let first = first.into_inner().ok_or(Error::Internal)?;
         let KeptCode { session, user, code, .. } = *kept;
-        let profile = if code.id_token_claims.is_empty() { None } else { self.store.profile(user).await? };
-        let told = Told {
-            nonce: code.nonce.as_deref(),
-            profile: ProfileClaims::of(profile, Scopes::NONE, &code.id_token_claims),
-        };
+        // What was asked for by name, too, is told only as far as the client may have it now.
+        let named = profile::within(&code.id_token_claims, client.scopes);
+        let profile = if named.is_empty() { None } else { self.store.profile(user).await? };
+        let told = Told { nonce: code.nonce.as_deref(), profile: ProfileClaims::of(profile, Scopes::NONE, &named) };
         let authenticated_at = Moment(code.authenticated_at_ms);
         let grant = crate::session::Grant { session, user, scopes, amr: code.amr, authenticated_at };
         self.tokens(&grant, asker, scopes, first.text(), told)
@@ -477,6 +484,11 @@ impl Issuer {
         }
         Ok(())
     }
+}
+
+/// The cookie of who is signed in, as the store knows it.
+fn cookie_of(visitor: &Visitor) -> Option<Digest> {
+    visitor.session.as_deref().map(|cookie| Digest::of(cookie.as_bytes()))
 }
 
 /// The address, or of an IPv6 address the network that one customer gets (/64): what limits are counted by.

@@ -33,7 +33,7 @@ mod tokens;
 
 pub(crate) use authentication::Proof;
 pub(crate) use exchange::Exchange;
-pub(crate) use possession::Asker;
+pub(crate) use possession::{Asker, replayed};
 pub(crate) use registering::Metadata;
 use tokens::{Commit, Unrefreshed, unsigned};
 pub(crate) use tokens::{SignIn, Tokens, Told, asked};
@@ -76,6 +76,8 @@ pub(crate) struct Issuer {
     pub(crate) refresh_keys: RefreshKeys,
     pub(crate) nonces: Nonces,
     refreshes: Batcher<Presentation, Result<Verdict, Unrefreshed>>,
+    /// The clients that are being told of logouts.
+    logouts_under_way: logout::UnderWay,
     pub(crate) verifier: Arc<Verifier>,
 }
 
@@ -120,6 +122,7 @@ impl Issuer {
             refresh_keys,
             nonces,
             refreshes,
+            logouts_under_way: logout::UnderWay::default(),
             verifier,
         }
     }
@@ -268,7 +271,7 @@ impl Issuer {
         by: &Origin,
     ) -> Result<(Arc<Client>, Option<ClientSecret>), Error> {
         let id = if id.is_empty() { client::new_id() } else { id.to_owned() };
-        client::check_id(&id)?;
+        client::check_new_id(&id)?;
         registration.check(confidential)?;
         // A client that signs is given no secret: the digest of one that nobody knows stands in its place.
         let signs = registration.auth_method == AuthMethod::PrivateKeyJwt;

@@ -21,18 +21,18 @@ use sqlx::postgres::PgConnectOptions;
 use tonic::service::Routes;
 
 use crate::audit::{Actor, Origin};
-use crate::client::Client;
+use crate::client::{ACCOUNT_PAGES, Client};
 use crate::clients::Clients;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::http::Endpoints;
-use crate::issuer::{Issuer, Makings};
+use crate::issuer::{Issuer, Makings, SWEEP_MAX};
 use crate::key::{SealError, Sealer};
 use crate::keyring::{Keyring, KeyringError};
-use crate::moment::Clock;
+use crate::moment::{Clock, Moment};
 use crate::nonce::Nonces;
 use crate::refresh_token::RefreshKeys;
-use crate::store::{PostgresStore, Resealed, SqliteStore, Store};
+use crate::store::{Addition, PostgresStore, Resealed, SqliteStore, Store};
 
 mod access_token;
 mod algorithm;
@@ -85,6 +85,13 @@ pub enum StartError {
     /// The database of the store cannot be used.
     #[error("cannot start auth")]
     Database(#[from] postgres::OpenError),
+    /// An admin registered a client of the id that this version's own needs.
+    #[error(
+        "cannot start auth: an application is registered as the client `{0}`, an id that this version needs for its own pages. It was left \
+         as it is. Start the version before again, register that application under another id, remove this client \
+         (`flaghoist admin client delete {0}`), and start this version"
+    )]
+    ClientTaken(&'static str),
     /// The store cannot be read or written, or the signing keys cannot be made or decrypted.
     #[error("cannot start auth")]
     Keys(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -233,9 +240,8 @@ async fn open(settings: Settings, place: &Place, context: &Context, clock: Clock
     let secret = place.secret()?;
     let store = open_store(&settings, place, context).await?;
     let now = clock.now();
-    for client in [Client::built_in(now), Client::account_pages(&context.issuer, now)] {
-        store.add_client(&client, u32::MAX, &Origin::system(now)).await?;
-    }
+    store.add_client(&Client::built_in(now), u32::MAX, &Origin::system(now)).await?;
+    add_account_pages(&*store, &context.issuer, now).await?;
     let clients = Clients::new(store.clone(), clock.clone(), context.issuer.clone());
     clients.refresh().await?;
     let sealer = sealer(place, &settings.seal_files)?;
@@ -261,6 +267,21 @@ async fn open(settings: Settings, place: &Place, context: &Context, clock: Clock
         nonces,
         verifier,
     })))
+}
+
+/// Registers the client of the account pages, which came with 0.2.0: before, any application may have been called so. Its people and its
+/// tokens are not handed over to the pages, nor are what the pages may do to it.
+async fn add_account_pages(store: &dyn Store, issuer: &str, now: Moment) -> Result<(), StartError> {
+    let pages = Client::account_pages(issuer, now);
+    while store.add_client(&pages, u32::MAX, &Origin::system(now)).await? == Addition::Exists {
+        match store.client(ACCOUNT_PAGES).await? {
+            Some(stored) if stored.is_account_pages() => break,
+            Some(_) => return Err(StartError::ClientTaken(ACCOUNT_PAGES)),
+            // It is being removed.
+            None => _ = store.sweep_retired_clients(SWEEP_MAX, now).await?,
+        }
+    }
+    Ok(())
 }
 
 fn parts(issuer: &Arc<Issuer>, pages: &Arc<PageKey>, context: &Context) -> Parts {

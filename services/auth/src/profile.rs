@@ -37,6 +37,12 @@ pub(crate) fn scopes_of(names: &[String]) -> Scopes {
     named.fold(Scopes::NONE, |all, (_, scope)| all | *scope)
 }
 
+/// Those of the names that a client may ask for that has these scopes.
+pub(crate) fn within(names: &[String], allowed: Scopes) -> Vec<String> {
+    let may_have = |name: &&String| CLAIMS.iter().any(|(claim, scope)| claim == name && allowed.includes(*scope));
+    names.iter().filter(may_have).cloned().collect()
+}
+
 /// What a client is told of a person.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct ProfileClaims {
@@ -110,5 +116,7 @@ mod tests {
             scopes_of(&["email_verified".into(), "address".into(), "zoneinfo".into()]),
             Scopes::EMAIL | Scopes::ADDRESS
         );
+        let names = ["email", "name", "zoneinfo"].map(str::to_owned);
+        assert_eq!(within(&names, Scopes::EMAIL | Scopes::PHONE), ["email"]);
     }
 }

@@ -29,6 +29,8 @@ impl Scopes {
     pub(crate) const OPENID: Self = Self(1 << 3);
     /// The scope `profile`: what the person is called.
     pub(crate) const PROFILE: Self = Self(1 << 4);
+    /// The scope `offline_access`: to go on when the person has signed out of the browser.
+    pub(crate) const OFFLINE_ACCESS: Self = Self(1 << 5);
     /// The scope `email`.
     pub(crate) const EMAIL: Self = Self(1 << 6);
     /// The scope `phone`.

@@ -19,6 +19,7 @@ pub(crate) mod logout;
 mod postgres;
 pub(crate) mod sign_in;
 mod sqlite;
+pub(crate) mod traces;
 pub(crate) mod transfer;
 
 pub(crate) use grants::GrantStore;

@@ -11,7 +11,7 @@ use crate::STORE_FILE;
 use crate::handle::{BadHandle, Handle};
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Changed, Store, StoreError};
+use crate::store::{Changed, OPERATOR, Store, StoreError};
 use crate::totp::TotpSecret;
 
 /// What granting came to.
@@ -154,7 +154,7 @@ async fn grant(store: &impl Store, handle: &Handle) -> Result<Granted, GrantErro
     if account.disabled {
         return Err(GrantError::Disabled(handle.to_string()));
     }
-    match store.set_admin(account.user, true, millis(std::time::SystemTime::now())).await? {
+    match store.set_admin(account.user, true, OPERATOR, millis(std::time::SystemTime::now())).await? {
         Changed::Done(_) => Ok(Granted { handle: handle.to_string(), already: account.admin }),
         Changed::Unknown | Changed::LastAdmin => Err(unknown()),
     }

@@ -39,7 +39,7 @@ const HISTORY_MAX: u32 = 1000;
 const READ_WITHIN: Duration = Duration::from_secs(60);
 
 /// The files, each with the service that gives its lines; login's own come first.
-const FILES: [(&str, Option<Exporter>); 10] = [
+const FILES: [(&str, Option<Exporter>); 13] = [
     ("account", None),
     ("contacts", None),
     ("factors", None),
@@ -47,6 +47,9 @@ const FILES: [(&str, Option<Exporter>); 10] = [
     ("sessions", Some(Exporter::Auth)),
     ("consents", Some(Exporter::Auth)),
     ("login_events", Some(Exporter::Auth)),
+    ("profile", Some(Exporter::Auth)),
+    ("browser_sessions", Some(Exporter::Auth)),
+    ("sign_ins", Some(Exporter::Auth)),
     ("devices", Some(Exporter::Receiver)),
     ("conversations", Some(Exporter::Send)),
     ("messages", Some(Exporter::Send)),

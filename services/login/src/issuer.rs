@@ -198,9 +198,15 @@ impl Issuer {
         Ok(Opened { session: answer.session, tokens: answer.tokens })
     }
 
-    /// Says whether a person may hold sessions and be an admin.
-    pub(crate) async fn set_subject_state(&self, user: UserId, enabled: bool, admin: bool) -> Result<(), IssuerError> {
-        let request = auth::SetSubjectStateRequest { user: user.name(), enabled, admin };
+    /// Says whether a person may hold sessions and be an admin, and who changed it; nobody in particular if `actor` is empty.
+    pub(crate) async fn set_subject_state(
+        &self,
+        user: UserId,
+        enabled: bool,
+        admin: bool,
+        actor: &str,
+    ) -> Result<(), IssuerError> {
+        let request = auth::SetSubjectStateRequest { user: user.name(), enabled, admin, actor: actor.into() };
         let mut client = self.client.clone();
         in_time(async move { client.set_subject_state(request).await }).await.map(|_| ())
     }

@@ -89,11 +89,11 @@ pub(crate) trait Store:
         now: i64,
     ) -> Result<bool, StoreError>;
 
-    /// Disables or enables an account and notes that the issuer is to be told. Never disables the last admin.
-    async fn set_disabled(&self, user: UserId, disabled: bool, now: i64) -> Result<Changed, StoreError>;
+    /// Disables or enables an account and notes that the issuer is to be told, with who did it. Never disables the last admin.
+    async fn set_disabled(&self, user: UserId, disabled: bool, by: &str, now: i64) -> Result<Changed, StoreError>;
 
-    /// Makes a person an admin or ends that, and notes that the issuer is to be told. Never ends it for the last one.
-    async fn set_admin(&self, user: UserId, admin: bool, now: i64) -> Result<Changed, StoreError>;
+    /// Makes a person an admin or ends that, and notes that the issuer is to be told, with who did it. Never ends it for the last one.
+    async fn set_admin(&self, user: UserId, admin: bool, by: &str, now: i64) -> Result<Changed, StoreError>;
 
     /// Marks an account as being deleted and notes that the issuer is to erase it. Never the last admin's.
     async fn begin_deletion(&self, user: UserId, now: i64) -> Result<Changed, StoreError>;
@@ -178,11 +178,17 @@ pub(crate) enum Changed {
     LastAdmin,
 }
 
+/// Whoever works beside the server, as the issuer calls them.
+pub(crate) const OPERATOR: &str = "operator";
+
 /// Something that the issuer is to be told about a person. A newer notice takes the place of an older one of its kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Notice {
     /// Whether the person may hold sessions and be an admin, as it is when told.
-    State,
+    State {
+        /// Who changed it: the resource name of an admin, or [`OPERATOR`]; empty if nobody in particular.
+        by: String,
+    },
     /// Sessions end.
     EndSessions {
         /// All but this one, if it is not empty.

@@ -14,9 +14,18 @@ pub struct Route<'a> {
     pub port: Option<u64>,
     /// The path; none where a match is no exact path.
     pub path: Option<&'a str>,
+    /// Whether it is for calls only that come with a proof of possession.
+    pub proven: bool,
     /// The whole of it: matches, retries, destinations.
     pub http: &'a Value,
 }
+
+/// The header with a proof of possession (DPoP, RFC 9449). A proof is good once, so a call that has reached a service is not made again with
+/// the same one: a client would be told that it was used before.
+const PROOF_HEADER: &str = "dpop";
+
+/// After what a try has certainly not reached the service.
+const UNREACHED: [&str; 3] = ["connect-failure", "refused-stream", "reset-before-request"];
 
 /// Every match of those `VirtualServices` among `resources` that hold within the mesh, or at gateways. One that names no gateway holds
 /// in the mesh.
@@ -29,11 +38,13 @@ pub fn routes<'a>(resources: &[&'a Value], at_gateway: bool) -> Vec<Route<'a>> {
             continue;
         }
         for http in items(&within["spec"]["http"]) {
-            let one =
-                |one: &'a Value| Route { within, port: one["port"].as_u64(), path: one["uri"]["exact"].as_str(), http };
+            let one = |one: &'a Value| {
+                let proven = one["headers"][PROOF_HEADER].is_object();
+                Route { within, port: one["port"].as_u64(), path: one["uri"]["exact"].as_str(), proven, http }
+            };
             let matches = items(&http["match"]);
             if matches.is_empty() {
-                routes.push(Route { within, port: None, path: None, http });
+                routes.push(Route { within, port: None, path: None, proven: false, http });
             }
             routes.extend(matches.iter().map(one));
         }
@@ -45,18 +56,31 @@ fn in_mesh(gateways: &[&str]) -> bool {
     gateways.is_empty() || gateways.contains(&"mesh")
 }
 
-/// What is wrong with the retries and the timeout of a route for a method of this class; nothing if they are as they should be.
-pub fn faults(class: Class, http: &Value) -> Vec<String> {
+/// Whether calls of this class at this port may come with a proof, and have a route of their own then.
+pub fn with_proof(class: Class, port: u64) -> bool {
+    class == Class::Retried && matches!(port, 9000 | 8080)
+}
+
+/// What is wrong with the retries and the timeout of a route for a method of this class, for all calls or those with a proof; nothing if
+/// they are as they should be.
+pub fn faults(class: Class, proven: bool, http: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     let retries = &http["retries"];
     match (class, retries["attempts"].as_u64()) {
         // Left out, it is Istio's default, which retries twice; a 0 is left out too when a resource is written anew.
         (_, None) if retries.is_null() => faults.push("has Istio's default retries".to_owned()),
         (Class::Retried, attempts) if attempts.unwrap_or(0) == 0 => faults.push("is not retried".to_owned()),
+        (Class::Retried, _) if proven => {
+            let on: Vec<&str> = retries["retryOn"].as_str().unwrap_or_default().split(',').collect();
+            if on.iter().any(|condition| !UNREACHED.contains(condition)) {
+                let on = on.join(",");
+                faults.push(format!("is retried on {on} with a proof, which is good once"));
+            }
+        }
         (Class::Retried, _) => {
             let on: Vec<&str> = retries["retryOn"].as_str().unwrap_or_default().split(',').collect();
-            for condition in ["unavailable", "connect-failure", "refused-stream", "reset-before-request"] {
-                if !on.contains(&condition) {
+            for condition in ["unavailable"].iter().chain(&UNREACHED) {
+                if !on.contains(condition) {
                     faults.push(format!("is not retried on {condition}"));
                 }
             }
@@ -97,15 +121,25 @@ mod tests {
         let retried = json!({ "timeout": "15s", "retries": { "attempts": 3, "perTryTimeout": "3s", "retryOn": on } });
         let once = json!({ "timeout": "15s", "retries": { "attempts": 0 } });
         let stream = json!({ "retries": {} });
-        assert!(faults(Class::Retried, &retried).is_empty());
-        assert!(faults(Class::Once, &once).is_empty());
-        assert!(faults(Class::Stream, &stream).is_empty());
-        assert_eq!(faults(Class::Once, &retried), ["is retried, and may have a second effect"]);
-        assert_eq!(faults(Class::Retried, &once), ["is not retried"]);
-        assert_eq!(faults(Class::Stream, &once), ["is a stream, and ends after \"15s\""]);
-        assert_eq!(faults(Class::Once, &json!({})), ["has Istio's default retries", "has no timeout"]);
+        assert!(faults(Class::Retried, false, &retried).is_empty());
+        assert!(faults(Class::Once, false, &once).is_empty());
+        assert!(faults(Class::Stream, false, &stream).is_empty());
+        assert_eq!(faults(Class::Once, false, &retried), ["is retried, and may have a second effect"]);
+        assert_eq!(faults(Class::Retried, false, &once), ["is not retried"]);
+        assert_eq!(faults(Class::Stream, false, &once), ["is a stream, and ends after \"15s\""]);
+        assert_eq!(faults(Class::Once, false, &json!({})), ["has Istio's default retries", "has no timeout"]);
+        // With a proof, which is good once, only what has not reached the service is tried again.
+        let unreached = json!({ "timeout": "15s", "retries": { "attempts": 3, "retryOn": UNREACHED.join(",") } });
+        assert!(faults(Class::Retried, true, &unreached).is_empty());
+        assert_eq!(faults(Class::Retried, true, &once), ["is not retried"]);
+        let on = "connect-failure,refused-stream,unavailable";
+        let answered = json!({ "timeout": "15s", "retries": { "attempts": 3, "retryOn": on } });
+        let said = format!("is retried on {on} with a proof, which is good once");
+        assert_eq!(faults(Class::Retried, true, &answered), [said]);
+        assert!(with_proof(Class::Retried, 9000) && with_proof(Class::Retried, 8080));
+        assert!(!with_proof(Class::Retried, 9001) && !with_proof(Class::Once, 9000));
         let all = json!({ "timeout": "15s", "retries": { "attempts": 1, "retryOn": "5xx" } });
-        assert_eq!(faults(Class::Retried, &all).len(), 7);
+        assert_eq!(faults(Class::Retried, false, &all).len(), 7);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What the issuer gives and says: refresh grants with an ID token, clients' own tokens, introspection. By gRPC, which is the issuer's
-//! other form of the same endpoints, so that the generator costs little.
+//! other form of the same endpoints, so that the generator costs little; what everybody may read, over HTTP (`documents.rs`).
 //!
 //! With `--sessions` and `--used-tokens` everything is measured twice: in an empty store, and in one that holds so much. The rows are
 //! written by SQL while the server is stopped; a tenth of the used ids is over already and is thrown away during the second run.
@@ -26,6 +26,8 @@ use crate::cluster::Service;
 use crate::person::cli_asks;
 use crate::world::World;
 
+mod documents;
+
 /// How many rows are written in one statement.
 const ROWS_AT_ONCE: u64 = 100_000;
 
@@ -40,6 +42,8 @@ pub(super) enum Kind {
     ClientCredentials,
     /// Whether an access token is good
     Introspection,
+    /// The JWK set and the metadata, over HTTP
+    Jwks,
 }
 
 /// What is asked, and of how full a store.
@@ -112,6 +116,9 @@ impl Caller {
 }
 
 pub(super) async fn run(options: Options) -> Result<Report, String> {
+    if options.kind == Kind::Jwks {
+        return documents::run(&options).await;
+    }
     let world = own_world().embedded().try_start().await?;
     let mut callers = callers(&world, &options).await?;
     let id_tokens = options.kind == Kind::IdToken;
@@ -128,7 +135,7 @@ pub(super) async fn run(options: Options) -> Result<Report, String> {
         Kind::Refresh => "refresh grants",
         Kind::IdToken => "refresh grants with an RS256 ID token",
         Kind::ClientCredentials => "client credentials",
-        Kind::Introspection => "introspection",
+        Kind::Introspection | Kind::Jwks => "introspection",
     });
     let empty = measure(&world, &mut callers, &options, &mut report, "answers").await?;
     if options.sessions + options.used_tokens > 0 {

@@ -6,7 +6,7 @@ use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::token::{Presented, ProofError, TokenError};
 use std::sync::Arc;
 
-use super::{Issuer, Visitor};
+use super::{Issuer, Visitor, cookie_of};
 use crate::audit::{Actor, Origin, Why};
 use crate::code::Secret;
 use crate::error::{Error, StoreError};
@@ -97,12 +97,8 @@ impl Issuer {
         let granted = Scopes::of(caller.scopes.iter().map(String::as_str)) & session.scopes;
         // Of what was asked for by name, too, a client is told only what it may have now.
         let client = self.clients.get(&session.client_id).await?;
-        let allowed = client.map(|client| client.scopes);
-        let may_have = |name: &&String| {
-            let of_scope = profile::CLAIMS.iter().find(|(claim, _)| claim == name).map(|(_, scope)| *scope);
-            of_scope.is_some_and(|scope| allowed.is_some_and(|allowed| allowed.includes(scope)))
-        };
-        let named: Vec<String> = session.claims.iter().filter(may_have).cloned().collect();
+        let allowed = client.map_or(Scopes::NONE, |client| client.scopes);
+        let named = profile::within(&session.claims, allowed);
         let asks = profile::SCOPES.iter().any(|scope| granted.includes(*scope)) || !named.is_empty();
         let profile = if asks { self.store.profile(user).await? } else { None };
         Ok(UserInfo { sub: user.to_string(), profile: ProfileClaims::of(profile, granted, &named) })
@@ -114,7 +110,8 @@ impl Issuer {
         Ok(Hint::read(token, &published, &self.url))
     }
 
-    /// Signs the person out in the browser, and out of the session that the hint names.
+    /// Signs the person out in the browser, out of what clients got while they were signed in there, and out of the session that the hint
+    /// names.
     pub(crate) async fn sign_out(&self, asked: &SignOutRequest<'_>, visitor: &Visitor) -> Result<SignOut, Error> {
         let hint = match asked.id_token_hint.map(|token| self.hint(token)).transpose()? {
             Some(None) => return Ok(SignOut::Refused("id_token_hint is not an ID token of this issuer")),
@@ -142,7 +139,6 @@ impl Issuer {
             }
         };
         let signed_in = self.signed_in(visitor).await?;
-        let cookie = visitor.session.as_deref().map(|cookie| Digest::of(cookie.as_bytes()));
         let same = hint.as_ref().is_some_and(|hint| signed_in.as_ref().is_none_or(|person| person.user == hint.user));
         let confirmed = match (asked.confirmation, visitor.session.as_deref()) {
             (Some(given), Some(cookie)) => given == confirmation_of("sign out", cookie),
@@ -154,17 +150,20 @@ impl Issuer {
             let cookie = visitor.session.as_deref().map(|cookie| confirmation_of("sign out", cookie));
             return Ok(SignOut::Ask(cookie.unwrap_or_else(|| Secret::random().text().to_owned())));
         }
-        if let Some(cookie) = cookie {
-            self.store.end_browser_session(cookie).await?;
+        let mut ended = 0;
+        if let Some(cookie) = cookie_of(visitor) {
+            ended = self.store.end_browser_session(cookie, self.clock.now()).await?;
         }
         if let Some(hint) = hint {
             let by = Origin::new(Actor::Person(hint.user), self.clock.now());
-            if self.store.end_session(hint.user, hint.session, Why::SignedOut, &by).await? {
-                self.publish().await;
-            }
+            ended += u64::from(self.store.end_session(hint.user, hint.session, Why::SignedOut, &by).await?);
+        }
+        if ended > 0 {
+            self.publish().await;
         }
         let user = signed_in.map(|person: crate::authorization::Recognised| person.user);
-        tracing::info!(target: "audit", event = "signed_out", user = user.map(|user: UserId| user.to_string()));
+        let user = user.map(|user: UserId| user.to_string());
+        tracing::info!(target: "audit", event = "signed_out", user, sessions = ended);
         Ok(SignOut::Done(to))
     }
 }

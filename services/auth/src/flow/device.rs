@@ -17,7 +17,7 @@ use crate::authorization::{AuthorizationRequest, Prompts, Recognised};
 use crate::client::{Client, GrantType};
 use crate::code::Secret;
 use crate::error::Error;
-use crate::issuer::{Asker, Tokens, Told, asked};
+use crate::issuer::{Asker, Tokens, Told, asked, replayed};
 use crate::refresh_token::{Digest, random_bytes};
 use crate::session::{Family, Grant, Session};
 use crate::store::grants::{Approved, Device, Polled};
@@ -239,13 +239,15 @@ impl Issuer {
             }
         };
         let (digest, max) = (Digest::of(device_code.as_bytes()), self.settings.sessions_max);
-        let (approved, opened) = match self.store.poll_device(digest, &client.id, &opens, max, now).await? {
+        let polled = self.store.poll_device(digest, &client.id, &opens, asker.once(), max, now).await?;
+        let (approved, opened) = match polled {
             Polled::Good(approved, opened) => (approved, opened),
             Polled::Pending => return Err(Error::DevicePending),
             Polled::TooSoon => return Err(Error::DeviceTooSoon),
             Polled::Denied => return Err(Error::DeviceDenied),
             Polled::Expired => return Err(Error::DeviceExpired),
             Polled::Unknown => return Err(Error::GrantInvalid),
+            Polled::ProofUsed => return Err(replayed(asker.key())),
             Polled::Replayed => {
                 tracing::warn!(target: "audit", event = "device_code_reused", client_id = %client.id, address);
                 self.publish().await;

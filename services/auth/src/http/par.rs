@@ -28,7 +28,7 @@ pub(super) async fn push(State(endpoints): State<Endpoints>, request: Request<Bo
 async fn pushed(issuer: &Issuer, form: &Form) -> Result<Response, OAuthError> {
     let proof = issuer.read_proof(&form.headers, super::PUSHED_PATH)?;
     let client = form.authenticate(issuer).await?;
-    let key = issuer.use_proof(proof).await?;
+    let key = proof.as_ref().map(|proof| proof.thumbprint.clone());
     if form.get("request_uri").is_some() {
         return Err(OAuthError::invalid_request("request_uri cannot be pushed"));
     }
@@ -46,6 +46,8 @@ async fn pushed(issuer: &Issuer, form: &Form) -> Result<Response, OAuthError> {
     }
     request.key_thumbprint = key.or(request.key_thumbprint);
     let name = issuer.push(&client, &request, &form.address).await?;
+    // Last, so that one network leaves no more proofs here than requests. What was pushed with a proof of before nobody learns the name of.
+    issuer.use_proof(proof.as_ref()).await?;
     let answer = json!({"request_uri": name, "expires_in": PUSHED_LIFETIME.as_secs()});
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }

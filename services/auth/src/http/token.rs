@@ -52,8 +52,7 @@ async fn granted(issuer: &Issuer, form: &Form) -> Result<TokenAnswer, OAuthError
     })?;
     let proof = issuer.read_proof(&form.headers, super::TOKEN_PATH)?;
     let client = form.authenticate(issuer).await?;
-    let key = issuer.use_proof(proof).await?;
-    let asker = Asker::new(&client, &form.address, key.as_deref())?;
+    let asker = Asker::new(&client, &form.address, proof.as_ref())?;
     let scope = form.get("scope").unwrap_or_default();
     let tokens = match grant {
         GrantType::RefreshToken => issuer.refresh(asker, form.require("refresh_token")?, scope).await?,
@@ -63,7 +62,7 @@ async fn granted(issuer: &Issuer, form: &Form) -> Result<TokenAnswer, OAuthError
                 client_id: &client.id,
                 redirect_uri: form.get("redirect_uri"),
                 verifier: form.get("code_verifier").unwrap_or_default(),
-                key: asker.key,
+                key: asker.key(),
             };
             issuer.exchange_code(asker, form.require("code")?, redemption).await?
         }

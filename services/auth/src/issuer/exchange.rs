@@ -86,10 +86,11 @@ impl Issuer {
             cnf: asker.confirmation(),
             ..Claims::of_client(&self.url, &client.id, scopes, now, expires_at)
         };
+        self.use_proof(asker.proof).await?;
         let access_token = self.sign(&claims)?;
         let subject = user.name();
         self.note_exchange(&client, &caller, subject, audience, asker.address).await?;
-        let bound = asker.key.is_some();
+        let bound = asker.proof.is_some();
         Ok(Tokens { access_token, expires_at, refresh_token: None, scopes, id_token: None, bound })
     }
 

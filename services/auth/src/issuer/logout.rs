@@ -1,11 +1,16 @@
 //! Telling clients that sessions have ended (OpenID Connect Back-Channel Logout 1.0). What is to be told lies in the store, so a pod
-//! that stops loses nothing; every pod takes what is due, and what one has taken another gets only if it was not told in time.
+//! that stops loses nothing; every pod takes what is due, and what one has taken another gets only if it was not told in time. Each client
+//! is told on its own: one that is slow holds up nobody else.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flaghoist_runtime::fault;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Issuer, unsigned};
@@ -14,8 +19,11 @@ use crate::moment::Moment;
 use crate::outgoing::{self, Reach};
 use crate::store::logout::LogoutNotice;
 
-/// How many clients are told at once.
-const AT_ONCE: u32 = 20;
+/// How many notices are taken at a time, so how many may be on their way to one client.
+const TAKEN_MAX: u32 = 20;
+
+/// How many are on their way at once.
+const UNDER_WAY_MAX: u32 = 100;
 
 /// How long to wait for the second try; each further one is twice as long after the one before.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -39,23 +47,80 @@ struct LogoutClaims<'a> {
     sid: String,
 }
 
+/// The clients that are being told of something, each with how many notices are on their way to it.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay(Mutex<HashMap<String, u32>>);
+
+impl UnderWay {
+    /// The clients, and how many more notices may go.
+    fn now(&self) -> (Vec<String>, u32) {
+        let under_way = self.0.lock();
+        let room = UNDER_WAY_MAX.saturating_sub(under_way.values().sum());
+        (under_way.keys().cloned().collect(), room)
+    }
+}
+
+/// Notices on their way to one client, until this is dropped.
+struct Sending {
+    issuer: Arc<Issuer>,
+    client_id: String,
+    count: u32,
+}
+
+impl Sending {
+    fn new(issuer: &Arc<Issuer>, client_id: &str, count: usize) -> Self {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        *issuer.logouts_under_way.0.lock().entry(client_id.to_owned()).or_default() += count;
+        Self { issuer: issuer.clone(), client_id: client_id.to_owned(), count }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let mut under_way = self.issuer.logouts_under_way.0.lock();
+        if let Some(count) = under_way.get_mut(&self.client_id) {
+            *count = count.saturating_sub(self.count);
+            if *count == 0 {
+                under_way.remove(&self.client_id);
+            }
+        }
+    }
+}
+
 impl Issuer {
-    /// Tells clients of some ends of sessions. Answers whether there may be more to tell.
-    pub(crate) async fn tell_of_logouts(&self) -> Result<bool, StoreError> {
-        let notices = self.store.take_logout_notices(AT_ONCE, PAUSE, self.clock.now()).await?;
+    /// Begins to tell clients of some ends of sessions: those that are not being told of others yet. Answers whether there may be more to
+    /// tell.
+    pub(crate) async fn tell_of_logouts(self: &Arc<Self>) -> Result<bool, StoreError> {
+        let (busy, room) = self.logouts_under_way.now();
+        let limit = room.min(TAKEN_MAX);
+        if limit == 0 {
+            return Ok(false);
+        }
+        let notices = self.store.take_logout_notices(limit, &busy, PAUSE, self.clock.now()).await?;
+        let more = notices.len() >= limit as usize;
+        let mut of_clients: BTreeMap<String, Vec<LogoutNotice>> = BTreeMap::new();
+        for notice in notices {
+            of_clients.entry(notice.client_id.clone()).or_default().push(notice);
+        }
+        for (client_id, notices) in of_clients {
+            let sending = Sending::new(self, &client_id, notices.len());
+            tokio::spawn(async move {
+                if let Err(error) = sending.issuer.tell_client(&client_id, &notices).await {
+                    fault::log_chain("telling a client of logouts", &error);
+                }
+            });
+        }
+        Ok(more)
+    }
+
+    /// Tells one client of several ends. Where nobody is there, whatever else it is due to be told waits too, and is not tried.
+    async fn tell_client(&self, client_id: &str, notices: &[LogoutNotice]) -> Result<(), StoreError> {
         let told = join_all(notices.iter().map(|notice| self.tell(notice))).await;
-        let told = told.into_iter().collect::<Result<Vec<_>, _>>()?;
-        // Who is not there now is asked once more later, and not for each notice: others wait for the same round.
-        let mut away: BTreeMap<&str, Moment> = BTreeMap::new();
-        for (notice, until) in notices.iter().zip(told) {
-            let Some(until) = until else { continue };
-            let latest = away.entry(&notice.client_id).or_insert(until);
-            *latest = until.max(*latest);
+        let away = told.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().max();
+        match away {
+            Some(until) => self.store.put_off_logout_notices(client_id, until, self.clock.now()).await,
+            None => Ok(()),
         }
-        for (client_id, until) in away {
-            self.store.put_off_logout_notices(client_id, until, self.clock.now()).await?;
-        }
-        Ok(notices.len() >= AT_ONCE as usize)
     }
 
     /// Tells one client. If nobody is there, answers until when whatever else it is to be told can wait.
@@ -83,7 +148,7 @@ impl Issuer {
             Err(error) => {
                 let pause = PAUSE * (1 << tries.saturating_sub(1).min(TRIES_MAX));
                 let until = error.nobody_there().then(|| self.clock.now().plus(pause));
-                let error = flaghoist_runtime::fault::chain(&error);
+                let error = fault::chain(&error);
                 tracing::warn!(client_id, session = %session, tries, error, "a client was not told of a logout");
                 if *tries < TRIES_MAX {
                     return Ok(until);

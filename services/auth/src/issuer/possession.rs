@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::refresh_token::Digest;
+use crate::store::grants::Once;
 
 /// Who asks for tokens.
 #[derive(Clone, Copy, Debug)]
@@ -17,29 +18,51 @@ pub(crate) struct Asker<'a> {
     pub(crate) client: &'a Client,
     /// Where the request comes from; empty if the listener did not say.
     pub(crate) address: &'a str,
-    /// The thumbprint of the key that it has proven, if any.
-    pub(crate) key: Option<&'a str>,
+    /// The proof of a key that came with the request, if one did. It is used up with what it gives, and not before: who brings nothing
+    /// that is worth anything is nobody, and writes nothing.
+    pub(crate) proof: Option<&'a Proof>,
 }
 
 impl<'a> Asker<'a> {
-    /// A client at an address, with the key that it has proven. One that is registered to prove one must.
-    pub(crate) fn new(client: &'a Client, address: &'a str, key: Option<&'a str>) -> Result<Self, Error> {
-        if client.registration.dpop_bound && key.is_none() {
+    /// A client at an address, with the proof of its key. One that is registered to prove one must.
+    pub(crate) fn new(client: &'a Client, address: &'a str, proof: Option<&'a Proof>) -> Result<Self, Error> {
+        if client.registration.dpop_bound && proof.is_none() {
             return Err(Error::ProofInvalid(ProofError::Missing));
         }
-        Ok(Self { client, address, key })
+        Ok(Self { client, address, proof })
+    }
+
+    /// The thumbprint of the key that it proves, if any.
+    pub(crate) fn key(&self) -> Option<&'a str> {
+        self.proof.map(|proof| proof.thumbprint.as_str())
+    }
+
+    /// What is good once about its proof.
+    pub(crate) fn once(&self) -> Option<Once> {
+        self.proof.map(once)
     }
 
     /// What an access token is bound to.
     pub(crate) fn confirmation(&self) -> Option<Confirmation<'a>> {
-        self.key.map(|jkt| Confirmation { jkt })
+        self.key().map(|jkt| Confirmation { jkt })
     }
 
     /// The key to which refresh tokens are bound: those of a public client, which could be used by whoever finds them otherwise. A
     /// confidential one proves itself at every refresh, and may take another key (RFC 9449 §5).
     pub(crate) fn refresh_key(&self) -> Option<&'a str> {
-        self.key.filter(|_| !self.client.confidential())
+        self.key().filter(|_| !self.client.confidential())
     }
+}
+
+fn once(proof: &Proof) -> Once {
+    let id = Digest::of(format!("dpop proof\n{}\n{}", proof.thumbprint, proof.id).as_bytes());
+    Once { id, over_at: Moment(proof.over_at().saturating_mul(1000)) }
+}
+
+/// What is answered to a proof of this key that was used before.
+pub(crate) fn replayed(key_thumbprint: Option<&str>) -> Error {
+    tracing::warn!(target: "audit", event = "proof_replayed", key_thumbprint);
+    Error::ProofInvalid(ProofError::Replayed)
 }
 
 impl Issuer {
@@ -70,16 +93,13 @@ impl Issuer {
         Ok(proof)
     }
 
-    /// Uses a proof up, and answers its key. Of any number of uses of one proof, on whatever pods, one comes to that.
-    pub(crate) async fn use_proof(&self, proof: Option<Proof>) -> Result<Option<String>, Error> {
-        let Some(proof) = proof else { return Ok(None) };
-        let id = Digest::of(format!("dpop proof\n{}\n{}", proof.thumbprint, proof.id).as_bytes());
-        let over_at = Moment(proof.over_at().saturating_mul(1000));
-        if !self.store.use_once(id, over_at, self.clock.now()).await? {
-            tracing::warn!(target: "audit", event = "proof_replayed", key_thumbprint = proof.thumbprint);
-            return Err(Error::ProofInvalid(ProofError::Replayed));
-        }
-        Ok(Some(proof.thumbprint))
+    /// Uses the proof up that came with a request, if one did: right before what it gives, of somebody who has shown more than a client's id.
+    /// Of any number of uses of one proof, on whatever pods, one comes to that.
+    pub(crate) async fn use_proof(&self, proof: Option<&Proof>) -> Result<(), Error> {
+        let Some(proof) = proof else { return Ok(()) };
+        let Once { id, over_at } = once(proof);
+        let first = self.store.use_once(id, over_at, self.clock.now()).await?;
+        if first { Ok(()) } else { Err(replayed(Some(&proof.thumbprint))) }
     }
 
     /// The nonce for the next proof of whoever has sent one with `headers`.

@@ -123,6 +123,11 @@ impl Issuer {
         }
         let scopes = asked(scope)?;
         let token = self.refresh_keys.read(refresh_token).ok_or(Error::GrantInvalid)?;
+        if asker.proof.is_some() {
+            // Whoever had a session once has a token that was good, and would fill the store with it.
+            self.store.session(token.session()).await?.ok_or(Error::GrantInvalid)?;
+            self.use_proof(asker.proof).await?;
+        }
         let successor = self.refresh_keys.successor(&token);
         let presentation = Presentation {
             session: token.session(),
@@ -163,9 +168,10 @@ impl Issuer {
             return Err(Error::ScopeInvalid);
         }
         let expires_at = now.plus(self.settings.access_lifetime);
+        self.use_proof(asker.proof).await?;
         let claims = Claims::of_client(&self.url, &client.id, scopes, now, expires_at);
         let access_token = self.sign(&Claims { cnf: asker.confirmation(), ..claims })?;
-        let bound = asker.key.is_some();
+        let bound = asker.proof.is_some();
         Ok(Tokens { access_token, expires_at, refresh_token: None, scopes, id_token: None, bound })
     }
 
@@ -214,7 +220,7 @@ impl Issuer {
             None
         };
         let refresh_token = client.may_use(GrantType::RefreshToken).then_some(refresh_token);
-        Ok(Tokens { access_token, expires_at, refresh_token, scopes, id_token, bound: asker.key.is_some() })
+        Ok(Tokens { access_token, expires_at, refresh_token, scopes, id_token, bound: asker.proof.is_some() })
     }
 
     pub(super) fn sign(&self, claims: &Claims<'_>) -> Result<String, Error> {

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::session::session_message;
 use super::{login, to_the_end, token_set};
+use crate::audit::{Actor, Origin};
 use crate::error::{DOMAIN, Error};
 use crate::issuer::{Issuer, SignIn, printable};
 use crate::profile::Profile;
@@ -30,7 +31,11 @@ pub(crate) struct Subjects {
 }
 
 pub(super) fn user_in(name: &str) -> Result<UserId, Status> {
-    UserId::parse(name).map_err(|bad| Fault::invalid("user", bad.to_string()).into_status(DOMAIN))
+    named("user", name)
+}
+
+fn named(field: &'static str, name: &str) -> Result<UserId, Status> {
+    UserId::parse(name).map_err(|bad| Fault::invalid(field, bad.to_string()).into_status(DOMAIN))
 }
 
 /// What login says about a person, as it came.
@@ -96,8 +101,13 @@ impl SubjectService for Subjects {
         let request = request.into_inner();
         let user = user_in(&request.user)?;
         let state = SubjectState { enabled: request.enabled, admin: request.admin };
+        let by = match request.actor.as_str() {
+            "" => login(&self.issuer),
+            "operator" => Origin::new(Actor::Operator, self.issuer.clock.now()),
+            admin => Origin::new(Actor::Person(named("actor", admin)?), self.issuer.clock.now()),
+        };
         let issuer = self.issuer.clone();
-        to_the_end(async move { issuer.set_subject(user, state, &login(&issuer)).await }).await?;
+        to_the_end(async move { issuer.set_subject(user, state, &by).await }).await?;
         Ok(Response::new(SetSubjectStateResponse {}))
     }
 

@@ -36,8 +36,7 @@ impl TokenRpc {
         let address = address_of(&request, self.trusted_hops);
         let request = request.into_inner();
         let client = authenticate(&self.issuer, request.client.as_ref(), &address).await?;
-        let key = self.issuer.use_proof(proof).await?;
-        let asker = Asker::new(&client, &address, key.as_deref())?;
+        let asker = Asker::new(&client, &address, proof.as_ref())?;
         let tokens = match request.grant {
             Some(Grant::RefreshToken(grant)) => {
                 self.issuer.refresh(asker, &grant.refresh_token, &request.scope).await?
@@ -45,7 +44,7 @@ impl TokenRpc {
             Some(Grant::ClientCredentials(_)) => self.issuer.client_token(asker, &request.scope).await?,
             Some(Grant::AuthorizationCode(grant)) => {
                 let (redirect_uri, verifier) = (Some(grant.redirect_uri.as_str()), &grant.code_verifier);
-                let redemption = Redemption { client_id: &client.id, redirect_uri, verifier, key: asker.key };
+                let redemption = Redemption { client_id: &client.id, redirect_uri, verifier, key: asker.key() };
                 self.issuer.exchange_code(asker, &grant.code, redemption).await?
             }
             Some(Grant::DeviceCode(grant)) => self.issuer.exchange_device_code(asker, &grant.device_code).await?,

@@ -44,6 +44,14 @@ pub(crate) struct Approved {
     pub(crate) person: Recognised,
 }
 
+/// What is good once and comes with what it is used for: a proof of possession.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Once {
+    pub(crate) id: Digest,
+    /// When it is worth nothing any more, so that it need not be remembered.
+    pub(crate) over_at: Moment,
+}
+
 /// What a device's question comes to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Polled {
@@ -59,6 +67,8 @@ pub(crate) enum Polled {
     Expired,
     /// It was used before; the session that it gave has ended.
     Replayed,
+    /// The proof was used before. Nothing has changed.
+    ProofUsed,
     /// It was approved, and is used up by this. Where the session is not open, it is used up all the same.
     Good(Box<Approved>, Opened),
 }
@@ -104,11 +114,14 @@ pub(crate) trait GrantStore: std::fmt::Debug + Send + Sync + 'static {
 
     /// Judges a question of a device of `client_id`. One that was approved is used up by one statement, and the session that `opens` makes
     /// of it is opened in the same commit. Of any number of calls, in any pod, one finds it unused; each other one ends that session.
+    /// Where it was approved, or a question was in time, the proof that came with it is used up in the same commit, as in
+    /// [`super::SignInStore::redeem_code`]: so who has no device code, or asks too often, writes nothing.
     async fn poll_device(
         &self,
         device_code: Digest,
         client_id: &str,
         opens: &(dyn for<'a> Fn(&'a Approved) -> Session + Send + Sync),
+        proof: Option<Once>,
         sessions_max: u32,
         now: Moment,
     ) -> Result<Polled, StoreError>;

@@ -35,11 +35,12 @@ pub(super) fn wants_to_be_told(registration: &str) -> bool {
 /// The notices. What is said of [`super::Store`] holds here too.
 #[async_trait]
 pub(crate) trait LogoutStore: std::fmt::Debug + Send + Sync + 'static {
-    /// Takes up to `limit` notices that are due. Nobody else gets them for `pause`, and for twice as long after each further try; after
+    /// Takes up to `limit` notices that are due, none of them for the clients `but`. Nobody else gets them for `pause`, and for twice as long after each further try; after
     /// that they are due again, unless they were dropped.
     async fn take_logout_notices(
         &self,
         limit: u32,
+        but: &[String],
         pause: Duration,
         now: Moment,
     ) -> Result<Vec<LogoutNotice>, StoreError>;

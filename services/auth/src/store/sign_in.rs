@@ -4,6 +4,8 @@ use async_trait::async_trait;
 use flaghoist_runtime::names::UserId;
 
 use super::Opened;
+use super::grants::Once;
+use super::traces::{Trace, TraceKind};
 use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
 use crate::error::StoreError;
@@ -88,6 +90,8 @@ pub(crate) enum Redeemed {
     Refused,
     /// It was used before; the session that it gave has ended.
     Replayed,
+    /// The proof was used before. Nothing has changed.
+    ProofUsed,
     /// It was good. Where the session is not open, the code is used up all the same.
     Good(Box<KeptCode>, Opened),
 }
@@ -131,7 +135,8 @@ pub(crate) trait SignInStore: std::fmt::Debug + Send + Sync + 'static {
     async fn reject_login_request(&self, challenge: Digest, now: Moment) -> Result<bool, StoreError>;
 
     /// Moves a request from [`Stage::Accepted`] to [`Stage::SignedIn`] and signs the person in in the browser that has the cookie
-    /// `cookie` from now on, in place of `replaced`. Answers whether the request was there, which it is once.
+    /// `cookie` from now on, in place of `replaced`: what clients got there for the same person before is of the new one. Answers whether
+    /// the request was there, which it is once.
     async fn enter(
         &self,
         challenge: Digest,
@@ -172,10 +177,15 @@ pub(crate) trait SignInStore: std::fmt::Debug + Send + Sync + 'static {
 
     /// Uses up a code by one statement and, if `judge` says what session it gives, opens that in the same commit. Of any number of
     /// calls, in any pod, one finds it unused; each other one ends the session that this one opened.
+    ///
+    /// The proof that comes with an unused code is used up in the same commit. One that was used before changes nothing, neither the code
+    /// nor what it gave: of any number of calls with one proof, whatever codes they bring, one gets something. Who brings no code writes
+    /// nothing.
     async fn redeem_code(
         &self,
         digest: Digest,
         judge: &(dyn for<'a> Fn(&'a KeptCode) -> Option<Session> + Send + Sync),
+        proof: Option<Once>,
         sessions_max: u32,
         now: Moment,
     ) -> Result<Redeemed, StoreError>;
@@ -188,8 +198,10 @@ pub(crate) trait SignInStore: std::fmt::Debug + Send + Sync + 'static {
         now: Moment,
     ) -> Result<Option<Recognised>, StoreError>;
 
-    /// Signs whoever it is out in the browser with this cookie.
-    async fn end_browser_session(&self, cookie: Digest) -> Result<(), StoreError>;
+    /// Signs whoever it is out in the browser with this cookie. The sessions end that clients got with codes while they were signed in
+    /// there, and their unused codes are worth nothing; a session with the scope `offline_access` stays, but its client is told as well
+    /// (OpenID Connect Back-Channel Logout 1.0 §2.7). Answers how many have ended.
+    async fn end_browser_session(&self, cookie: Digest, now: Moment) -> Result<u64, StoreError>;
 
     /// What the person has allowed the client.
     async fn consent(&self, user: UserId, client_id: &str) -> Result<Option<Scopes>, StoreError>;
@@ -200,12 +212,23 @@ pub(crate) trait SignInStore: std::fmt::Debug + Send + Sync + 'static {
     /// The first `limit` consents of a person by client after `after`.
     async fn consents_of(&self, user: UserId, after: &str, limit: u32) -> Result<Vec<Consent>, StoreError>;
 
-    /// Forgets a consent and ends the sessions that the client has for the person. Answers whether there was any of it.
+    /// Forgets a consent, with what was allowed the client and not fetched yet: codes, and devices. Where there was a consent the sessions
+    /// end that the client has for the person; a client of the installation needs none, and keeps them. Answers whether anything was
+    /// forgotten.
     async fn revoke_consent(&self, user: UserId, client_id: &str, now: Moment) -> Result<bool, StoreError>;
 
-    /// What the person is called, if login has said so.
+    /// The first `limit` things of this kind that are kept of a person, by their ids after `after`.
+    async fn traces_of(
+        &self,
+        user: UserId,
+        kind: TraceKind,
+        after: Option<Digest>,
+        limit: u32,
+    ) -> Result<Vec<Trace>, StoreError>;
+
+    /// What the person is called and where they are reached, if login has said so.
     async fn profile(&self, user: UserId) -> Result<Option<Profile>, StoreError>;
 
-    /// Replaces what the person is called. Answers whether anything was kept before: if not, nothing is now.
+    /// Replaces all of that. Answers whether anything was kept before: if not, nothing is now.
     async fn set_profile(&self, user: UserId, profile: &Profile) -> Result<bool, StoreError>;
 }

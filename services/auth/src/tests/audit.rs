@@ -23,12 +23,36 @@ async fn an_admin_reads_who_did_what_from_where() {
     let ended = world.audited(AuditAction::SessionEnded).await;
     assert_eq!((ended[0].actor.as_str(), ended[0].detail.as_str()), (user.name().as_str(), "revoked"));
 
-    let state = |admin| SetSubjectStateRequest { user: user.name(), enabled: true, admin };
+    let state = |admin| SetSubjectStateRequest { user: user.name(), enabled: true, admin, ..Default::default() };
     world.subjects().set_subject_state(state(true)).await.unwrap();
     world.subjects().set_subject_state(state(true)).await.unwrap();
     let granted = world.audited(AuditAction::AdminGranted).await;
     assert_eq!(granted.len(), 1);
     assert_eq!((granted[0].actor.as_str(), &granted[0].subject), ("services/login", &user.name()));
+}
+
+#[tokio::test]
+async fn who_changes_what_a_person_may_do_is_named() {
+    let world = World::new().await;
+    let (user, admin) = (somebody(), somebody());
+    let say = async |enabled, admin, actor: &str| {
+        let state = SetSubjectStateRequest { user: user.name(), enabled, admin, actor: actor.into() };
+        world.subjects().set_subject_state(state).await
+    };
+    say(true, true, "operator").await.unwrap();
+    say(true, false, &admin.name()).await.unwrap();
+    say(false, false, &admin.name()).await.unwrap();
+    for (action, actor) in [
+        (AuditAction::AdminGranted, "operator"),
+        (AuditAction::AdminWithdrawn, &admin.name()),
+        (AuditAction::SubjectDisabled, &admin.name()),
+    ] {
+        let told = world.audited(action).await;
+        assert_eq!((told[0].actor.as_str(), &told[0].subject), (actor, &user.name()));
+    }
+    for bad in ["system", "users/x", "clients/bot", "users/00000000-0000-0000-0000-00000000000-"] {
+        refused(say(true, false, bad).await, Code::InvalidArgument, Reason::FieldViolation);
+    }
 }
 
 #[tokio::test]

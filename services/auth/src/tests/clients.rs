@@ -44,6 +44,47 @@ async fn clients_are_registered_listed_and_removed_by_admins() {
 }
 
 #[tokio::test]
+async fn ids_of_clients_that_come_with_flaghoist_are_nobody_elses() {
+    let world = World::new().await;
+    let mut clients = world.clients(&world.admin().await);
+    for id in ["flaghoist-cli", "flaghoist-account", "flaghoist-anything"] {
+        refused(clients.create_client(registration(id)).await, Code::InvalidArgument, Reason::FieldViolation);
+    }
+}
+
+#[tokio::test]
+async fn an_application_that_was_called_like_the_account_pages_before_there_were_any_is_not_taken_over() {
+    let world = World::new().await;
+    let store = world.issuer.store.clone();
+    let gone = async || {
+        assert!(store.retire_client("flaghoist-account", &Origin::system(world.clock.now())).await.unwrap());
+    };
+    gone().await;
+    while store.sweep_retired_clients(100, world.clock.now()).await.unwrap() {}
+    // What 0.1.0 let an admin do.
+    let secret = crate::client::ClientSecret::random();
+    let theirs = crate::client::Client {
+        id: "flaghoist-account".into(),
+        display_name: "Accounts".into(),
+        secret: Some(secret.digest()),
+        ..crate::client::Client::built_in(world.clock.now())
+    };
+    store.add_client(&theirs, 100, &Origin::system(world.clock.now())).await.unwrap();
+    let start = async || open(Settings::default(), &world.place, &world.context, world.clock.clone()).await;
+    let refused = start().await.map(|_| ()).unwrap_err().to_string();
+    assert!(
+        refused.contains("`flaghoist-account`") && refused.contains("client delete flaghoist-account"),
+        "{refused}"
+    );
+    assert_eq!(store.client("flaghoist-account").await.unwrap(), Some(theirs));
+    // Once an admin has removed it, the version starts, also before its id is free again.
+    gone().await;
+    start().await.unwrap();
+    assert!(store.client("flaghoist-account").await.unwrap().unwrap().is_account_pages());
+    start().await.unwrap();
+}
+
+#[tokio::test]
 async fn case_44_an_id_like_a_persons_and_an_unknown_scope_are_refused() {
     let world = World::new().await;
     let mut clients = world.clients(&world.admin().await);

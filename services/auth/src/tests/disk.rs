@@ -37,7 +37,7 @@ async fn promise_01_on_a_full_disk_nothing_is_answered_that_is_not_stored() {
     refused(world.refresh(&good.refresh_token).await, full.0, full.1);
     refused(world.revoke(cli(), &gone.refresh_token).await, full.0, full.1);
     world.context.verifier.verify(&gone.access_token).expect("what is not stored is not done either");
-    let state = SetSubjectStateRequest { user: user.name(), enabled: false, admin: false };
+    let state = SetSubjectStateRequest { user: user.name(), enabled: false, ..Default::default() };
     refused(world.subjects().set_subject_state(state).await, full.0, full.1);
     // Reading goes on.
     let listed = world.sessions(&good.access_token).list_sessions(ListSessionsRequest::default()).await.unwrap();

@@ -19,6 +19,7 @@ mod pages;
 mod profile;
 mod prompts;
 mod proofs;
+mod subject;
 mod tokens;
 
 pub(super) const HERE: &str = "https://app.example.com/cb";

@@ -86,7 +86,7 @@ async fn a_person_has_a_bounded_number_of_sessions() {
 async fn the_scope_admin_is_granted_as_long_as_login_says_so() {
     let world = World::new().await;
     let user = somebody();
-    let state = |admin| SetSubjectStateRequest { user: user.name(), enabled: true, admin };
+    let state = |admin| SetSubjectStateRequest { user: user.name(), enabled: true, admin, ..Default::default() };
     world.subjects().set_subject_state(state(true)).await.unwrap();
     let (_, admin) = world.try_sign_in(user, "flaghoist-cli", &["admin", "chat.read", "unheard.of"]).await.unwrap();
     assert_eq!(admin.scope, "chat.read admin");

@@ -4,7 +4,23 @@ use std::collections::BTreeMap;
 
 use flaghoist_proto::auth::v1::{EraseSubjectRequest, ExportSubjectRequest};
 
+use serde_json::Value;
+
 use super::*;
+
+impl World {
+    /// What is given out about a person, by file.
+    pub(super) async fn exported(&self, user: UserId) -> BTreeMap<String, Vec<Value>> {
+        let request = ExportSubjectRequest { user: user.name() };
+        let mut pieces = self.subjects().export_subject(request).await.unwrap().into_inner();
+        let mut files: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        while let Some(piece) = pieces.message().await.unwrap() {
+            let lines = piece.lines.iter().map(|line| serde_json::from_str(line).unwrap());
+            files.entry(piece.file).or_default().extend(lines);
+        }
+        files
+    }
+}
 
 #[tokio::test]
 async fn what_is_erased_is_counted_and_given_out_before() {
@@ -19,13 +35,7 @@ async fn what_is_erased_is_counted_and_given_out_before() {
     let counted = world.subjects().erase_subject(erase(true)).await.unwrap().into_inner();
     assert_eq!((counted.session_count, counted.consent_count, counted.erased_count), (3, 0, 0));
 
-    let request = ExportSubjectRequest { user: user.name() };
-    let mut pieces = world.subjects().export_subject(request).await.unwrap().into_inner();
-    let mut files: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
-    while let Some(piece) = pieces.message().await.unwrap() {
-        let lines = piece.lines.iter().map(|line| serde_json::from_str(line).unwrap());
-        files.entry(piece.file).or_default().extend(lines);
-    }
+    let files = world.exported(user).await;
     names.reverse();
     let sessions: Vec<_> = files["sessions"].iter().map(|session| session["session"].as_str().unwrap()).collect();
     assert_eq!(sessions, names);

@@ -103,7 +103,7 @@ async fn case_40_a_session_that_was_ended_in_any_way_is_not_refreshed() {
         let (session, tokens) = world.sign_in(user).await;
         match way {
             "disabled" => {
-                let state = |enabled| SetSubjectStateRequest { user: user.name(), enabled, admin: false };
+                let state = |enabled| SetSubjectStateRequest { user: user.name(), enabled, ..Default::default() };
                 world.subjects().set_subject_state(state(false)).await.unwrap();
                 world.subjects().set_subject_state(state(true)).await.unwrap();
             }

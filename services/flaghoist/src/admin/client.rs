@@ -16,8 +16,8 @@ use crate::exit::{Exit, Failure};
 mod registration;
 
 /// Every scope that a client may have.
-const SCOPE_HELP: &str = "A scope that it may ask for: chat.read, chat.send, admin, openid, profile, offline_access; may be given \
-                          several times";
+const SCOPE_HELP: &str = "A scope that it may ask for: chat.read, chat.send, admin, openid, profile, email, phone, address, \
+                          offline_access; may be given several times";
 
 /// What is done with clients.
 #[derive(Debug, clap::Subcommand)]
@@ -62,7 +62,9 @@ Examples:
 Examples:
   flaghoist admin client update reports --name 'Hourly reports'
   flaghoist admin client update reports --scope chat.read --scope chat.send
-  flaghoist admin client update reports --no-scopes")]
+  flaghoist admin client update reports --no-scopes
+  flaghoist admin client update reports --dpop-bound-access-tokens
+  flaghoist admin client update reports --first-party=false --backchannel-logout-uri ''")]
     Update {
         /// The client's id
         id: String,
@@ -75,6 +77,8 @@ Examples:
         /// It may ask for no scope any more
         #[arg(long)]
         no_scopes: bool,
+        #[command(flatten)]
+        registration: registration::Flags,
     },
     /// Remove a client, with its sessions and tokens
     #[command(after_help = "Example:\n  flaghoist admin client delete reports")]
@@ -131,7 +135,10 @@ pub(super) async fn run(client: &Client, command: Command) -> Result<(), Failure
     match command {
         Command::List => list(client).await,
         Command::Create { id, name, scopes, public, registration } => {
-            let registration = registration.read()?;
+            if public && registration.with_keys() {
+                return Err(Failure::new(Exit::Usage, "--public and --jwks: a public client keeps no key either"));
+            }
+            let registration = registration.on(pb::Registration::default())?;
             let request = CreateClientRequest {
                 client_id: id,
                 display_name: name,
@@ -145,9 +152,9 @@ pub(super) async fn run(client: &Client, command: Command) -> Result<(), Failure
             registration_token(client, scopes, uses, lifetime).await
         }
         Command::Show { id } => show(client, &id).await,
-        Command::Update { id, name, scopes, no_scopes } => {
+        Command::Update { id, name, scopes, no_scopes, registration } => {
             let scopes = (no_scopes || !scopes.is_empty()).then_some(ClientScopes { scopes });
-            update(client, &id, name, scopes).await
+            update(client, &id, name, scopes, registration).await
         }
         Command::Delete { id } => delete(client, &id).await,
         Command::RotateSecret { id, grace } => rotate_secret(client, &id, grace).await,
@@ -215,13 +222,17 @@ async fn registration_token(
 }
 
 async fn show(client: &Client, id: &str) -> Result<(), Failure> {
+    let found = found(client, id).await?;
+    client.output.show(&object(&found, None), || line(&found))
+}
+
+async fn found(client: &Client, id: &str) -> Result<pb::Client, Failure> {
     let signed = client.signed()?;
     let answer = signed.call(|service| {
         let request = GetClientRequest { name: name(id) };
         async move { ClientServiceClient::new(service).get_client(request).await }
     });
-    let found = answer.await?.client.ok_or_else(missing)?;
-    client.output.show(&object(&found, None), || line(&found))
+    answer.await?.client.ok_or_else(missing)
 }
 
 async fn update(
@@ -229,11 +240,18 @@ async fn update(
     id: &str,
     display_name: Option<String>,
     scopes: Option<ClientScopes>,
+    registration: registration::Flags,
 ) -> Result<(), Failure> {
-    if display_name.is_none() && scopes.is_none() {
-        return Err(Failure::new(Exit::Usage, "say what is to change: --name, --scope or --no-scopes"));
+    if display_name.is_none() && scopes.is_none() && !registration.given() {
+        let text = "say what is to change: --name, --scope, --no-scopes, or something of its registration (--help)";
+        return Err(Failure::new(Exit::Usage, text));
     }
-    let request = UpdateClientRequest { name: name(id), display_name, scopes, registration: None };
+    // It is replaced as a whole, so what is not said is what is there.
+    let registration = match registration.given() {
+        true => Some(registration.on(found(client, id).await?.registration.unwrap_or_default())?),
+        false => None,
+    };
+    let request = UpdateClientRequest { name: name(id), display_name, scopes, registration };
     let signed = client.signed()?;
     let answer = signed.call(|service| {
         let request = request.clone();
@@ -291,6 +309,7 @@ fn object(client: &pb::Client, secret: Option<&str>) -> Value {
         "scopes": client.scopes,
         "create_time": time_value(client.create_time.as_ref()),
         "previous_secret_expire_time": time_value(client.previous_secret_expire_time.as_ref()),
+        "registration": client.registration.as_ref().map(registration::object),
     });
     if let Some(secret) = secret {
         object["client_secret"] = secret.into();

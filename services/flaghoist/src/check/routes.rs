@@ -1,8 +1,8 @@
 //! Retries, timeouts and ways in: each method has the route of its class within the mesh and, if people call it, at the gateway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use flaghoist_mesh::route::{Route, faults, routes};
+use flaghoist_mesh::route::{Route, faults, routes, with_proof};
 use flaghoist_mesh::served::{Served, served};
 use flaghoist_mesh::texts;
 use serde_json::Value;
@@ -27,6 +27,8 @@ pub(crate) fn judge(sight: &Sight, installed: &Installed<'_>) -> Group {
     let restore = format!("helm upgrade with the chart of this version restores it: {}", docs::POLICIES);
 
     let mut within: BTreeMap<(&str, u16, &str), Vec<Route<'_>>> = BTreeMap::new();
+    // The first route that fits is taken.
+    let mut proven = BTreeSet::new();
     let (mut wrong, mut strange) = (Vec::new(), Vec::new());
     for route in routes(&own, false) {
         let at = found(&route, |one, path| {
@@ -34,8 +36,15 @@ pub(crate) fn judge(sight: &Sight, installed: &Installed<'_>) -> Group {
         });
         match at {
             Some(one) => {
-                wrong.extend(faults(one.class, route.http).into_iter().map(|fault| format!("{} {fault}", one.path)));
-                within.entry((one.service, one.port, one.path)).or_default().push(route);
+                let mut faults = faults(one.class, route.proven, route.http);
+                let at = (one.service, one.port, one.path);
+                if route.proven {
+                    proven.insert(at);
+                } else {
+                    faults.extend(made_again(one, proven.contains(&at)));
+                    within.entry(at).or_default().push(route);
+                }
+                wrong.extend(faults.into_iter().map(|fault| format!("{} {fault}", one.path)));
             }
             None => strange.push(strangely(&route)),
         }
@@ -51,15 +60,19 @@ pub(crate) fn judge(sight: &Sight, installed: &Installed<'_>) -> Group {
     let at_gateway = routes(&own, true);
     let mut reached: BTreeMap<&str, u32> = BTreeMap::new();
     let mut inside_out = Vec::new();
+    proven.clear();
     for route in &at_gateway {
         match found(route, |one, path| one.path == path && matches!(one.port, 9000 | 8080)) {
             Some(one) => {
-                wrong.extend(
-                    faults(one.class, route.http)
-                        .into_iter()
-                        .map(|fault| format!("{} {fault}, at the gateway", one.path)),
-                );
-                *reached.entry(one.path).or_default() += 1;
+                let mut faults = faults(one.class, route.proven, route.http);
+                let at = (one.service, one.port, one.path);
+                if route.proven {
+                    proven.insert(at);
+                } else {
+                    faults.extend(made_again(one, proven.contains(&at)));
+                    *reached.entry(one.path).or_default() += 1;
+                }
+                wrong.extend(faults.into_iter().map(|fault| format!("{} {fault}, at the gateway", one.path)));
             }
             None if found(route, |one, path| one.path == path && one.internal()).is_some() => {
                 inside_out.push(format!("{} is reached by {}", route.path.unwrap_or("everything"), name(route.within)));
@@ -90,6 +103,12 @@ pub(crate) fn judge(sight: &Sight, installed: &Installed<'_>) -> Group {
         "of two for one host the older one counts: retries and timeouts may be its own",
     );
     group
+}
+
+/// What is wrong with a route that takes calls with a proof too, unless another one takes them before.
+fn made_again(one: &Served, proven: bool) -> Option<String> {
+    let wrong = with_proof(one.class, one.port.into()) && !proven;
+    wrong.then(|| "with a proof, which is good once, is retried like any other call".to_owned())
 }
 
 fn found(route: &Route<'_>, is: impl Fn(&Served, &str) -> bool) -> Option<&'static Served> {

@@ -48,6 +48,46 @@ fn clients_are_looked_after() {
     for id in ["nightly", "tv", "gateway"] {
         client(&["delete", id]);
     }
+    // What is said of its registration changes, and the rest of that stays.
+    let registered = |arguments: &[&str]| client(arguments)[0]["registration"].clone();
+    let (app, bye) = ("https://app.example/cb", "https://app.example/bye");
+    let said = [
+        "update",
+        "reports",
+        "--redirect-uri",
+        app,
+        "--post-logout-redirect-uri",
+        bye,
+        "--backchannel-logout-uri",
+        bye,
+    ];
+    let said =
+        [&said[..], &["--id-token-alg", "ES256", "--auth-method", "client_secret_post", "--pkce-optional"]].concat();
+    let first = registered(&said);
+    assert_eq!((&first["redirect_uris"][0], &first["post_logout_redirect_uris"][0]), (&app.into(), &bye.into()));
+    assert_eq!((&first["backchannel_logout_uri"], &first["pkce_optional"]), (&bye.into(), &true.into()));
+    assert_eq!(first["token_endpoint_auth_method"], "client_secret_post");
+    assert_eq!(first["id_token_signed_response_alg"], "ES256");
+    assert_eq!(first["dpop_bound_access_tokens"], false);
+    let bound = registered(&[
+        "update",
+        "reports",
+        "--dpop-bound-access-tokens",
+        "--pkce-optional=false",
+        "--audience",
+        "flaghoist",
+    ]);
+    assert_eq!(bound["audiences"], serde_json::json!(["flaghoist"]));
+    assert_eq!((&bound["dpop_bound_access_tokens"], &bound["pkce_optional"]), (&true.into(), &false.into()));
+    assert_eq!(bound["redirect_uris"], first["redirect_uris"]);
+    let emptied = registered(&["update", "reports", "--post-logout-redirect-uri", "", "--backchannel-logout-uri", ""]);
+    assert_eq!(emptied["post_logout_redirect_uris"], serde_json::json!([]));
+    assert!(emptied["backchannel_logout_uri"] == "" && emptied["dpop_bound_access_tokens"] == true, "{emptied}");
+    let phone = ["create", "phone", "--name", "Phone", "--public", "--dpop-bound-access-tokens"];
+    assert_eq!(registered(&phone)["dpop_bound_access_tokens"], true);
+    client(&["delete", "phone"]);
+    let keyed = ["admin", "client", "create", "x", "--name", "X", "--public", "--jwks", keys.to_str().unwrap()];
+    assert_eq!(stage.run("alice", &keyed).status.code(), Some(64));
     let renewed = client(&["rotate-secret", "reports", "--grace", "1h"]).remove(0);
     assert_ne!(renewed["client_secret"], made["client_secret"]);
     assert!(client(&["show", "reports"])[0]["previous_secret_expire_time"].is_string());
@@ -117,7 +157,7 @@ fn the_audit_log_is_read_and_followed() {
     let list = |arguments: &[&str]| stage.does("alice", &[&["admin", "audit", "list"], arguments].concat());
     let bob = stage.does("bob", &["whoami"])[0]["user"].clone();
     let granted = list(&["--action", "admin-granted", "--subject", "@alice"]).remove(0);
-    assert_eq!((&granted["actor"], &granted["outcome"]), (&"services/login".into(), &"done".into()));
+    assert_eq!((&granted["actor"], &granted["outcome"]), (&"operator".into(), &"done".into()));
     let opened = list(&["--actor", "@bob", "--action", "session-opened", "--since", "1h"]);
     assert_eq!((opened.len(), &opened[0]["subject"]), (1, &bob));
     assert!(list(&["--until", "2020-01-01T00:00:00Z"]).is_empty());

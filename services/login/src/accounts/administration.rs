@@ -15,15 +15,15 @@ use crate::store::Changed;
 const INVITATIONS_MAX: u32 = 10_000;
 
 impl Accounts {
-    /// Disables an account, which ends its sessions, or enables it again.
-    pub(crate) async fn set_disabled(&self, user: UserId, disabled: bool) -> Result<Account, Error> {
-        let changed = self.store.set_disabled(user, disabled, now()).await?;
+    /// Disables an account, which ends its sessions, or enables it again. `by` is the admin.
+    pub(crate) async fn set_disabled(&self, user: UserId, disabled: bool, by: UserId) -> Result<Account, Error> {
+        let changed = self.store.set_disabled(user, disabled, &by.name(), now()).await?;
         self.changed(user, changed).await
     }
 
-    /// Makes a person an admin from their next sign-in on, or ends that, which ends their sessions.
-    pub(crate) async fn set_admin(&self, user: UserId, admin: bool) -> Result<Account, Error> {
-        let changed = self.store.set_admin(user, admin, now()).await?;
+    /// Makes a person an admin from their next sign-in on, or ends that, which ends their sessions. `by` is the admin.
+    pub(crate) async fn set_admin(&self, user: UserId, admin: bool, by: UserId) -> Result<Account, Error> {
+        let changed = self.store.set_admin(user, admin, &by.name(), now()).await?;
         self.changed(user, changed).await
     }
 

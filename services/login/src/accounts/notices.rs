@@ -58,7 +58,7 @@ impl Teller {
         for (id, notice) in self.store.notices(user).await? {
             lane.hold().await?;
             match notice {
-                Notice::State => self.tell_state(lane, user).await?,
+                Notice::State { by } => self.tell_state(lane, user, &by).await?,
                 Notice::EndSessions { except } => self.issuer.end_sessions(user, except).await?,
                 Notice::Erase => {
                     // The rest is done without anybody waiting for it (`erasure.rs`).
@@ -71,8 +71,8 @@ impl Teller {
     }
 
     /// Tells a state as it is when it is told, and looks afterwards whether it still is so: whoever was frozen while telling has
-    /// lost the lane, and another has told a newer one meanwhile.
-    pub(super) async fn tell_state(&self, lane: &mut Lane, user: UserId) -> Result<(), Error> {
+    /// lost the lane, and another has told a newer one meanwhile. `by` is who changed it, and empty if nobody in particular.
+    pub(super) async fn tell_state(&self, lane: &mut Lane, user: UserId, by: &str) -> Result<(), Error> {
         let mut told = None;
         for _ in 0..STATES_MAX {
             let Some(current) = self.store.credentials_of(user).await? else { return Ok(()) };
@@ -81,7 +81,7 @@ impl Teller {
                 return Ok(());
             }
             lane.hold().await?;
-            self.issuer.set_subject_state(user, state.0, state.1).await?;
+            self.issuer.set_subject_state(user, state.0, state.1, by).await?;
             told = Some(state);
         }
         Err(Error::Busy)

@@ -218,7 +218,7 @@ impl Accounts {
         } else if current.account.admin {
             // If the issuer believes otherwise it leaves the scope out without a word, so what it believes of an admin is set right
             // whenever they sign in.
-            self.teller.tell_state(lane, user).await?;
+            self.teller.tell_state(lane, user, "").await?;
         }
         if !unchanged(&current) {
             return Err(Error::CredentialsInvalid);

@@ -2,6 +2,7 @@
 
 use flaghoist_proto::login::v1 as login;
 use flaghoist_proto::login::v1::administration_service_server::AdministrationService;
+use flaghoist_runtime::Caller;
 use flaghoist_runtime::time::timestamp;
 use tonic::{Request, Response, Status};
 
@@ -13,9 +14,10 @@ impl AdministrationService for Rpc {
         &self,
         request: Request<login::SetAccountDisabledRequest>,
     ) -> Result<Response<login::SetAccountDisabledResponse>, Status> {
+        let (by, _) = Caller::user_of(&request)?;
         let request = request.into_inner();
         check(&request)?;
-        let account = self.accounts.set_disabled(person("name", &request.name)?, request.disabled).await?;
+        let account = self.accounts.set_disabled(person("name", &request.name)?, request.disabled, by).await?;
         Ok(Response::new(login::SetAccountDisabledResponse { account: Some(shown(account, Reader::Admin)) }))
     }
 
@@ -23,9 +25,10 @@ impl AdministrationService for Rpc {
         &self,
         request: Request<login::SetAccountAdminRequest>,
     ) -> Result<Response<login::SetAccountAdminResponse>, Status> {
+        let (by, _) = Caller::user_of(&request)?;
         let request = request.into_inner();
         check(&request)?;
-        let account = self.accounts.set_admin(person("name", &request.name)?, request.admin).await?;
+        let account = self.accounts.set_admin(person("name", &request.name)?, request.admin, by).await?;
         Ok(Response::new(login::SetAccountAdminResponse { account: Some(shown(account, Reader::Admin)) }))
     }
 

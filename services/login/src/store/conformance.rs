@@ -259,7 +259,7 @@ pub(crate) async fn users_are_those_who_can_be_reached(world: World) {
     let alice = register(&*store, "alice").await;
     let bob = register(&*store, "bob").await;
     let carol = register(&*store, "carol").await;
-    store.set_disabled(bob, true, NOW).await.unwrap();
+    store.set_disabled(bob, true, "", NOW).await.unwrap();
     store.begin_deletion(carol, NOW).await.unwrap();
     let asked = [alice, bob, carol, alice, UserId(Uuid::now_v7())];
     assert_eq!(store.users(&asked).await.unwrap(), [(alice, handle("alice"))]);
@@ -289,7 +289,7 @@ pub(crate) async fn a_password_changes_once_for_one_version(world: World) {
     assert_eq!((&credentials.password_hash, credentials.version, credentials.untold), (hash, 2, true));
     let notices = store.notices(user).await.unwrap();
     assert!(matches!(&notices[..], [(_, Notice::EndSessions { except })] if except == session), "{notices:?}");
-    store.set_disabled(user, true, NOW).await.unwrap();
+    store.set_disabled(user, true, "", NOW).await.unwrap();
     let version = store.credentials_of(user).await.unwrap().unwrap().version;
     assert!(version > 2);
     assert!(!store.change_password(user, version, "fourth", "", NOW).await.unwrap(), "the account is disabled");
@@ -299,20 +299,21 @@ pub(crate) async fn the_last_admin_stays(world: World) {
     let [store, other] = world.pods().await;
     let alice = register(&*store, "alice").await;
     let bob = register(&*store, "bob").await;
-    assert!(matches!(store.set_admin(alice, true, NOW).await.unwrap(), Changed::Done(account) if account.admin));
-    assert_eq!(store.set_admin(alice, false, NOW).await.unwrap(), Changed::LastAdmin);
-    assert_eq!(store.set_disabled(alice, true, NOW).await.unwrap(), Changed::LastAdmin);
+    assert!(matches!(store.set_admin(alice, true, "", NOW).await.unwrap(), Changed::Done(account) if account.admin));
+    assert_eq!(store.set_admin(alice, false, "", NOW).await.unwrap(), Changed::LastAdmin);
+    assert_eq!(store.set_disabled(alice, true, "", NOW).await.unwrap(), Changed::LastAdmin);
     assert_eq!(store.begin_deletion(alice, NOW).await.unwrap(), Changed::LastAdmin);
-    store.set_admin(bob, true, NOW).await.unwrap();
+    store.set_admin(bob, true, "", NOW).await.unwrap();
     // Of two who are ended at once one stays.
     for _ in 0..20 {
-        let (first, second) = tokio::join!(store.set_admin(alice, false, NOW), other.set_disabled(bob, true, NOW));
+        let (first, second) =
+            tokio::join!(store.set_admin(alice, false, "", NOW), other.set_disabled(bob, true, "", NOW));
         let changed = [first.unwrap(), second.unwrap()];
         assert_eq!(changed.iter().filter(|changed| **changed == Changed::LastAdmin).count(), 1);
-        store.set_admin(alice, true, NOW).await.unwrap();
-        other.set_disabled(bob, false, NOW).await.unwrap();
+        store.set_admin(alice, true, "", NOW).await.unwrap();
+        other.set_disabled(bob, false, "", NOW).await.unwrap();
     }
-    assert_eq!(store.set_admin(UserId(Uuid::now_v7()), true, NOW).await.unwrap(), Changed::Unknown);
+    assert_eq!(store.set_admin(UserId(Uuid::now_v7()), true, "", NOW).await.unwrap(), Changed::Unknown);
 }
 
 pub(crate) async fn deletion_hides_at_once_and_ends_later(world: World) {
@@ -326,7 +327,7 @@ pub(crate) async fn deletion_hides_at_once_and_ends_later(world: World) {
     let store = world.open().await;
     assert!(store.account(user).await.unwrap().is_none());
     assert!(store.account_by_handle(&handle("alice")).await.unwrap().is_none());
-    assert_eq!(store.set_admin(user, true, NOW).await.unwrap(), Changed::Unknown);
+    assert_eq!(store.set_admin(user, true, "", NOW).await.unwrap(), Changed::Unknown);
     let credentials = store.credentials(&handle("alice")).await.unwrap().unwrap();
     assert!(credentials.deleting && !credentials.usable() && credentials.untold);
     assert_eq!(store.create_account(&person("alice"), None).await.unwrap(), Created::HandleTaken);
@@ -342,14 +343,15 @@ pub(crate) async fn a_newer_notice_takes_the_place_of_the_older(world: World) {
     let store = world.open().await;
     let user = register(&*store, "alice").await;
     let except = |session: &str| Notice::EndSessions { except: session.into() };
+    let by = |name: &str| Notice::State { by: name.into() };
     assert!(store.change_password(user, 1, "second", "one", NOW).await.unwrap());
     let (older, _) = store.notices(user).await.unwrap()[0];
-    store.set_admin(user, true, NOW).await.unwrap();
+    store.set_admin(user, true, "users/root", NOW).await.unwrap();
     assert!(store.change_password(user, 2, "third", "two", NOW).await.unwrap());
     store.told(older).await.unwrap();
     let notices = store.notices(user).await.unwrap();
     // Neither session was spared by both changes.
-    assert_eq!(notices.iter().map(|(_, notice)| notice.clone()).collect::<Vec<_>>(), [Notice::State, except("")]);
+    assert_eq!(notices.iter().map(|(_, notice)| notice.clone()).collect::<Vec<_>>(), [by("users/root"), except("")]);
     for (id, _) in notices {
         store.told(id).await.unwrap();
     }

@@ -179,16 +179,16 @@ impl Store for PostgresStore {
         settled!(accounts::change_password(self, user, version, hash, kept_session, now))
     }
 
-    async fn set_disabled(&self, user: UserId, disabled: bool, now: i64) -> Result<Changed, StoreError> {
-        settled!(accounts::change(self, user, accounts::Change::Disabled(disabled), now))
+    async fn set_disabled(&self, user: UserId, disabled: bool, by: &str, now: i64) -> Result<Changed, StoreError> {
+        settled!(accounts::change(self, user, accounts::Change::Disabled(disabled), by, now))
     }
 
-    async fn set_admin(&self, user: UserId, admin: bool, now: i64) -> Result<Changed, StoreError> {
-        settled!(accounts::change(self, user, accounts::Change::Admin(admin), now))
+    async fn set_admin(&self, user: UserId, admin: bool, by: &str, now: i64) -> Result<Changed, StoreError> {
+        settled!(accounts::change(self, user, accounts::Change::Admin(admin), by, now))
     }
 
     async fn begin_deletion(&self, user: UserId, now: i64) -> Result<Changed, StoreError> {
-        settled!(accounts::change(self, user, accounts::Change::Deleting, now))
+        settled!(accounts::change(self, user, accounts::Change::Deleting, "", now))
     }
 
     async fn finish_deletion(&self, user: UserId, attempts_at: &[[u8; 16]]) -> Result<(), StoreError> {

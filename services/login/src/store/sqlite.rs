@@ -124,16 +124,16 @@ impl Store for SqliteStore {
         accounts::change_password(self, user, version, hash, kept_session, now).await.map_err(failed)
     }
 
-    async fn set_disabled(&self, user: UserId, disabled: bool, now: i64) -> Result<Changed, StoreError> {
-        accounts::change(self, user, accounts::Change::Disabled(disabled), now).await.map_err(failed)
+    async fn set_disabled(&self, user: UserId, disabled: bool, by: &str, now: i64) -> Result<Changed, StoreError> {
+        accounts::change(self, user, accounts::Change::Disabled(disabled), by, now).await.map_err(failed)
     }
 
-    async fn set_admin(&self, user: UserId, admin: bool, now: i64) -> Result<Changed, StoreError> {
-        accounts::change(self, user, accounts::Change::Admin(admin), now).await.map_err(failed)
+    async fn set_admin(&self, user: UserId, admin: bool, by: &str, now: i64) -> Result<Changed, StoreError> {
+        accounts::change(self, user, accounts::Change::Admin(admin), by, now).await.map_err(failed)
     }
 
     async fn begin_deletion(&self, user: UserId, now: i64) -> Result<Changed, StoreError> {
-        accounts::change(self, user, accounts::Change::Deleting, now).await.map_err(failed)
+        accounts::change(self, user, accounts::Change::Deleting, "", now).await.map_err(failed)
     }
 
     async fn finish_deletion(&self, user: UserId, attempts_at: &[[u8; 16]]) -> Result<(), StoreError> {

@@ -19,6 +19,7 @@ async fn the_first_admin_is_made_on_the_machine_while_the_server_runs() {
     assert!(welcome.account.unwrap().admin);
     assert_eq!(welcome.tokens.unwrap().scope, "chat.send chat.read admin");
     assert_eq!(world.issuer.state(&alice.name()), Some((true, true)), "the issuer was told before");
+    assert_eq!(world.issuer.changed_by(&alice.name()), ["operator"]);
     assert!(matches!(grant_admin(&world.address(), &world.place(), "bob").await, Err(GrantError::Unknown(_))));
     assert!(matches!(grant_admin(&world.address(), &world.place(), "b b").await, Err(GrantError::Handle(_))));
     let elsewhere = flaghoist_runtime::Place::new("/nonexistent");
@@ -89,6 +90,8 @@ async fn admins_make_and_unmake_admins_but_never_the_last() {
     let bob = bob.signed_in("bob", PASSWORD).await;
     assert_eq!(bob.get("").await.unwrap().name, bob.name());
     assert!(!bob.set_admin(&root.name(), false).await.unwrap().admin);
+    let changed_by = [&bob, &root].map(|person| world.issuer.changed_by(&person.name()).pop());
+    assert_eq!(changed_by, [Some(root.name()), Some(bob.name())]);
     assert!(world.issuer.sessions(&root.name()).is_empty(), "an admin no more, the sessions end");
     let welcome = root.login("root", PASSWORD).await.unwrap();
     assert_eq!(welcome.tokens.unwrap().scope, "chat.send chat.read");

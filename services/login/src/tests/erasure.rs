@@ -113,6 +113,9 @@ async fn an_export_is_a_whole_archive_and_asks_for_a_fresh_login() {
             "sessions",
             "consents",
             "login_events",
+            "profile",
+            "browser_sessions",
+            "sign_ins",
             "devices",
             "conversations",
             "messages"

@@ -30,6 +30,8 @@ struct Kept {
     states: HashMap<String, (bool, bool)>,
     /// How often it was told something, by the name of the person.
     told: HashMap<String, u32>,
+    /// Who changed what a person may do, as it was told, by the name of the person.
+    actors: HashMap<String, Vec<String>>,
     erased: Vec<String>,
     profiles: HashMap<String, auth::SetSubjectProfileRequest>,
     last_request: Option<auth::CreateSessionRequest>,
@@ -65,6 +67,11 @@ impl FakeIssuer {
     /// How often it was told the state of a person.
     pub(crate) fn told(&self, user: &str) -> u32 {
         self.kept.lock().told.get(user).copied().unwrap_or_default()
+    }
+
+    /// Who changed what a person may do, as it was told, where that was somebody in particular.
+    pub(crate) fn changed_by(&self, user: &str) -> Vec<String> {
+        self.kept.lock().actors.get(user).cloned().unwrap_or_default()
     }
 
     /// What the issuer believes of a person from now on, whatever it was told.
@@ -162,6 +169,9 @@ impl SubjectService for FakeIssuer {
         let request = request.into_inner();
         let mut kept = self.kept()?;
         *kept.told.entry(request.user.clone()).or_default() += 1;
+        if !request.actor.is_empty() {
+            kept.actors.entry(request.user.clone()).or_default().push(request.actor.clone());
+        }
         let before = kept.states.insert(request.user.clone(), (request.enabled, request.admin));
         if !request.enabled || before.is_some_and(|(_, admin)| admin && !request.admin) {
             kept.sessions.remove(&request.user);

@@ -158,7 +158,7 @@ async fn what_the_issuer_is_to_be_told_is_told_once_by_whichever_pod() {
     }
     // Nobody has told it when the pods that changed something are gone.
     for (user, _) in &people {
-        pods[0].store().set_disabled(*user, true, 1).await.unwrap();
+        pods[0].store().set_disabled(*user, true, "", 1).await.unwrap();
     }
     let tellers = pods.each_ref().map(|pod| pod.accounts.teller());
     let rounds = tellers.iter().cycle().take(6).map(|teller| teller.tell_all());

@@ -47,7 +47,9 @@ pub enum ProofError {
     #[error("the proof {0}")]
     Invalid(&'static str),
     /// It was used before.
-    #[error("the proof was used before: a new one is made for every request")]
+    #[error(
+        "the proof was used before: sign a new one for every call, also when you make it again, and call once more"
+    )]
     Replayed,
 }
 

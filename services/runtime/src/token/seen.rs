@@ -1,6 +1,7 @@
 //! The proofs that were used lately: each is good once. A process remembers those that it has seen, so behind a balancer a stolen one could be
 //! used once more on every other pod within its minute, for the same call and with the same token; the issuer's own endpoints, which give
-//! tokens, remember theirs in the store.
+//! tokens, remember theirs in the store. That a call is the same one again, made by a sidecar and not by a thief, nobody can tell from
+//! headers that a thief may copy, so the mesh makes a call with a proof again only while it has not reached a service (`istio/README.md`).
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};

@@ -92,7 +92,7 @@ fn a_token_without_session_is_never_a_person() {
 }
 
 #[test]
-fn claims_that_do_not_hold_are_refused() {
+fn case_67_and_68_claims_that_do_not_hold_are_refused() {
     let issuer = Issuer::new("k1");
     let verifier = issuer.verifier();
     let malformed = TokenError::Invalid("is malformed");

@@ -198,8 +198,9 @@ impl Verifier {
         Arc::clone(&self.addresses.read())
     }
 
-    /// Whether `caller`, whose token was `presented` and verified, may use it in a call of `method` at `path` with these headers: one
-    /// that is bound to a key comes with the scheme DPoP and a proof of that key for this call, and no other one does.
+    /// Whether `caller`, whose token was `presented` and verified, may use it in a call of `method` at `path` with these headers. A token that
+    /// is bound to a key has to come with the scheme DPoP and a proof of that key for this call and this token; one that is bound to none,
+    /// with the scheme Bearer. The proof is used up by the answer: asked again about the same call, it says [`ProofError::Replayed`].
     pub fn prove(
         &self,
         caller: &Caller,

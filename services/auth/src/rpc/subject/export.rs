@@ -1,5 +1,6 @@
-//! What is kept about a person, given out: their sessions, what they have allowed which clients, and what the audit log says they did
-//! and was done to them. Each is read page by page while the reader takes it.
+//! What is kept about a person, given out: their sessions, what they have allowed which clients, what the audit log says they did and was
+//! done to them, what login says of them, the browsers in which they are signed in, and what is under way. Each is read page by page while
+//! the reader takes it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,8 +18,10 @@ use crate::audit::{Event, Filter};
 use crate::error::Error;
 use crate::issuer::Issuer;
 use crate::moment::Moment;
+use crate::profile::Profile;
 use crate::session::Session;
 use crate::store::sign_in::Consent;
+use crate::store::traces::{Trace, TraceKind};
 
 /// How many of each are read at once.
 const PAGE: u32 = 200;
@@ -108,7 +111,27 @@ impl Export {
                 }
             }
         }
+        // Below what pods of login know that lack the rest: of what they do not know they would leave out all that follows.
+        if let Some(kept) = self.issuer.store.profile(self.user).await.map_err(Error::from)? {
+            self.give("profile", std::iter::once(profile(&kept))).await?;
+        }
+        self.traces("browser_sessions", TraceKind::Browser).await?;
+        for kind in [TraceKind::Request, TraceKind::Code, TraceKind::Device] {
+            self.traces("sign_ins", kind).await?;
+        }
         Ok(())
+    }
+
+    async fn traces(&self, file: &str, kind: TraceKind) -> Result<(), Option<Error>> {
+        let mut last = None;
+        loop {
+            let page = self.issuer.store.traces_of(self.user, kind, last, PAGE).await.map_err(Error::from)?;
+            last = page.last().map(|trace| trace.id);
+            self.give(file, page.iter().map(|one| trace(kind, one))).await?;
+            if page.len() < PAGE as usize {
+                return Ok(());
+            }
+        }
     }
 
     async fn give(&self, file: &str, lines: impl Iterator<Item = Value> + Send) -> Result<(), Option<Error>> {
@@ -144,6 +167,44 @@ fn consent(consent: &Consent, client_display_name: &str) -> Value {
         "scopes": consent.scopes.names().collect::<Vec<_>>(),
         "update_time": at(consent.updated_at),
     })
+}
+
+fn profile(profile: &Profile) -> Value {
+    json!({
+        "display_name": profile.display_name,
+        "handle": profile.handle,
+        "email": profile.email,
+        "email_verified": profile.email_verified,
+        "phone_number": profile.phone_number,
+        "phone_number_verified": profile.phone_number_verified,
+        "address": profile.address,
+    })
+}
+
+fn trace(kind: TraceKind, trace: &Trace) -> Value {
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut line = json!({
+        "amr": words(&trace.amr),
+        "auth_time": trace.authenticated_at.map(at),
+        "create_time": trace.created_at.map(at),
+        "last_use_time": trace.last_use_at.map(at),
+        "expire_time": trace.expires_at.map(at),
+    });
+    if kind != TraceKind::Browser {
+        line["kind"] = match kind {
+            TraceKind::Browser | TraceKind::Request => "request",
+            TraceKind::Code => "code",
+            TraceKind::Device => "device",
+        }
+        .into();
+        line["client_id"] = trace.client_id.as_str().into();
+        line["scopes"] = words(&trace.scopes).into();
+        line["address"] = trace.address.as_str().into();
+    }
+    if let Some(line) = line.as_object_mut() {
+        line.retain(|_, value| !value.is_null());
+    }
+    line
 }
 
 fn event(event: &Event) -> Value {

@@ -6,7 +6,7 @@ use super::pods::InTurn;
 use super::sign_in::signed_in;
 use super::*;
 use crate::authorization::Recognised;
-use crate::store::grants::{Approved, Device, Polled, UNUSED_KEPT};
+use crate::store::grants::{Approved, Device, Once, Polled, UNUSED_KEPT};
 
 const SOON: Moment = Moment(NOW.0 + 600_000);
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ fn opens(approved: &Approved) -> Session {
 }
 
 async fn poll(store: &dyn Store, device: &Device, now: Moment) -> Polled {
-    store.poll_device(device.device_code, "web", &opens, MAX, now).await.unwrap()
+    store.poll_device(device.device_code, "web", &opens, None, MAX, now).await.unwrap()
 }
 
 pub(super) async fn an_id_is_used_once_however_many_bring_it(store: &dyn Store) {
@@ -87,7 +87,7 @@ pub(super) async fn case_53_and_54_a_device_is_told_where_it_stands(store: &dyn 
     assert_eq!(poll(store, &device, at(1)).await, Polled::TooSoon);
     assert_eq!(poll(store, &device, at(7)).await, Polled::TooSoon, "ten seconds from the last question by now");
     assert_eq!(poll(store, &device, at(30)).await, Polled::Pending);
-    let foreign = store.poll_device(device.device_code, "other", &opens, MAX, at(60)).await.unwrap();
+    let foreign = store.poll_device(device.device_code, "other", &opens, None, MAX, at(60)).await.unwrap();
     assert_eq!(
         (foreign, poll(store, &super::grants::device("unknown"), NOW).await),
         (Polled::Unknown, Polled::Unknown)
@@ -125,6 +125,30 @@ pub(super) async fn case_33_a_device_code_is_redeemed_once_however_many_bring_it
     assert_eq!(revoked(store).await, [RevocationTarget::Session(device.session)]);
 }
 
+pub(super) async fn case_33_a_proof_is_used_up_by_a_device_that_asks_in_time(store: &dyn Store) {
+    let (user, device, other) = (somebody(), add(store, "code").await, add(store, "other").await);
+    let proof = |text: &str| Some(Once { id: secret(text), over_at: SOON.plus(60 * SECOND) });
+    let poll = async |device: &Device, text: &str, seconds: u32| {
+        let now = NOW.plus(seconds * SECOND);
+        store.poll_device(device.device_code, "web", &opens, proof(text), MAX, now).await.unwrap()
+    };
+    let unused = async |text: &str| {
+        let Some(Once { id, over_at }) = proof(text) else { unreachable!() };
+        store.use_once(id, over_at, NOW).await.unwrap()
+    };
+    assert_eq!(poll(&super::grants::device("unknown"), "a", 0).await, Polled::Unknown);
+    assert_eq!((poll(&device, "b", 0).await, poll(&device, "b", 6).await), (Polled::Pending, Polled::ProofUsed));
+    assert_eq!(poll(&device, "c", 1).await, Polled::TooSoon);
+    assert!(unused("a").await && unused("c").await, "neither who guesses nor who hurries writes anything");
+    assert!(approve(store, &device, user).await && approve(store, &other, user).await);
+    assert!(matches!(poll(&device, "d", 60).await, Polled::Good(..)));
+    assert_eq!((poll(&device, "d", 60).await, poll(&other, "d", 60).await), (Polled::ProofUsed, Polled::ProofUsed));
+    assert!(current(store, device.session).await.is_some(), "a request that came twice is no replay of its code");
+    assert!(matches!(poll(&other, "e", 60).await, Polled::Good(..)));
+    assert_eq!(poll(&other, "f", 60).await, Polled::Replayed);
+    assert!(unused("f").await);
+}
+
 pub(super) async fn case_40_a_device_gets_nothing_of_a_person_who_is_signed_out(store: &dyn Store) {
     let (user, other) = (somebody(), somebody());
     let [ended, disabled, erased] = [add(store, "a").await, add(store, "b").await, add(store, "c").await];
@@ -156,7 +180,7 @@ pub(super) async fn case_40_a_device_gets_nothing_of_what_was_taken_back(store: 
     assert!(!store.revoke_consent(user, "web", NOW).await.unwrap());
     assert_eq!(poll(store, &own, NOW).await, Polled::Unknown);
     assert!(matches!(poll(store, &others, NOW).await, Polled::Good(..)), "it is another person's");
-    let polled = store.poll_device(elsewhere.device_code, "tv", &opens, MAX, NOW).await.unwrap();
+    let polled = store.poll_device(elsewhere.device_code, "tv", &opens, None, MAX, NOW).await.unwrap();
     assert!(matches!(polled, Polled::Good(..)), "it is another client's");
 }
 
@@ -248,10 +272,11 @@ impl GrantStore for InTurn {
         device_code: Digest,
         client_id: &str,
         opens: &(dyn for<'a> Fn(&'a Approved) -> Session + Send + Sync),
+        proof: Option<Once>,
         sessions_max: u32,
         now: Moment,
     ) -> Result<Polled, StoreError> {
-        self.next().poll_device(device_code, client_id, opens, sessions_max, now).await
+        self.next().poll_device(device_code, client_id, opens, proof, sessions_max, now).await
     }
 
     async fn count_guess(&self, who: Digest, expires_at: Moment, now: Moment) -> Result<u32, StoreError> {

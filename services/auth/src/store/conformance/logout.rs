@@ -3,10 +3,13 @@
 use async_trait::async_trait;
 
 use super::pods::InTurn;
+use super::sign_in::{kept, signed_in};
 use super::*;
 use crate::client::Registration;
+use crate::code::KeptCode;
 use crate::public_key::PublicKey;
 use crate::store::logout::{LogoutNotice, LogoutStore};
+use crate::store::sign_in::Redeemed;
 
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -22,7 +25,7 @@ async fn session_of(store: &dyn Store, id: &str, wants: bool, scopes: Scopes) ->
 }
 
 async fn due(store: &dyn Store, now: Moment) -> Vec<LogoutNotice> {
-    store.take_logout_notices(10, PAUSE, now).await.unwrap()
+    store.take_logout_notices(10, &[], PAUSE, now).await.unwrap()
 }
 
 pub(super) async fn who_wants_to_be_told_of_the_end_of_a_session_is_and_nobody_else(store: &dyn Store) {
@@ -65,6 +68,8 @@ pub(super) async fn what_a_client_that_is_away_is_due_is_put_off_and_nobody_else
             store.end_session(session.user, session.id, Why::Revoked, by(NOW)).await.unwrap();
         }
     }
+    let but = store.take_logout_notices(10, &["away".into(), "told".into()], PAUSE, NOW).await.unwrap();
+    assert!(but.is_empty(), "both are being told of something");
     let until = NOW.plus(Duration::from_secs(45));
     store.put_off_logout_notices("away", until, NOW).await.unwrap();
     let told: Vec<_> = due(store, NOW).await.into_iter().map(|notice| notice.client_id).collect();
@@ -96,15 +101,37 @@ pub(super) async fn a_registration_that_cannot_be_read_stops_nobody_else(store: 
     assert!(store.retire_client("bad", by(NOW)).await.unwrap(), "an admin gets rid of it");
 }
 
+pub(super) async fn a_session_that_stays_when_its_person_signs_out_in_a_browser_is_told_of(store: &dyn Store) {
+    let user = somebody();
+    signed_in(store, user, "cookie").await;
+    let cookie = Digest::of(b"cookie");
+    let mut given = Vec::new();
+    for (id, scopes) in [("app", Scopes::OPENID), ("away", Scopes::OPENID | Scopes::OFFLINE_ACCESS)] {
+        let session = session_of(store, id, true, scopes).await;
+        let kept = KeptCode { browser: Some(cookie), ..kept(user) };
+        assert!(store.add_code(Digest::of(id.as_bytes()), &kept).await.unwrap());
+        let opens = |kept: &KeptCode| Some(Session { id: kept.session, user, ..session.clone() });
+        let redeemed = store.redeem_code(Digest::of(id.as_bytes()), &opens, None, MAX, NOW).await.unwrap();
+        assert!(matches!(redeemed, Redeemed::Good(..)));
+        given.push(kept.session);
+    }
+    assert_eq!(store.end_browser_session(cookie, NOW).await.unwrap(), 1);
+    let mut told: Vec<_> = due(store, NOW).await.into_iter().map(|notice| notice.session).collect();
+    told.sort_unstable();
+    assert_eq!(told, given);
+    assert!(store.session(given[0]).await.unwrap().is_none() && store.session(given[1]).await.unwrap().is_some());
+}
+
 #[async_trait]
 impl LogoutStore for InTurn {
     async fn take_logout_notices(
         &self,
         limit: u32,
+        but: &[String],
         pause: Duration,
         now: Moment,
     ) -> Result<Vec<LogoutNotice>, StoreError> {
-        self.next().take_logout_notices(limit, pause, now).await
+        self.next().take_logout_notices(limit, but, pause, now).await
     }
 
     async fn put_off_logout_notices(&self, client_id: &str, until: Moment, now: Moment) -> Result<(), StoreError> {

@@ -11,7 +11,9 @@ use super::*;
 use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
 use crate::profile::Profile;
+use crate::store::grants::Once;
 use crate::store::sign_in::{Acceptance, Consent, LoginRequest, OpenMax, Redeemed, Stage};
+use crate::store::traces::{Trace, TraceKind};
 
 /// How many connections a store of a test keeps: as many tests run at once as there are processors.
 const CONNECTIONS: u32 = 8;
@@ -233,10 +235,11 @@ impl SignInStore for InTurn {
         &self,
         digest: Digest,
         judge: &(dyn for<'a> Fn(&'a KeptCode) -> Option<Session> + Send + Sync),
+        proof: Option<Once>,
         sessions_max: u32,
         now: Moment,
     ) -> Result<Redeemed, StoreError> {
-        self.next().redeem_code(digest, judge, sessions_max, now).await
+        self.next().redeem_code(digest, judge, proof, sessions_max, now).await
     }
 
     async fn browser_session(
@@ -248,8 +251,8 @@ impl SignInStore for InTurn {
         self.next().browser_session(cookie, lifetimes, now).await
     }
 
-    async fn end_browser_session(&self, cookie: Digest) -> Result<(), StoreError> {
-        self.next().end_browser_session(cookie).await
+    async fn end_browser_session(&self, cookie: Digest, now: Moment) -> Result<u64, StoreError> {
+        self.next().end_browser_session(cookie, now).await
     }
 
     async fn consent(&self, user: UserId, client_id: &str) -> Result<Option<Scopes>, StoreError> {
@@ -266,6 +269,16 @@ impl SignInStore for InTurn {
 
     async fn revoke_consent(&self, user: UserId, client_id: &str, now: Moment) -> Result<bool, StoreError> {
         self.next().revoke_consent(user, client_id, now).await
+    }
+
+    async fn traces_of(
+        &self,
+        user: UserId,
+        kind: TraceKind,
+        after: Option<Digest>,
+        limit: u32,
+    ) -> Result<Vec<Trace>, StoreError> {
+        self.next().traces_of(user, kind, after, limit).await
     }
 
     async fn profile(&self, user: UserId) -> Result<Option<Profile>, StoreError> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::authorization::{AuthorizationRequest, Prompts, Recognised};
 use crate::code::{Code, KeptCode};
 use crate::profile::Profile;
+use crate::store::grants::Once;
 use crate::store::sign_in::{Acceptance, LoginRequest, OpenMax, Redeemed, Stage};
 
 const OPEN_MAX: OpenMax = OpenMax { of_browser: 20, of_address: 1000 };
@@ -69,24 +70,25 @@ pub(super) async fn signed_in(store: &dyn Store, user: UserId, cookie: &str) {
     assert!(store.enter(secret(&challenge), secret(cookie), None, NOW).await.unwrap());
 }
 
-fn kept(user: UserId) -> KeptCode {
+pub(super) fn kept(user: UserId) -> KeptCode {
     let session = SessionId(Uuid::now_v7());
-    KeptCode { session, user, code: Code::new("web", request(), &recognised(user)), expires_at: SOON }
+    let code = Code::new("web", request(), &recognised(user));
+    KeptCode { session, user, code, expires_at: SOON, browser: None }
 }
 
 fn opens(kept: &KeptCode) -> Option<Session> {
-    Some(Session { id: kept.session, ..sign_in(kept.user, NOW).0 })
+    Some(Session { id: kept.session, scopes: Scopes::API, ..sign_in(kept.user, NOW).0 })
 }
 
 async fn redeem(store: &dyn Store, code: &str, now: Moment) -> Redeemed {
-    store.redeem_code(secret(code), &opens, MAX, now).await.unwrap()
+    store.redeem_code(secret(code), &opens, None, MAX, now).await.unwrap()
 }
 
 /// A code of a person who is signed in.
 async fn code_of(store: &dyn Store, user: UserId, code: &str) -> KeptCode {
     client(store, "web").await;
     signed_in(store, user, &format!("cookie for {code}")).await;
-    let kept = kept(user);
+    let kept = KeptCode { browser: Some(secret(&format!("cookie for {code}"))), ..kept(user) };
     assert!(store.add_code(secret(code), &kept).await.unwrap());
     kept
 }
@@ -186,10 +188,33 @@ pub(super) async fn case_33_a_code_is_redeemed_once_however_many_bring_it(store:
     assert_eq!(revoked(store).await, [RevocationTarget::Session(kept.session)]);
 }
 
+pub(super) async fn case_33_a_proof_is_used_up_with_an_unused_code_and_once(store: &dyn Store) {
+    let user = somebody();
+    let proof = Once { id: secret("proof"), over_at: SOON };
+    let bring = async |code: &str| store.redeem_code(secret(code), &opens, Some(proof), MAX, NOW).await.unwrap();
+    code_of(store, user, "used").await;
+    assert!(matches!(redeem(store, "used", NOW).await, Redeemed::Good(..)));
+    // Neither what nobody knows nor what was used before uses the proof up.
+    assert_eq!((bring("unknown").await, bring("used").await), (Redeemed::Unknown, Redeemed::Replayed));
+    let codes: Vec<_> = (0..8).map(|number| format!("code {number}")).collect();
+    let mut kept = Vec::new();
+    for code in &codes {
+        kept.push(code_of(store, user, code).await);
+    }
+    let all = join_all(codes.iter().map(|code| bring(code))).await;
+    let given = all.iter().position(|redeemed| matches!(redeemed, Redeemed::Good(..))).unwrap();
+    assert_eq!(all.iter().filter(|redeemed| **redeemed == Redeemed::ProofUsed).count(), 7);
+    assert_eq!(bring(&codes[given]).await, Redeemed::ProofUsed, "a request that came twice is no replay of its code");
+    assert!(current(store, kept[given].session).await.is_some());
+    // What was refused for its proof is good with another one.
+    let other = &codes[(given + 1) % codes.len()];
+    assert!(matches!(redeem(store, other, NOW).await, Redeemed::Good(..)));
+}
+
 pub(super) async fn case_27_a_code_that_is_refused_or_late_is_worth_nothing(store: &dyn Store) {
     let user = somebody();
     let kept = code_of(store, user, "code").await;
-    let refused = store.redeem_code(secret("code"), &|_| None, MAX, NOW).await.unwrap();
+    let refused = store.redeem_code(secret("code"), &|_| None, None, MAX, NOW).await.unwrap();
     assert_eq!(refused, Redeemed::Refused);
     assert_eq!(redeem(store, "code", NOW).await, Redeemed::Replayed);
     assert_eq!(current(store, kept.session).await, None);
@@ -225,8 +250,32 @@ pub(super) async fn a_browser_stays_signed_in_while_it_is_used(store: &dyn Store
     assert!(store.enter(secret("again"), secret("new"), Some(secret("cookie")), NOW).await.unwrap());
     assert_eq!(at(0).await, None);
     assert!(store.browser_session(secret("new"), BROWSERS, NOW).await.unwrap().is_some());
-    store.end_browser_session(secret("new")).await.unwrap();
+    assert_eq!(store.end_browser_session(secret("new"), NOW).await.unwrap(), 0);
     assert_eq!(store.browser_session(secret("new"), BROWSERS, NOW).await.unwrap(), None);
+}
+
+pub(super) async fn who_signs_out_in_a_browser_is_signed_out_of_what_clients_got_there(store: &dyn Store) {
+    let (user, other) = (somebody(), somebody());
+    let [here, elsewhere, unused] = [code_of(store, user, "a").await, code_of(store, user, "b").await, kept(user)];
+    let theirs = KeptCode { browser: Some(secret("cookie for a")), ..kept(other) };
+    signed_in(store, other, "theirs").await;
+    let unused = KeptCode { browser: here.browser, ..unused };
+    assert!(store.add_code(secret("unused"), &unused).await.unwrap());
+    assert!(store.add_code(secret("theirs"), &theirs).await.unwrap());
+    for code in ["a", "b", "theirs"] {
+        assert!(matches!(redeem(store, code, NOW).await, Redeemed::Good(..)));
+    }
+    // They sign in there once more: what is of the browser stays of it.
+    open(store, &login_request("again")).await;
+    accept(store, "again", user).await;
+    assert!(store.enter(secret("again"), secret("new"), here.browser, NOW).await.unwrap());
+    assert_eq!(store.end_browser_session(secret("cookie for a"), NOW).await.unwrap(), 0, "it is no cookie any more");
+    let ends = join_all((0..8).map(|_| store.end_browser_session(secret("new"), NOW))).await;
+    assert_eq!(ends.into_iter().map(|ended| ended.unwrap()).sum::<u64>(), 1);
+    assert_eq!(current(store, here.session).await, None);
+    assert_eq!(redeem(store, "unused", NOW).await, Redeemed::Unknown);
+    assert!(current(store, elsewhere.session).await.is_some() && current(store, theirs.session).await.is_some());
+    assert_eq!(revoked(store).await, [RevocationTarget::Session(here.session)]);
 }
 
 pub(super) async fn consents_add_up_are_listed_and_end_with_their_sessions(store: &dyn Store) {
@@ -250,6 +299,16 @@ pub(super) async fn consents_add_up_are_listed_and_end_with_their_sessions(store
     assert_eq!((store.consent(user, "web").await.unwrap(), current(store, session.id).await), (None, None));
     assert!(current(store, others.id).await.is_some());
     assert_eq!(revoked(store).await, [RevocationTarget::Session(session.id)]);
+    // A code that is on its way is worth nothing either, whether or not there is a consent beside it.
+    code_of(store, user, "agreed").await;
+    store.add_consent(user, "web", Scopes::OPENID, NOW).await.unwrap();
+    assert!(store.revoke_consent(user, "web", NOW).await.unwrap());
+    code_of(store, user, "own").await;
+    assert!(store.revoke_consent(user, "web", NOW).await.unwrap());
+    assert_eq!(
+        (redeem(store, "agreed", NOW).await, redeem(store, "own", NOW).await),
+        (Redeemed::Unknown, Redeemed::Unknown)
+    );
     // Nothing of a client or a person is left when they are gone.
     store.add_consent(user, "web", Scopes::OPENID, NOW).await.unwrap();
     store.retire_client("web", by(NOW)).await.unwrap();

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::Error;
 
-use super::{PostgresStore, read, write};
+use super::{PostgresStore, Transaction, read, write};
 use crate::audit::Event;
 use crate::authorization::Recognised;
 use crate::error::StoreError;
@@ -11,7 +11,7 @@ use crate::moment::Moment;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::Session;
-use crate::store::grants::{Approved, Device, GrantStore, Polled, UNUSED_KEPT};
+use crate::store::grants::{Approved, Device, GrantStore, Once, Polled, UNUSED_KEPT};
 
 pub(super) mod device;
 mod registration;
@@ -58,23 +58,44 @@ pub(super) async fn purge(
     Ok(more)
 }
 
-async fn use_once(store: &PostgresStore, id: Digest, expires_at: Moment, now: Moment) -> Result<bool, Error> {
+async fn use_once<'e>(
+    executor: impl sqlx::PgExecutor<'e>,
+    Once { id, over_at }: Once,
+    now: Moment,
+) -> Result<bool, Error> {
     let first = sqlx::query(
         "INSERT INTO used_ids (id_sha256, expires_at) SELECT $1::bytea, $2::bigint WHERE $2 > $3 ON CONFLICT (id_sha256) DO NOTHING",
     )
     .bind(id.0.as_slice())
-    .bind(expires_at.0)
+    .bind(over_at.0)
     .bind(now.0)
-    .execute(&store.pool)
+    .execute(executor)
     .await?
     .rows_affected();
     Ok(first > 0)
 }
 
+/// Uses up the proof that comes with something, if one does. Answers whether that may go on: a proof that was used before stops it, and
+/// whatever `transaction` has done is to be undone.
+pub(super) async fn use_up(transaction: &mut Transaction, proof: Option<Once>, now: Moment) -> Result<bool, Error> {
+    match proof {
+        Some(proof) => use_once(&mut **transaction, proof, now).await,
+        None => Ok(true),
+    }
+}
+
+/// Whether the proof was used before.
+pub(super) async fn used_up(transaction: &mut Transaction, proof: Option<Once>) -> Result<bool, Error> {
+    let Some(Once { id, .. }) = proof else { return Ok(false) };
+    let found = sqlx::query("SELECT 1 FROM used_ids WHERE id_sha256 = $1").bind(id.0.as_slice());
+    Ok(found.fetch_optional(&mut **transaction).await?.is_some())
+}
+
 #[async_trait]
 impl GrantStore for PostgresStore {
     async fn use_once(&self, id: Digest, expires_at: Moment, now: Moment) -> Result<bool, StoreError> {
-        write("note that something was used", || use_once(self, id, expires_at, now)).await
+        let once = Once { id, over_at: expires_at };
+        write("note that something was used", || use_once(&self.pool, once, now)).await
     }
 
     async fn add_registration_token(
@@ -118,10 +139,12 @@ impl GrantStore for PostgresStore {
         device_code: Digest,
         client_id: &str,
         opens: &(dyn for<'a> Fn(&'a Approved) -> Session + Send + Sync),
+        proof: Option<Once>,
         sessions_max: u32,
         now: Moment,
     ) -> Result<Polled, StoreError> {
-        write("redeem a device code", || device::poll(self, device_code, client_id, opens, sessions_max, now)).await
+        write("redeem a device code", || device::poll(self, device_code, client_id, opens, proof, sessions_max, now))
+            .await
     }
 
     async fn count_guess(&self, who: Digest, expires_at: Moment, now: Moment) -> Result<u32, StoreError> {

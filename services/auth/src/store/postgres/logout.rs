@@ -56,15 +56,23 @@ pub(super) async fn note_ends(transaction: &mut Transaction, ended: &[PgRow], no
     Ok(())
 }
 
-async fn take(store: &PostgresStore, limit: u32, pause: Duration, now: Moment) -> Result<Vec<LogoutNotice>, Error> {
+async fn take(
+    store: &PostgresStore,
+    limit: u32,
+    but: &[String],
+    pause: Duration,
+    now: Moment,
+) -> Result<Vec<LogoutNotice>, Error> {
     let rows = sqlx::query(
         "UPDATE logout_notices SET tries = tries + 1, next_try_at = $1 + $2 * (1::bigint << tries::int) WHERE session_id IN \
-         (SELECT session_id FROM logout_notices WHERE next_try_at <= $1 ORDER BY next_try_at LIMIT $3 FOR UPDATE SKIP LOCKED) \
+         (SELECT session_id FROM logout_notices WHERE next_try_at <= $1 AND client_id <> ALL($4) \
+         ORDER BY next_try_at LIMIT $3 FOR UPDATE SKIP LOCKED) \
          RETURNING session_id, client_id, user_id, tries",
     )
     .bind(now.0)
     .bind(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX))
     .bind(i64::from(limit))
+    .bind(but)
     .fetch_all(&store.pool)
     .await?;
     rows.iter().map(read_notice).collect()
@@ -106,10 +114,11 @@ impl LogoutStore for PostgresStore {
     async fn take_logout_notices(
         &self,
         limit: u32,
+        but: &[String],
         pause: Duration,
         now: Moment,
     ) -> Result<Vec<LogoutNotice>, StoreError> {
-        write("take notices of logouts", || take(self, limit, pause, now)).await
+        write("take notices of logouts", || take(self, limit, but, pause, now)).await
     }
 
     async fn put_off_logout_notices(&self, client_id: &str, until: Moment, now: Moment) -> Result<(), StoreError> {

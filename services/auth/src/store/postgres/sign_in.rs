@@ -7,7 +7,7 @@ use sqlx::{Error, Row as _};
 use uuid::Uuid;
 
 use super::session::{alone_with, end, ids_in, open_within};
-use super::{PostgresStore, Transaction, read, unreadable, write};
+use super::{PostgresStore, Transaction, count, logout, read, unreadable, write};
 use crate::audit::{Actor, Origin, Why};
 use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
@@ -17,9 +17,11 @@ use crate::profile::Profile;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::Session;
+use crate::store::grants::Once;
 use crate::store::sign_in::{
     Acceptance, BrowserLifetimes, Consent, LoginRequest, OpenMax, Redeemed, SignInStore, Stage,
 };
+use crate::store::traces::{Columns, Trace, TraceKind};
 
 mod code;
 mod consent;
@@ -126,12 +128,76 @@ async fn browser_session(
     }))
 }
 
-async fn end_browser_session(store: &PostgresStore, cookie: Digest) -> Result<(), Error> {
-    sqlx::query("DELETE FROM browser_sessions WHERE cookie_sha256 = $1")
+async fn end_browser_session(store: &PostgresStore, cookie: Digest, now: Moment) -> Result<u64, Error> {
+    let mut transaction = store.begin().await?;
+    let user = sqlx::query("SELECT user_id FROM browser_sessions WHERE cookie_sha256 = $1")
         .bind(cookie.0.as_slice())
-        .execute(&store.pool)
+        .fetch_optional(&mut *transaction)
         .await?;
+    let Some(user) = user.map(|row| user_in(&row, 0)).transpose()? else { return Ok(0) };
+    // Whoever adds a code of this browser, or redeems one, waits, and then finds it signed out.
+    alone_with(&mut transaction, user).await?;
+    let gone = sqlx::query("DELETE FROM browser_sessions WHERE cookie_sha256 = $1")
+        .bind(cookie.0.as_slice())
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+    if gone == 0 {
+        return Ok(0);
+    }
+    sqlx::query("DELETE FROM codes WHERE user_id = $1 AND browser_sha256 = $2 AND used_at IS NULL")
+        .bind(bytes(&user))
+        .bind(cookie.0.as_slice())
+        .execute(&mut *transaction)
+        .await?;
+    let given = sqlx::query(
+        "SELECT session_id, user_id, client_id, scopes FROM sessions WHERE user_id = $1 AND browser_sha256 = $2",
+    )
+    .bind(bytes(&user))
+    .bind(cookie.0.as_slice())
+    .fetch_all(&mut *transaction)
+    .await?;
+    let (mut staying, mut ending) = (Vec::new(), Vec::new());
+    for row in given {
+        let stays = Scopes::known_of(row.try_get(3)?).includes(Scopes::OFFLINE_ACCESS);
+        if stays { staying.push(row) } else { ending.push(row) }
+    }
+    logout::note_ends(&mut transaction, &staying, now).await?;
+    let by = Origin::new(Actor::Person(user), now);
+    let ended = end(&mut transaction, &[(&ids_in(&ending)?, Why::SignedOut)], &by).await?;
+    transaction.commit().await?;
+    Ok(count(ended.len()))
+}
+
+/// What clients got for the person in the browser that had the cookie `before` is of the one that has `cookie` now. Sessions are locked in
+/// the order in which everybody locks them.
+async fn move_browser(transaction: &mut Transaction, user: &[u8], before: Digest, cookie: Digest) -> Result<(), Error> {
+    for update in [
+        "UPDATE codes SET browser_sha256 = $3 WHERE user_id = $1 AND browser_sha256 = $2",
+        "WITH given AS MATERIALIZED (SELECT session_id FROM sessions WHERE user_id = $1 AND browser_sha256 = $2 \
+         ORDER BY session_id FOR UPDATE) \
+         UPDATE sessions SET browser_sha256 = $3 FROM given WHERE sessions.session_id = given.session_id",
+    ] {
+        let update = sqlx::query(update).bind(user).bind(before.0.as_slice()).bind(cookie.0.as_slice());
+        update.execute(&mut **transaction).await?;
+    }
     Ok(())
+}
+
+async fn traces(
+    store: &PostgresStore,
+    user: UserId,
+    kind: TraceKind,
+    after: Option<Digest>,
+    limit: u32,
+) -> Result<Vec<Trace>, Error> {
+    let rows: Vec<Columns> = sqlx::query_as(kind.rows())
+        .bind(bytes(&user))
+        .bind(after.as_ref().map_or(&[][..], |after| after.0.as_slice()))
+        .bind(i64::from(limit))
+        .fetch_all(&store.pool)
+        .await?;
+    rows.into_iter().map(|row| Trace::read(row).ok_or_else(|| unreadable("what is kept of a person"))).collect()
 }
 
 pub(super) fn bytes(user: &UserId) -> &[u8] {
@@ -223,10 +289,11 @@ impl SignInStore for PostgresStore {
         &self,
         digest: Digest,
         judge: &(dyn for<'a> Fn(&'a KeptCode) -> Option<Session> + Send + Sync),
+        proof: Option<Once>,
         sessions_max: u32,
         now: Moment,
     ) -> Result<Redeemed, StoreError> {
-        write("redeem a code", || code::redeem(self, digest, judge, sessions_max, now)).await
+        write("redeem a code", || code::redeem(self, digest, judge, proof, sessions_max, now)).await
     }
 
     async fn browser_session(
@@ -238,8 +305,8 @@ impl SignInStore for PostgresStore {
         read("look who is signed in in a browser", || browser_session(self, cookie, lifetimes, now)).await
     }
 
-    async fn end_browser_session(&self, cookie: Digest) -> Result<(), StoreError> {
-        read("sign out in a browser", || end_browser_session(self, cookie)).await
+    async fn end_browser_session(&self, cookie: Digest, now: Moment) -> Result<u64, StoreError> {
+        write("sign out in a browser", || end_browser_session(self, cookie, now)).await
     }
 
     async fn consent(&self, user: UserId, client_id: &str) -> Result<Option<Scopes>, StoreError> {
@@ -256,6 +323,16 @@ impl SignInStore for PostgresStore {
 
     async fn revoke_consent(&self, user: UserId, client_id: &str, now: Moment) -> Result<bool, StoreError> {
         write("revoke a consent", || consent::revoke(self, user, client_id, now)).await
+    }
+
+    async fn traces_of(
+        &self,
+        user: UserId,
+        kind: TraceKind,
+        after: Option<Digest>,
+        limit: u32,
+    ) -> Result<Vec<Trace>, StoreError> {
+        read("read what is kept of a person", || traces(self, user, kind, after, limit)).await
     }
 
     async fn profile(&self, user: UserId) -> Result<Option<Profile>, StoreError> {

@@ -55,7 +55,13 @@ pub(super) async fn note_ends(
     Ok(())
 }
 
-async fn take(store: &SqliteStore, limit: u32, pause: Duration, now: Moment) -> Result<Vec<LogoutNotice>, sqlx::Error> {
+async fn take(
+    store: &SqliteStore,
+    limit: u32,
+    but: &[String],
+    pause: Duration,
+    now: Moment,
+) -> Result<Vec<LogoutNotice>, sqlx::Error> {
     // Most of the time there is none, and nobody has to wait for the writer to learn that.
     let due: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM logout_notices WHERE next_try_at <= ?1)")
         .bind(now.0)
@@ -66,12 +72,14 @@ async fn take(store: &SqliteStore, limit: u32, pause: Duration, now: Moment) -> 
     }
     let rows = sqlx::query(
         "UPDATE logout_notices SET tries = tries + 1, next_try_at = ?1 + ?2 * (1 << tries) WHERE session_id IN \
-         (SELECT session_id FROM logout_notices WHERE next_try_at <= ?1 ORDER BY next_try_at LIMIT ?3) \
+         (SELECT session_id FROM logout_notices WHERE next_try_at <= ?1 AND client_id NOT IN (SELECT value FROM json_each(?4)) \
+         ORDER BY next_try_at LIMIT ?3) \
          RETURNING session_id, client_id, user_id, tries",
     )
     .bind(now.0)
     .bind(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX))
     .bind(i64::from(limit))
+    .bind(json(&but)?)
     .fetch_all(&store.database.writer)
     .await?;
     rows.iter().map(read).collect()
@@ -110,10 +118,11 @@ impl LogoutStore for SqliteStore {
     async fn take_logout_notices(
         &self,
         limit: u32,
+        but: &[String],
         pause: Duration,
         now: Moment,
     ) -> Result<Vec<LogoutNotice>, StoreError> {
-        take(self, limit, pause, now).await.map_err(failed("take notices of logouts"))
+        take(self, limit, but, pause, now).await.map_err(failed("take notices of logouts"))
     }
 
     async fn put_off_logout_notices(&self, client_id: &str, until: Moment, now: Moment) -> Result<(), StoreError> {

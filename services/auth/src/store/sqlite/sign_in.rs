@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::session::{end, ids, open_within};
-use super::{SqliteStore, Transaction, failed, unreadable};
+use super::{SqliteStore, Transaction, count, failed, logout, unreadable};
 use crate::audit::{Actor, Origin, Why};
 use crate::authorization::{AuthorizationRequest, Recognised};
 use crate::code::KeptCode;
@@ -17,9 +17,11 @@ use crate::profile::Profile;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::Session;
+use crate::store::grants::Once;
 use crate::store::sign_in::{
     Acceptance, BrowserLifetimes, Consent, LoginRequest, OpenMax, Redeemed, SignInStore, Stage,
 };
+use crate::store::traces::{Columns, Trace, TraceKind};
 
 mod code;
 mod consent;
@@ -130,12 +132,69 @@ async fn browser_session(
     }))
 }
 
-async fn end_browser_session(store: &SqliteStore, cookie: Digest) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM browser_sessions WHERE cookie_sha256 = ?1")
+async fn end_browser_session(store: &SqliteStore, cookie: Digest, now: Moment) -> Result<u64, sqlx::Error> {
+    let mut transaction = store.begin().await?;
+    let gone = sqlx::query("DELETE FROM browser_sessions WHERE cookie_sha256 = ?1 RETURNING user_id")
         .bind(cookie.0.as_slice())
-        .execute(&store.database.writer)
+        .fetch_optional(&mut *transaction)
         .await?;
+    let Some(gone) = gone else { return Ok(0) };
+    let user = user_in(&gone, 0)?;
+    sqlx::query("DELETE FROM codes WHERE user_id = ?1 AND browser_sha256 = ?2 AND used_at IS NULL")
+        .bind(bytes(&user))
+        .bind(cookie.0.as_slice())
+        .execute(&mut *transaction)
+        .await?;
+    let given = sqlx::query(
+        "SELECT session_id, user_id, client_id, scopes FROM sessions WHERE user_id = ?1 AND browser_sha256 = ?2",
+    )
+    .bind(bytes(&user))
+    .bind(cookie.0.as_slice())
+    .fetch_all(&mut *transaction)
+    .await?;
+    let (mut staying, mut ending) = (Vec::new(), Vec::new());
+    for row in given {
+        let stays = Scopes::known_of(row.try_get(3)?).includes(Scopes::OFFLINE_ACCESS);
+        if stays { staying.push(row) } else { ending.push(row) }
+    }
+    logout::note_ends(&mut transaction, &staying, now).await?;
+    let by = Origin::new(Actor::Person(user), now);
+    end(&mut transaction, &[(&ids(&ending)?, Why::SignedOut)], &by).await?;
+    transaction.commit().await?;
+    Ok(count(ending.len()))
+}
+
+/// What clients got for the person in the browser that had the cookie `before` is of the one that has `cookie` now.
+async fn move_browser(
+    transaction: &mut Transaction,
+    user: &[u8],
+    before: Digest,
+    cookie: Digest,
+) -> Result<(), sqlx::Error> {
+    for update in [
+        "UPDATE codes SET browser_sha256 = ?3 WHERE user_id = ?1 AND browser_sha256 = ?2",
+        "UPDATE sessions SET browser_sha256 = ?3 WHERE user_id = ?1 AND browser_sha256 = ?2",
+    ] {
+        let update = sqlx::query(update).bind(user).bind(before.0.as_slice()).bind(cookie.0.as_slice());
+        update.execute(&mut **transaction).await?;
+    }
     Ok(())
+}
+
+async fn traces(
+    store: &SqliteStore,
+    user: UserId,
+    kind: TraceKind,
+    after: Option<Digest>,
+    limit: u32,
+) -> Result<Vec<Trace>, sqlx::Error> {
+    let rows: Vec<Columns> = sqlx::query_as(kind.rows())
+        .bind(bytes(&user))
+        .bind(after.as_ref().map_or(&[][..], |after| after.0.as_slice()))
+        .bind(i64::from(limit))
+        .fetch_all(&store.database.readers)
+        .await?;
+    rows.into_iter().map(|row| Trace::read(row).ok_or_else(|| unreadable("what is kept of a person"))).collect()
 }
 
 pub(super) fn bytes(user: &UserId) -> &[u8] {
@@ -227,10 +286,11 @@ impl SignInStore for SqliteStore {
         &self,
         digest: Digest,
         judge: &(dyn for<'a> Fn(&'a KeptCode) -> Option<Session> + Send + Sync),
+        proof: Option<Once>,
         sessions_max: u32,
         now: Moment,
     ) -> Result<Redeemed, StoreError> {
-        code::redeem(self, digest, judge, sessions_max, now).await.map_err(failed("redeem a code"))
+        code::redeem(self, digest, judge, proof, sessions_max, now).await.map_err(failed("redeem a code"))
     }
 
     async fn browser_session(
@@ -242,8 +302,8 @@ impl SignInStore for SqliteStore {
         browser_session(self, cookie, lifetimes, now).await.map_err(failed("look who is signed in in a browser"))
     }
 
-    async fn end_browser_session(&self, cookie: Digest) -> Result<(), StoreError> {
-        end_browser_session(self, cookie).await.map_err(failed("sign out in a browser"))
+    async fn end_browser_session(&self, cookie: Digest, now: Moment) -> Result<u64, StoreError> {
+        end_browser_session(self, cookie, now).await.map_err(failed("sign out in a browser"))
     }
 
     async fn consent(&self, user: UserId, client_id: &str) -> Result<Option<Scopes>, StoreError> {
@@ -260,6 +320,16 @@ impl SignInStore for SqliteStore {
 
     async fn revoke_consent(&self, user: UserId, client_id: &str, now: Moment) -> Result<bool, StoreError> {
         consent::revoke(self, user, client_id, now).await.map_err(failed("revoke a consent"))
+    }
+
+    async fn traces_of(
+        &self,
+        user: UserId,
+        kind: TraceKind,
+        after: Option<Digest>,
+        limit: u32,
+    ) -> Result<Vec<Trace>, StoreError> {
+        traces(self, user, kind, after, limit).await.map_err(failed("read what is kept of a person"))
     }
 
     async fn profile(&self, user: UserId) -> Result<Option<Profile>, StoreError> {

@@ -103,7 +103,7 @@ async fn case_40_a_code_is_worth_nothing_once_its_person_is_disabled_or_their_se
             let all = RevokeSubjectSessionsRequest { user: user.name(), except_session: String::new() };
             world.subjects().revoke_subject_sessions(all).await.unwrap();
         } else {
-            let state = SetSubjectStateRequest { user: user.name(), enabled: false, admin: false };
+            let state = SetSubjectStateRequest { user: user.name(), enabled: false, ..Default::default() };
             world.subjects().set_subject_state(state).await.unwrap();
         }
         let redeemed = world.redeem(wiki(), &code, VERIFIER).await;

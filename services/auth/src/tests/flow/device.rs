@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::*;
 
-const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// The value of a hidden field.
 #[track_caller]
@@ -16,7 +16,7 @@ fn field(page: &Page, name: &str) -> String {
 
 impl Browser {
     /// Types a code into the page for it.
-    async fn types(&mut self, world: &World, code: &str) -> Page {
+    pub(super) async fn types(&mut self, world: &World, code: &str) -> Page {
         let page = self.get(world, "/device").await;
         assert_eq!(page.status, 200);
         self.post(world, "/device", &[("token", &field(&page, "token")), ("user_code", code)]).await
@@ -28,14 +28,14 @@ impl Browser {
         self.continues(world, &to_login, user).await
     }
 
-    async fn answers(&mut self, world: &World, question: &Page, decision: &str) -> Page {
+    pub(super) async fn answers(&mut self, world: &World, question: &Page, decision: &str) -> Page {
         let challenge = field(question, "login_challenge");
         self.post(world, "/oauth2/consent", &[("login_challenge", &challenge), ("decision", decision)]).await
     }
 }
 
 impl World {
-    async fn begins(&self, client_id: &str, scope: &str) -> AuthorizeDeviceResponse {
+    pub(super) async fn begins(&self, client_id: &str, scope: &str) -> AuthorizeDeviceResponse {
         let request = AuthorizeDeviceRequest { client: Some(credentials(client_id, "")), scope: scope.into() };
         self.tokens().authorize_device(request).await.unwrap().into_inner()
     }

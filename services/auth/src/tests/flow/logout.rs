@@ -143,6 +143,69 @@ async fn a_client_that_is_away_is_not_tried_for_each_of_its_sessions() {
 }
 
 #[tokio::test]
+async fn who_signs_out_is_signed_out_of_every_client_of_that_browser_and_all_are_told() {
+    let world = World::new().await;
+    let bye = "https://app.example.com/bye";
+    let hearing = [Hearing::start().await, Hearing::start().await, Hearing::start().await];
+    for (id, hearing) in ["wiki", "mail", "sync"].into_iter().zip(&hearing) {
+        let registration = Registration { post_logout_redirect_uris: vec![bye.into()], ..hearing.registration() };
+        world.app(id, false, registration).await;
+    }
+    let user = somebody();
+    let mut browser = Browser::default();
+    let redeem = async |id: &str, page: Page| {
+        world.redeem(credentials(id, ""), &page.parameter("code").unwrap(), VERIFIER).await.unwrap()
+    };
+    let mail = redeem("mail", browser.signs_in(&world, "mail", user).await).await;
+    // Signed in anew in between, and nobody has to sign in again for what follows.
+    let again = browser.authorize(&world, &but("wiki", &[("prompt", "login")])).await;
+    let wiki = redeem("wiki", browser.continues(&world, &again, user).await).await;
+    let offline = but("sync", &[("scope", "openid offline_access")]);
+    let sync = redeem("sync", browser.authorize(&world, &offline).await).await;
+    let elsewhere = redeem("wiki", Browser::default().signs_in(&world, "wiki", user).await).await;
+    let asked = [("id_token_hint", wiki.id_token.as_str()), ("post_logout_redirect_uri", bye)];
+    let out = browser.get(&world, &format!("/oauth2/logout?{}", encoded(&asked))).await;
+    assert_eq!(out.location(), bye);
+    for (tokens, hearing) in [&wiki, &mail, &sync].into_iter().zip([&hearing[0], &hearing[1], &hearing[2]]) {
+        hearing.hears(1).await;
+        assert_eq!(claims(&hearing.tokens()[0])["sid"], claims(&tokens.id_token)["sid"]);
+    }
+    for (id, tokens) in [("wiki", wiki), ("mail", mail)] {
+        let refreshed = world.refresh_as(credentials(id, ""), &tokens.refresh_token, "").await;
+        refused(refreshed, Code::Unauthenticated, Reason::GrantInvalid);
+    }
+    for (id, tokens) in [("wiki", elsewhere), ("sync", sync)] {
+        world.refresh_as(credentials(id, ""), &tokens.refresh_token, "").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_slow_holds_up_no_other() {
+    let world = World::with(Settings { sessions_max: 100, ..Settings::default() }).await;
+    let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // The system takes the connections, and nobody ever answers.
+    let address = format!("http://{}/bye", slow.local_addr().unwrap());
+    world.app("slow", false, Registration { backchannel_logout_uri: address, ..first_party() }).await;
+    let hearing = Hearing::start().await;
+    world.app("wiki", false, hearing.registration()).await;
+    let (user, other) = (somebody(), somebody());
+    for _ in 0..50 {
+        world.try_sign_in(user, "slow", &["openid"]).await.unwrap();
+    }
+    let end = async |user: UserId| {
+        let all = RevokeSubjectSessionsRequest { user: user.name(), except_session: String::new() };
+        world.subjects().revoke_subject_sessions(all).await.unwrap();
+    };
+    end(user).await;
+    let (_connection, _) = slow.accept().await.unwrap();
+    world.try_sign_in(other, "wiki", &["openid"]).await.unwrap();
+    let ended_at = std::time::Instant::now();
+    end(other).await;
+    hearing.hears(1).await;
+    assert!(ended_at.elapsed() < Duration::from_secs(6), "the slow one has ten seconds");
+}
+
+#[tokio::test]
 async fn only_addresses_that_nobody_reads_along_with_are_registered() {
     let world = World::new().await;
     let admin = world.admin().await;

@@ -82,6 +82,32 @@ async fn a_claim_is_asked_for_by_name_within_what_the_client_may_have_and_people
     assert!(page.body.contains("see your email address") && page.body.contains("see your telephone number"));
 }
 
+#[tokio::test]
+async fn a_claim_by_name_is_in_the_id_token_as_far_as_the_client_may_have_it_when_the_code_is_redeemed() {
+    let world = World::new().await;
+    world.app("wiki", false, first_party()).await;
+    let user = somebody();
+    let asked = json!({"id_token": {"name": null, "preferred_username": null}}).to_string();
+    let code = async || {
+        let mut browser = Browser::default();
+        let to_login = browser.authorize(&world, &but("wiki", &[("scope", "openid"), ("claims", &asked)])).await;
+        browser.continues(&world, &to_login, user).await.parameter("code").unwrap()
+    };
+    let told =
+        async |code: &str| claims(&world.redeem(credentials("wiki", ""), code, VERIFIER).await.unwrap().id_token);
+    assert_eq!(told(&code().await).await["name"], "Zoë");
+    // An admin takes the scope away while a code is on its way.
+    let code = code().await;
+    let update = UpdateClientRequest {
+        name: "clients/wiki".into(),
+        scopes: Some(ClientScopes { scopes: vec!["openid".into()] }),
+        ..UpdateClientRequest::default()
+    };
+    world.clients(&world.admin().await).update_client(update).await.unwrap();
+    let told = told(&code).await;
+    assert!(told.get("name").is_none() && told.get("preferred_username").is_none(), "{told}");
+}
+
 /// OpenID Connect Core §11 leaves refresh tokens without `offline_access` to the issuer: here the grant decides.
 #[tokio::test]
 async fn refresh_tokens_go_by_the_grant_whether_or_not_offline_access_is_asked_for() {

@@ -222,6 +222,56 @@ async fn case_49_a_proof_is_good_once_also_after_a_restart_and_of_fifty_parallel
 }
 
 #[tokio::test]
+async fn who_brings_nothing_but_a_proof_leaves_nothing_behind() {
+    let world = World::with(Settings { login_requests_max: 2, ..Settings::default() }).await;
+    world.app("wiki", false, first_party()).await;
+    let secret = world.app("bot", true, first_party()).await;
+    let holder = Holder::new();
+    let ended = world.bound(&holder).await;
+    let ended = ended["refresh_token"].as_str().unwrap();
+    world.revoke(credentials("wiki", ""), ended).await.unwrap();
+    let used = world.code("wiki", somebody()).await;
+    world.redeem(credentials("wiki", ""), &used, VERIFIER).await.unwrap();
+    let unknown = world.issuer.refresh_keys.first(flaghoist_runtime::names::SessionId(Uuid::now_v7())).text();
+    let proof = holder.proof("/oauth2/token", serde_json::json!({"nonce": world.nonce()}));
+    let bot = [("client_id", "bot"), ("client_secret", secret.as_str())];
+    let client_token = |scope| [&bot[..], &[("grant_type", "client_credentials"), ("scope", scope)]].concat();
+    for (form, error) in [
+        (redeeming("made up"), "invalid_grant"),
+        (redeeming(&used), "invalid_grant"),
+        (refreshing("made up"), "invalid_grant"),
+        (refreshing(&unknown), "invalid_grant"),
+        (refreshing(ended), "invalid_grant"),
+        (vec![("grant_type", "client_credentials"), ("client_id", "wiki")], "unauthorized_client"),
+        (
+            vec![("grant_type", super::device::GRANT), ("client_id", "flaghoist-cli"), ("device_code", "made up")],
+            "invalid_grant",
+        ),
+        (client_token("openid"), "invalid_scope"),
+        (
+            vec![("grant_type", "client_credentials"), ("client_id", "bot"), ("client_secret", "wrong")],
+            "invalid_client",
+        ),
+    ] {
+        let refused = world.posts("/oauth2/token", &form, &[&proof]).await;
+        assert_eq!(refused.json()["error"], error, "{form:?}");
+    }
+    // The same proof is good yet, and only now it is used up.
+    assert_eq!(world.posts("/oauth2/token", &client_token(""), &[&proof]).await.status, StatusCode::OK);
+    assert_eq!(world.posts("/oauth2/token", &client_token(""), &[&proof]).await.json()["error"], "invalid_dpop_proof");
+    // Requests that are pushed leave as many as one network may push.
+    let proof = || holder.proof("/oauth2/par", serde_json::json!({"nonce": world.nonce()}));
+    let twice = proof();
+    let pushed = world.posts("/oauth2/par", &request("wiki"), &[&twice]).await;
+    assert_eq!(world.posts("/oauth2/par", &request("wiki"), &[&twice]).await.json()["error"], "invalid_dpop_proof");
+    let third = proof();
+    assert_eq!(world.posts("/oauth2/par", &request("wiki"), &[&third]).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let name = pushed.json()["request_uri"].as_str().unwrap().to_owned();
+    Browser::default().authorize(&world, &[("client_id", "wiki"), ("request_uri", &name)]).await;
+    assert_eq!(world.posts("/oauth2/par", &request("wiki"), &[&third]).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
 async fn case_35_a_bound_refresh_token_ends_its_session_in_the_hands_of_whoever_lacks_the_key() {
     let world = World::new().await;
     world.app("wiki", false, first_party()).await;

@@ -71,7 +71,7 @@ pub(crate) async fn a_contact_is_the_persons_once_its_code_is_brought(world: Wor
     verified(&*world, other, "b@example.com").await;
     assert_eq!(world.people_of_contact(&email("b@example.com"), 5).await.unwrap().len(), 2);
     assert_eq!(world.people_of_contact(&email("b@example.com"), 1).await.unwrap().len(), 1);
-    world.set_disabled(other, true, NOW).await.unwrap();
+    world.set_disabled(other, true, "", NOW).await.unwrap();
     assert_eq!(world.people_of_contact(&email("b@example.com"), 5).await.unwrap(), [user]);
     world.begin_deletion(user, NOW).await.unwrap();
     assert!(world.people_of_contact(&email("b@example.com"), 5).await.unwrap().is_empty());

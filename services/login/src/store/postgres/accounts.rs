@@ -199,6 +199,7 @@ pub(super) async fn change(
     store: &PostgresStore,
     user: UserId,
     change: Change,
+    by: &str,
     now: i64,
 ) -> Result<Changed, sqlx::Error> {
     let mut transaction = store.pool.begin().await?;
@@ -223,17 +224,18 @@ pub(super) async fn change(
             return Ok(Changed::LastAdmin);
         }
     }
+    let by = by.to_owned();
     let (statement, notice) = match change {
         Change::Disabled(true) => (
             "UPDATE accounts SET disabled = true, credential_version = credential_version + 1 WHERE user_id = $1",
-            Notice::State,
+            Notice::State { by },
         ),
-        Change::Disabled(false) => ("UPDATE accounts SET disabled = false WHERE user_id = $1", Notice::State),
-        Change::Admin(true) => ("UPDATE accounts SET admin = true WHERE user_id = $1", Notice::State),
+        Change::Disabled(false) => ("UPDATE accounts SET disabled = false WHERE user_id = $1", Notice::State { by }),
+        Change::Admin(true) => ("UPDATE accounts SET admin = true WHERE user_id = $1", Notice::State { by }),
         // A sign-in under way might otherwise get a session of an admin.
         Change::Admin(false) => (
             "UPDATE accounts SET admin = false, credential_version = credential_version + 1 WHERE user_id = $1",
-            Notice::State,
+            Notice::State { by },
         ),
         Change::Deleting => (
             "UPDATE accounts SET deleting_at = $2, credential_version = credential_version + 1 WHERE user_id = $1",

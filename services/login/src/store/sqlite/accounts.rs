@@ -199,6 +199,7 @@ pub(super) async fn change(
     store: &SqliteStore,
     user: UserId,
     change: Change,
+    by: &str,
     now: i64,
 ) -> Result<Changed, sqlx::Error> {
     let mut transaction = store.write().await?;
@@ -218,21 +219,24 @@ pub(super) async fn change(
     if loses_admin && account.admin && !account.disabled && !other_admin(&mut transaction, user).await? {
         return Ok(Changed::LastAdmin);
     }
+    let by = by.to_owned();
     let (query, notice) = match change {
         Change::Disabled(true) => (
             sqlx::query(
                 "UPDATE accounts SET disabled = 1, credential_version = credential_version + 1 WHERE user_id = ?1",
             ),
-            Notice::State,
+            Notice::State { by },
         ),
-        Change::Disabled(false) => (sqlx::query("UPDATE accounts SET disabled = 0 WHERE user_id = ?1"), Notice::State),
-        Change::Admin(true) => (sqlx::query("UPDATE accounts SET admin = 1 WHERE user_id = ?1"), Notice::State),
+        Change::Disabled(false) => {
+            (sqlx::query("UPDATE accounts SET disabled = 0 WHERE user_id = ?1"), Notice::State { by })
+        }
+        Change::Admin(true) => (sqlx::query("UPDATE accounts SET admin = 1 WHERE user_id = ?1"), Notice::State { by }),
         // A sign-in under way might otherwise get a session of an admin.
         Change::Admin(false) => (
             sqlx::query(
                 "UPDATE accounts SET admin = 0, credential_version = credential_version + 1 WHERE user_id = ?1",
             ),
-            Notice::State,
+            Notice::State { by },
         ),
         Change::Deleting => (
             sqlx::query(

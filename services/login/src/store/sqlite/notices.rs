@@ -18,7 +18,8 @@ pub(super) async fn note(
     now: i64,
 ) -> Result<(), sqlx::Error> {
     let (kind, except) = match notice {
-        Notice::State => (STATE, ""),
+        // Who did it stands where the session that stays stands in the other kind, and is nobody in particular if it was done by several.
+        Notice::State { by } => (STATE, by.as_str()),
         Notice::EndSessions { except } => (END_SESSIONS, except.as_str()),
         Notice::Erase => (ERASE, ""),
     };
@@ -39,7 +40,7 @@ pub(super) async fn note(
 
 pub(super) async fn note_state(store: &SqliteStore, user: UserId, now: i64) -> Result<(), sqlx::Error> {
     let mut transaction = store.write().await?;
-    note(&mut transaction, user, &Notice::State, now).await?;
+    note(&mut transaction, user, &Notice::State { by: String::new() }, now).await?;
     transaction.commit().await
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn of(store: &SqliteStore, user: UserId) -> Result<Vec<(i64, No
     rows.iter()
         .map(|row| {
             let notice = match row.try_get("kind")? {
-                STATE => Notice::State,
+                STATE => Notice::State { by: row.try_get("except_session")? },
                 END_SESSIONS => Notice::EndSessions { except: row.try_get("except_session")? },
                 _ => Notice::Erase,
             };

@@ -94,6 +94,7 @@ pub(super) async fn poll(
     device_code: Digest,
     client_id: &str,
     opens: &(dyn for<'a> Fn(&'a Approved) -> Session + Send + Sync),
+    proof: Option<Once>,
     sessions_max: u32,
     now: Moment,
 ) -> Result<Polled, Error> {
@@ -120,6 +121,9 @@ pub(super) async fn poll(
     .await?;
     let polled = match approved {
         Some(row) => {
+            if !use_up(&mut transaction, proof, now).await? {
+                return Ok(Polled::ProofUsed);
+            }
             let approved = read(&row)?;
             let session = opens(&approved);
             let opened = open_within(&mut transaction, &session, sessions_max, &Origin::sign_in(&session, now)).await?;
@@ -144,6 +148,7 @@ pub(super) async fn poll(
             match row.first() {
                 None => Polled::Unknown,
                 Some(found) => match (found.try_get::<&str, _>(0)?, found.try_get::<bool, _>(1)?) {
+                    ("used", _) if used_up(&mut transaction, proof).await? => return Ok(Polled::ProofUsed),
                     ("used", _) => {
                         let given = SessionId(Uuid::from_slice(found.try_get(3)?).map_err(|_| unreadable("an id"))?);
                         end(&mut transaction, &[(&vec![given], Why::CodeReplayed)], &Origin::system(now)).await?;
@@ -152,6 +157,7 @@ pub(super) async fn poll(
                     _ if found.try_get::<i64, _>(2)? <= now.0 => Polled::Expired,
                     ("denied", _) => Polled::Denied,
                     (_, true) => Polled::TooSoon,
+                    (_, false) if !use_up(&mut transaction, proof, now).await? => return Ok(Polled::ProofUsed),
                     (_, false) => Polled::Pending,
                 },
             }

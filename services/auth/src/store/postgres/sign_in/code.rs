@@ -3,14 +3,16 @@
 use flaghoist_runtime::names::SessionId;
 
 use super::*;
+use crate::store::postgres::grants::{use_up, used_up};
 
 pub(super) async fn add(store: &PostgresStore, digest: Digest, code: &KeptCode) -> Result<bool, Error> {
     let mut transaction = store.begin().await?;
     // Whoever ends what the person has waits, and then finds this code.
     alone_with(&mut transaction, code.user).await?;
     let added = sqlx::query(
-        "INSERT INTO codes (code_sha256, session_id, user_id, code, expires_at) \
-         SELECT $1::bytea, $2::bytea, $3::bytea, $4::text, $5::bigint \
+        "INSERT INTO codes (code_sha256, session_id, user_id, code, expires_at, browser_sha256) \
+         SELECT $1::bytea, $2::bytea, $3::bytea, $4::text, $5::bigint, \
+         (SELECT cookie_sha256 FROM browser_sessions WHERE cookie_sha256 = $7 AND user_id = $3) \
          WHERE EXISTS (SELECT 1 FROM browser_sessions WHERE user_id = $3 AND authenticated_at = $6)",
     )
     .bind(digest.0.as_slice())
@@ -19,6 +21,7 @@ pub(super) async fn add(store: &PostgresStore, digest: Digest, code: &KeptCode) 
     .bind(written(&code.code)?)
     .bind(code.expires_at.0)
     .bind(code.code.authenticated_at_ms)
+    .bind(code.browser.as_ref().map(|cookie| cookie.0.as_slice()))
     .execute(&mut *transaction)
     .await?
     .rows_affected();
@@ -30,6 +33,7 @@ pub(super) async fn redeem(
     store: &PostgresStore,
     digest: Digest,
     judge: &(dyn for<'a> Fn(&'a KeptCode) -> Option<Session> + Send + Sync),
+    proof: Option<Once>,
     sessions_max: u32,
     now: Moment,
 ) -> Result<Redeemed, Error> {
@@ -43,13 +47,16 @@ pub(super) async fn redeem(
     alone_with(&mut transaction, UserId(Uuid::from_slice(&user).map_err(|_| unreadable("an id"))?)).await?;
     let used = sqlx::query(
         "UPDATE codes SET used_at = $2 WHERE code_sha256 = $1 AND used_at IS NULL AND expires_at > $2 \
-         RETURNING session_id, user_id, code, expires_at",
+         RETURNING session_id, user_id, code, expires_at, browser_sha256",
     )
     .bind(digest.0.as_slice())
     .bind(now.0)
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(row) = used else {
+        if used_up(&mut transaction, proof).await? {
+            return Ok(Redeemed::ProofUsed);
+        }
         let given = sqlx::query("SELECT session_id FROM codes WHERE code_sha256 = $1 AND used_at IS NOT NULL")
             .bind(digest.0.as_slice())
             .fetch_all(&mut *transaction)
@@ -64,11 +71,20 @@ pub(super) async fn redeem(
         user: user_in(&row, 1)?,
         code: serde_json::from_str(row.try_get(2)?).map_err(|_| unreadable("a code"))?,
         expires_at: Moment(row.try_get(3)?),
+        browser: row.try_get::<Option<&[u8]>, _>(4)?.and_then(Digest::kept),
     };
+    if !use_up(&mut transaction, proof, now).await? {
+        return Ok(Redeemed::ProofUsed);
+    }
     let redeemed = match judge(&kept) {
         None => Redeemed::Refused,
         Some(session) => {
             let opened = open_within(&mut transaction, &session, sessions_max, &Origin::sign_in(&session, now)).await?;
+            sqlx::query("UPDATE sessions SET browser_sha256 = $2 WHERE session_id = $1")
+                .bind(kept.session.0.as_bytes().as_slice())
+                .bind(kept.browser.as_ref().map(|cookie| cookie.0.as_slice()))
+                .execute(&mut *transaction)
+                .await?;
             Redeemed::Good(Box::new(kept), opened)
         }
     };

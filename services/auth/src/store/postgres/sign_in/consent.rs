@@ -69,16 +69,23 @@ pub(super) async fn revoke(store: &PostgresStore, user: UserId, client_id: &str,
         .execute(&mut *transaction)
         .await?
         .rows_affected();
-    // What a device was allowed and has not fetched yet. There may be no consent beside it: a client of the installation needs none.
+    // What was allowed and not fetched yet. There may be no consent beside it: a client of the installation needs none.
     let devices = sqlx::query("DELETE FROM device_codes WHERE user_id = $1 AND client_id = $2 AND stage = 'approved'")
         .bind(bytes(&user))
         .bind(client_id)
         .execute(&mut *transaction)
         .await?
         .rows_affected();
+    let codes =
+        sqlx::query("DELETE FROM codes WHERE user_id = $1 AND used_at IS NULL AND code::jsonb ->> 'client_id' = $2")
+            .bind(bytes(&user))
+            .bind(client_id)
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
     if forgotten == 0 {
         transaction.commit().await?;
-        return Ok(devices > 0);
+        return Ok(devices + codes > 0);
     }
     let found = sqlx::query("SELECT session_id FROM sessions WHERE user_id = $1 AND client_id = $2")
         .bind(bytes(&user))

@@ -169,6 +169,7 @@ pub(super) async fn enter(
             .bind(replaced.0.as_slice())
             .execute(&mut *transaction)
             .await?;
+        move_browser(&mut transaction, row.try_get(0)?, replaced, cookie).await?;
     }
     sqlx::query(
         "INSERT INTO browser_sessions (cookie_sha256, user_id, amr, authenticated_at, created_at, last_use_at) \
