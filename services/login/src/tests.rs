@@ -7,6 +7,7 @@ mod world;
 
 mod account_contacts;
 mod account_pages;
+mod account_sessions;
 mod accounts;
 mod administration;
 mod contacts;
@@ -19,6 +20,7 @@ mod page_keys;
 mod pages;
 mod passwords;
 mod pods;
+mod public_issuer;
 mod reset_pages;
 mod resets;
 mod security_keys;
