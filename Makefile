@@ -83,6 +83,9 @@ ifeq ($(strip $(ARGS)),)
 	$(BENCH) tokens id-token
 	$(BENCH) tokens client-credentials
 	$(BENCH) tokens introspection
+	$(BENCH) logins
+	$(BENCH) beside-logins
+	$(BENCH) login-timing
 	$(BENCH) history
 else
 	$(BENCH) $(ARGS)
