@@ -85,7 +85,7 @@ fn the_mail_relay_of_the_whole_chart_is_among_what_a_pod_may_call() {
     };
     // The relay speaks first, so a guess at its protocol would wait for ever.
     let outside = ("smtp.example.com".to_owned(), 587, "TCP".to_owned());
-    assert_eq!(entries(&render(&[])), [outside.clone()]);
+    assert_eq!(entries(&render(&[])), [outside]);
     assert!(entries(&helm.renders(Chart::Whole, &[])).is_empty(), "without mail nothing is open");
     // What is said of it below `istio` stays.
     let said = ["istio.egress.others[0].name=relay", "istio.egress.others[0].host=smtp.example.com"];
