@@ -84,6 +84,9 @@ ifeq ($(strip $(ARGS)),)
 	$(BENCH) tokens client-credentials
 	$(BENCH) tokens introspection
 	$(BENCH) tokens jwks
+	$(BENCH) logins
+	$(BENCH) beside-logins
+	$(BENCH) login-timing
 	$(BENCH) history
 else
 	$(BENCH) $(ARGS)

@@ -1,6 +1,8 @@
 //! Promise 10: whoever is revoked loses their streams within 5 seconds, and their tokens.
 
-use flaghoist_proto::auth::v1::{ListSessionsRequest, RevokeSessionRequest, RevokeTokenRequest};
+use flaghoist_proto::auth::v1::{
+    ListSessionsRequest, RevokeOtherSessionsRequest, RevokeSessionRequest, RevokeTokenRequest,
+};
 use flaghoist_proto::login::v1::{ChangePasswordRequest, GetAccountRequest, SetAccountDisabledRequest};
 use flaghoist_tests::{PASSWORD, cli_asks, eventually_within, reason};
 use tokio::time::Instant;
@@ -56,6 +58,25 @@ async fn promise_10_holds_over_a_restart() {
     .await;
     refused(answer, Code::Unauthenticated, Reason::TokenRevoked);
     still_works(&other).await.expect("the other session goes on");
+}
+
+#[tokio::test]
+async fn promise_10_signing_out_everywhere_else_keeps_this_session_alone() {
+    let world = World::shared().await;
+    let mut bob = world.person("bob").await;
+    let (mut other, mut third) = (bob.another_session().await, bob.another_session().await);
+    let (mut kept, mut lost) = (bob.listens().await, other.listens_on("laptop").await);
+    kept.until_caught_up().await;
+    lost.until_caught_up().await;
+    let answer = bob.calls().sessions().revoke_other_sessions(RevokeOtherSessionsRequest {}).await.expect("ended");
+    assert_eq!(answer.into_inner().revoked_count, 2);
+    gone_within_5_s(&mut lost).await;
+    refused(other.refreshes().await, Code::Unauthenticated, Reason::GrantInvalid);
+    refused(third.refreshes().await, Code::Unauthenticated, Reason::GrantInvalid);
+    bob.refreshes().await.expect("this session goes on");
+    let dan = world.person("dan").await;
+    dan.sends("hi").to(&bob).await;
+    kept.next_message("hi").await;
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ impl App {
         };
         let request = CreateClientRequest {
             display_name: "Wiki".into(),
-            scopes: ["openid", "profile", "offline_access", "chat.read"].map(str::to_owned).to_vec(),
+            scopes: ["openid", "profile", "email", "offline_access", "chat.read"].map(str::to_owned).to_vec(),
             registration: Some(registration),
             ..CreateClientRequest::default()
         };
@@ -74,11 +74,16 @@ impl App {
 
     /// A good request of it.
     fn request<'a>(&'a self, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        self.asks_for("openid profile chat.read", more)
+    }
+
+    /// A good request for a scope.
+    fn asks_for<'a>(&'a self, scope: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
         let mut parameters = vec![
             ("client_id", self.id.as_str()),
             ("response_type", "code"),
             ("redirect_uri", HERE),
-            ("scope", "openid profile chat.read"),
+            ("scope", scope),
             ("state", "st"),
             ("nonce", "n"),
             ("code_challenge", CHALLENGE),
@@ -154,7 +159,11 @@ impl Browser {
 
     /// Signs in for the application and comes back to wherever that leads.
     async fn signs_in(&mut self, app: &App, person: &Person) -> Answer {
-        let to_login = self.authorize(&app.request(&[])).await;
+        self.signs_in_by(app.request(&[]), person).await
+    }
+
+    async fn signs_in_by(&mut self, request: Vec<(&str, &str)>, person: &Person) -> Answer {
+        let to_login = self.authorize(&request).await;
         assert!(to_login.header("location").starts_with(&format!("{ISSUER}/login?")), "{to_login:?}");
         let on = self.types(&to_login, &person.handle, PASSWORD).await;
         assert_eq!(on.status, 303, "{}", on.text());
@@ -167,6 +176,28 @@ pub(crate) async fn tokens(world: &World, person: &Person) -> Value {
     let app = App::registered(world, true).await;
     let back = Browser::new(world).signs_in(&app, person).await;
     app.redeems(world, &parameter(&back, "code").expect("a code")).await.json()
+}
+
+/// What an application may know of a person.
+pub(crate) struct Userinfo {
+    world: World,
+    bearer: String,
+}
+
+impl Userinfo {
+    pub(crate) async fn ask(&self) -> Value {
+        let headers = [("authorization", self.bearer.as_str())];
+        http1::request(self.world.http(), "GET", "/userinfo", &headers, b"").await.expect("an answer").json()
+    }
+}
+
+/// Has a person sign in to an application that asks for a scope.
+pub(crate) async fn userinfo(world: &World, person: &Person, scope: &str) -> Userinfo {
+    let app = App::registered(world, true).await;
+    let back = Browser::new(world).signs_in_by(app.asks_for(scope, &[]), person).await;
+    let tokens = app.redeems(world, &parameter(&back, "code").expect("a code")).await.json();
+    let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap_or_default());
+    Userinfo { world: world.clone(), bearer }
 }
 
 #[tokio::test]

@@ -67,3 +67,32 @@ fn the_stores_of_the_whole_chart_are_among_what_a_pod_may_call() {
     let hosts: Vec<_> = entries.iter().filter_map(|entry| entry["spec"]["hosts"][0].as_str()).collect();
     assert_eq!(hosts, ["db.example.com", "nats.example.com"]);
 }
+
+#[test]
+fn the_mail_relay_of_the_whole_chart_is_among_what_a_pod_may_call() {
+    let Some(helm) = Helm::find("mail and egress") else { return };
+    let render = |more: &[&str]| {
+        let values: Vec<String> = super::matrix::MAIL.iter().chain(more).map(|value| (*value).to_owned()).collect();
+        helm.renders(Chart::Whole, &values)
+    };
+    let entries = |resources: &[Value]| -> Vec<(String, u64, String)> {
+        let entries = of_kind(resources, "ServiceEntry").into_iter().map(|entry| {
+            let port = &entry["spec"]["ports"][0];
+            let host = entry["spec"]["hosts"][0].as_str().unwrap_or_default().to_owned();
+            (host, port["number"].as_u64().unwrap_or(0), port["protocol"].as_str().unwrap_or_default().to_owned())
+        });
+        entries.collect()
+    };
+    // The relay speaks first, so a guess at its protocol would wait for ever.
+    let outside = ("smtp.example.com".to_owned(), 587, "TCP".to_owned());
+    assert_eq!(entries(&render(&[])), [outside]);
+    assert!(entries(&helm.renders(Chart::Whole, &[])).is_empty(), "without mail nothing is open");
+    // What is said of it below `istio` stays.
+    let said = ["istio.egress.others[0].name=relay", "istio.egress.others[0].host=smtp.example.com"];
+    let said = [said.as_slice(), &["istio.egress.others[0].port=2525"]].concat();
+    assert_eq!(entries(&render(&said)), [("smtp.example.com".to_owned(), 2525, "TCP".to_owned())]);
+    // One within the cluster is known by its namespace.
+    let within = render(&["login.notifier.smtp.host=relay.mail.svc"]);
+    assert!(entries(&within).is_empty());
+    assert!(known(&within).0.contains(&"mail/relay.mail.svc.cluster.local"));
+}

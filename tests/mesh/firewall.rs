@@ -120,6 +120,25 @@ fn the_firewall_lets_through_exactly_the_calls_that_the_contracts_name() {
 }
 
 #[test]
+fn login_alone_reaches_the_mail_relay_and_no_pod_does_without_mail() {
+    let Some(helm) = Helm::find("firewalls and mail") else { return };
+    let relay = Peer::labelled("mail", "app", "relay");
+    let namesake = Peer::labelled("elsewhere", "app", "relay");
+    let mail = super::matrix::MAIL.map(str::to_owned);
+    let at = "networkPolicy.smtp.to[0].namespaceSelector.matchLabels.kubernetes\\.io/metadata\\.name=mail".to_owned();
+    let by_mail = helm.renders(Chart::Whole, &[mail.as_slice(), &[at]].concat());
+    let by_default = helm.renders(Chart::Whole, &[]);
+    for service in SERVICES {
+        let from = Peer::service(RELEASE, service);
+        assert_eq!(passes(&by_mail, &from, &relay, 587), service == "login", "{service}");
+        assert!(!passes(&by_mail, &from, &relay, 25) && !passes(&by_mail, &from, &namesake, 587), "{service}");
+        assert!(!passes(&by_default, &from, &relay, 587), "{service}");
+    }
+    let anywhere = helm.renders(Chart::Whole, &mail);
+    assert!(passes(&anywhere, &Peer::service(RELEASE, "login"), &namesake, 587), "where it is is not said");
+}
+
+#[test]
 fn a_firewall_with_a_hole_is_noticed() {
     let Some(helm) = Helm::find("holes in firewalls") else { return };
     let mut resources = helm.renders(Chart::Whole, &[]);

@@ -39,7 +39,7 @@ const OF_THE_MESH: [Flag; 13] = [
 ];
 
 /// The flags of the whole chart.
-const OF_THE_WHOLE: [Flag; 8] = [
+const OF_THE_WHOLE: [Flag; 9] = [
     ("istio", &["istio.enabled=true"], &["istio.enabled=false"]),
     ("firewall", &["networkPolicy.enabled=true"], &["networkPolicy.enabled=false"]),
     ("volumes", &["send.persistence.enabled=true"], &["send.persistence.enabled=false"]),
@@ -48,6 +48,15 @@ const OF_THE_WHOLE: [Flag; 8] = [
     ("monitor", &["metrics.podMonitor.enabled=true"], &["metrics.podMonitor.enabled=false"]),
     ("alerts", &["metrics.prometheusRule.enabled=true"], &["metrics.prometheusRule.enabled=false"]),
     ("dashboard", &["metrics.dashboard.enabled=true"], &["metrics.dashboard.enabled=false"]),
+    ("mail", &MAIL, &["login.notifier.type=log"]),
+];
+
+/// The values by which login sends mail, by a relay outside the cluster that asks who it is.
+pub(crate) const MAIL: [&str; 4] = [
+    "login.notifier.type=smtp",
+    "login.notifier.smtp.host=smtp.example.com",
+    "login.notifier.smtp.from=chat@example.com",
+    "login.notifier.smtp.existingSecret=chat-smtp",
 ];
 
 /// The values that choose PostgreSQL and NATS in the whole chart.

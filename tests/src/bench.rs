@@ -10,9 +10,12 @@ mod end_to_end;
 mod floor;
 mod frames;
 mod idle;
+mod login_timing;
+mod logins;
 mod report;
 mod sends;
 mod small;
+mod soft_key;
 mod tokens;
 mod wire;
 
@@ -50,6 +53,12 @@ pub enum Scenario {
     Refresh(small::Refresh),
     /// What the issuer gives and says, also out of a full store
     Tokens(tokens::Options),
+    /// Password logins, and their share of the machine's raw argon2id rate
+    Logins(logins::Options),
+    /// Logins by a security key and refresh grants while password logins keep the hash threads busy
+    BesideLogins(logins::Beside),
+    /// Whether the time of a refused login says that there is such an account
+    LoginTiming(login_timing::Options),
     /// What a send costs in a long conversation and in a new one
     History(small::History),
     /// What the machine gives: the disk's fdatasync, and a tonic server that only answers
@@ -148,6 +157,9 @@ pub async fn run(scenario: Scenario, subject: &Subject) -> Result<Report, String
         Scenario::Startup(options) => small::startup(options).await,
         Scenario::Refresh(options) => small::refresh(options, &target().await?).await,
         Scenario::Tokens(options) => tokens::run(options).await,
+        Scenario::Logins(options) => logins::run(options).await,
+        Scenario::BesideLogins(options) => logins::beside(options).await,
+        Scenario::LoginTiming(options) => login_timing::run(options).await,
         Scenario::History(options) => small::history(options, &target().await?).await,
         Scenario::Floor(options) => floor::run(options).await,
     }

@@ -39,7 +39,7 @@ pub struct Cluster {
     postgres: Postgres,
     databases: [String; 4],
     program: PathBuf,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// What a cluster is made with.
@@ -123,7 +123,7 @@ impl Cluster {
         }
         let envoy = Envoy::start(envoy, mesh::configuration(net, PODS_EACH), net.admin()).await?;
         let cluster =
-            Self { net, pods, envoy, nats, nats_link, postgres, databases, program: plan.program, _folder: folder.0 };
+            Self { net, pods, envoy, nats, nats_link, postgres, databases, program: plan.program, folder: folder.0 };
         tokio::task::spawn_blocking(move || cluster.until_ready().map(|()| Some(cluster)))
             .await
             .map_err(|error| error.to_string())?
@@ -167,6 +167,11 @@ impl Cluster {
     /// Where browsers and OAuth clients ask.
     pub fn gateway_http(&self) -> SocketAddr {
         self.net.gateway_http()
+    }
+
+    /// The folder that login's pods share; it holds no store.
+    pub fn login_folder(&self) -> PathBuf {
+        login_folder(self.folder.path())
     }
 
     /// Starts the pods that are not running and waits until all are ready and Envoy knows it.
@@ -280,11 +285,19 @@ impl Secrets {
     fn settings(&self, service: Service) -> Vec<(String, String)> {
         let prefix = format!("FLAGHOIST_{}_", service.name().to_uppercase());
         let path = |name: &str| self.0.path().join(name).to_string_lossy().into_owned();
-        vec![
+        let mut settings = vec![
             (format!("{prefix}SECRET_FILE"), path("secret.key")),
             (format!("{prefix}INTERNAL_CREDENTIAL_FILE"), path("credential")),
-        ]
+        ];
+        if service == Service::Login {
+            settings.push((format!("{prefix}DATA"), login_folder(self.0.path()).to_string_lossy().into_owned()));
+        }
+        settings
     }
+}
+
+fn login_folder(of_cluster: &Path) -> PathBuf {
+    of_cluster.join("login")
 }
 
 /// A word that nobody guesses.

@@ -18,6 +18,7 @@ pub mod fault;
 pub mod forge;
 pub mod fuzz;
 pub mod http1;
+pub mod letters;
 pub mod mesh;
 pub mod release;
 pub mod syscalls;

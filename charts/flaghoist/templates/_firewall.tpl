@@ -146,6 +146,15 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
     {{- end }}
+    {{- if include "flaghoist.sendsMail" . }}
+    # Mail to people.
+    - ports:
+        - { protocol: TCP, port: {{ .values.notifier.smtp.port }} }
+      {{- with $firewall.smtp.to }}
+      to:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- end }}
     {{- if $values.tracing.endpoint }}
     - ports:
         - { protocol: TCP, port: {{ $values.tracing.port }} }

@@ -51,6 +51,9 @@ in common is here; what one has for itself is in its own file, as `calls` (whose
   value: {{ $value | toString | quote }}
 {{- end }}
 {{- end }}
+{{- if eq .name "login" }}
+{{- include "flaghoist.notifier" .values.notifier | nindent 0 }}
+{{- end }}
 {{- if and (eq .name "receiver") (eq $values.bus.type "nats") }}
 - name: FLAGHOIST_RECEIVER_BUS
   {{- if $values.bus.nats.existingSecret }}
@@ -203,6 +206,9 @@ spec:
         {{- if include "flaghoist.usesCredential" .root }}
         - { name: internal, mountPath: /secrets/internal, readOnly: true }
         {{- end }}
+        {{- if include "flaghoist.smtpSecret" . }}
+        - { name: smtp, mountPath: /secrets/smtp, readOnly: true }
+        {{- end }}
         - { name: tmp, mountPath: /tmp }
         {{- if not (include "flaghoist.shared" .root) }}
         - { name: data, mountPath: /data }
@@ -222,6 +228,14 @@ spec:
         secretName: {{ include "flaghoist.credentialName" .root }}
         defaultMode: 0440
         items: [{ key: {{ $values.internalCredential.key }}, path: {{ $values.internalCredential.key }} }]
+    {{- end }}
+    {{- with include "flaghoist.smtpSecret" . }}
+    {{- $key := $.values.notifier.smtp.secretKeys.password }}
+    - name: smtp
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
+        items: [{ key: {{ $key }}, path: {{ $key }} }]
     {{- end }}
     - name: tmp
       emptyDir: { sizeLimit: 64Mi }

@@ -73,6 +73,9 @@ checksum/credential: {{ if $credential.existingSecret -}}
 {{- $postgresql := .root.Values.store.postgresql }}
 checksum/store: {{ include "flaghoist.secretDigest" (dict "root" .root "existing" $postgresql.existingSecret "key" (get $postgresql.secretKeys .name)) }}
 {{- end }}
+{{- with include "flaghoist.smtpSecret" . }}
+checksum/smtp: {{ include "flaghoist.secretDigest" (dict "root" $.root "existing" . "key" $.values.notifier.smtp.secretKeys.password) }}
+{{- end }}
 {{- end -}}
 
 {{- /* The Secret with the key of a part, unless there is one already. */ -}}

@@ -216,7 +216,20 @@ impl Issuer {
         Ok(ended)
     }
 
-    /// Ends the sessions of a person, all but `except`.
+    /// Ends the sessions of a person but the one that asks; all of them if their token belongs to none.
+    pub(crate) async fn end_other_sessions(
+        &self,
+        user: UserId,
+        kept: Option<SessionId>,
+        by: &Origin,
+    ) -> Result<u64, Error> {
+        let ended = self.store.end_sessions_of(user, kept, by).await?;
+        tracing::info!(target: "audit", event = "sessions_revoked", by = "user", user = %user, sessions = ended);
+        self.publish().await;
+        Ok(ended)
+    }
+
+    /// Ends the sessions of a person for login, all but `except`.
     pub(crate) async fn end_sessions_of(
         &self,
         user: UserId,

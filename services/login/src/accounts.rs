@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use crate::account::{Account, AccountChange, DisplayName};
 use crate::erasure::Eraser;
 use crate::error::Error;
-use crate::export::EXPORTS_AT_ONCE;
+use crate::export::Exports;
 use crate::handle::Handle;
 use crate::hashing::pool::StartError;
 use crate::hashing::{Hasher, Pool};
@@ -94,8 +94,8 @@ pub(crate) struct Accounts {
     /// credentials that have just changed would outlive the change.
     lanes: Lanes,
     teller: Teller,
-    /// How many exports may be made at once.
-    exports: Arc<Semaphore>,
+    /// The exports that are being made.
+    exports: Exports,
 }
 
 /// What accounts are given beside their store.
@@ -171,7 +171,7 @@ impl Accounts {
             empty: Empty::default(),
             lanes,
             teller,
-            exports: Arc::new(Semaphore::new(EXPORTS_AT_ONCE)),
+            exports: Exports::default(),
             settings,
             store,
             issuer,
@@ -238,7 +238,7 @@ impl Accounts {
         let (burst, refill) = match limit {
             Limit::Attempts | Limit::Logins => (settings.address_burst, settings.address_refill),
             Limit::Registrations | Limit::Resets => (settings.registration_burst, settings.registration_refill),
-            Limit::Messages => (MESSAGES_BURST, MESSAGES_REFILL),
+            Limit::Messages | Limit::Links => (MESSAGES_BURST, MESSAGES_REFILL),
             Limit::Updates => (settings.update_burst, settings.update_refill),
         };
         let mut wait = self.empty.wait(bucket);

@@ -134,6 +134,9 @@ pub(crate) enum Error {
     /// There is no such erasure.
     #[error("there is no erasure {0}")]
     ErasureUnknown(uuid::Uuid),
+    /// An export of the same person is being made.
+    #[error("an export of yours is being made; take it to its end, or try again later")]
+    ExportRunning,
     /// As many exports are being made as may be.
     #[error("too many exports are being made; try again later")]
     ExportsLimit,
@@ -222,7 +225,7 @@ impl Error {
                 Fault::new(Code::AlreadyExists, Reason::AlreadyExists, text()).resource("account", handle.clone())
             }
             Self::ErasureUnknown(id) => Fault::not_found("erasure", format!("erasures/{id}")),
-            Self::ExportsLimit => {
+            Self::ExportRunning | Self::ExportsLimit => {
                 Fault::new(Code::ResourceExhausted, Reason::Overloaded, text()).retry_after(EXPORTS_RETRY)
             }
             Self::Other(error) if error.passing() => {

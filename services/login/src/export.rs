@@ -4,6 +4,8 @@
 //! out of that goes to the reader, so an export needs little memory, however large it is. Files come in a fixed order; one of which
 //! there is nothing is empty.
 
+mod running;
+
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -23,14 +25,13 @@ use crate::history::Event;
 use crate::others::{Exporter, Others};
 use crate::store::Store;
 
+pub(crate) use running::Exports;
+
 /// How large a piece of the archive is at most.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// How many pieces wait for the reader.
 const PIECES_WAITING: usize = 4;
-
-/// How many exports a pod makes at once: each compresses.
-pub(crate) const EXPORTS_AT_ONCE: usize = 4;
 
 /// More events than are kept of a person.
 const HISTORY_MAX: u32 = 1000;

@@ -10,10 +10,11 @@ use flaghoist_proto::auth::v1::issue_token_request::Grant;
 use flaghoist_proto::auth::v1::session_service_client::SessionServiceClient;
 use flaghoist_proto::auth::v1::token_service_client::TokenServiceClient;
 use flaghoist_runtime::Peer;
+use flaghoist_runtime::fault::{Reason, reason_of};
 use flaghoist_runtime::server::ClientAddress;
 use flaghoist_runtime::time::{from_millis, from_timestamp, millis};
 use serde::{Deserialize, Serialize};
-use tonic::Request;
+use tonic::{Code, Request};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::issuer::{IssuerError, in_time};
@@ -141,11 +142,12 @@ impl RelyingParty {
         address: IpAddr,
     ) -> Result<Option<Tokens>, IssuerError> {
         let redirect_uri = self.at(CALLBACK_PATH);
-        self.issue(
-            Grant::AuthorizationCode(auth::AuthorizationCodeGrant { code, redirect_uri, code_verifier }),
-            address,
-        )
-        .await
+        let grant = auth::AuthorizationCodeGrant { code, redirect_uri, code_verifier };
+        match self.issue(Grant::AuthorizationCode(grant), address).await {
+            // Whoever holds the browser says what the code is: one that could be none is refused as one that is not known.
+            Err(IssuerError::Failed(status)) if status.code() == Code::InvalidArgument => Ok(None),
+            answer => answer,
+        }
     }
 
     /// Renews tokens; nothing where they are worth nothing any more. Of many who do so at once all get the same.
@@ -160,6 +162,8 @@ impl RelyingParty {
         }))
     }
 
+    /// Nothing where the issuer says that the grant is not good, or not any more. Whatever else goes wrong, the same may go well later:
+    /// nobody is signed out by it.
     async fn issue(&self, grant: Grant, address: IpAddr) -> Result<Option<Tokens>, IssuerError> {
         let message = auth::IssueTokenRequest {
             client: Some(credentials()),
@@ -169,11 +173,11 @@ impl RelyingParty {
         let (mut tokens, request) = (self.tokens.clone(), asking(message, None, address));
         match in_time(async move { tokens.issue_token(request).await }).await {
             Ok(answer) => Ok(answer.tokens.map(Tokens::of)),
-            Err(error @ IssuerError::Unavailable(_)) => Err(error),
-            Err(error) => {
-                tracing::info!(error = %flaghoist_runtime::fault::chain(&error), "the account pages got no tokens");
+            Err(IssuerError::Failed(status)) if reason_of(&status) == Some(Reason::GrantInvalid) => {
+                tracing::info!(error = %status.message(), "the account pages got no tokens");
                 Ok(None)
             }
+            Err(error) => Err(error),
         }
     }
 
@@ -199,6 +203,13 @@ impl RelyingParty {
             Ok(_) | Err(IssuerError::RequestUnknown) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Ends the sessions of the person but the one that the tokens are of.
+    pub(crate) async fn end_other_sessions(&self, tokens: &Tokens, address: IpAddr) -> Result<(), IssuerError> {
+        let request = asking(auth::RevokeOtherSessionsRequest {}, Some(tokens), address);
+        let mut client = self.sessions.clone();
+        in_time(async move { client.revoke_other_sessions(request).await }).await.map(|_| ())
     }
 
     /// What the person has allowed which clients.

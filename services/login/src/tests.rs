@@ -8,6 +8,7 @@ mod world;
 
 mod account_contacts;
 mod account_pages;
+mod account_sessions;
 mod accounts;
 mod administration;
 mod contacts;
@@ -20,6 +21,7 @@ mod page_keys;
 mod pages;
 mod passwords;
 mod pods;
+mod public_issuer;
 mod reset_pages;
 mod resets;
 mod security_keys;

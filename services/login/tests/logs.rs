@@ -3,6 +3,8 @@
 #[path = "../src/tests/issuer.rs"]
 #[expect(dead_code, reason = "the unit tests ask it for more")]
 mod issuer;
+#[path = "../src/tests/public_issuer.rs"]
+mod public_issuer;
 
 use std::io::Write;
 use std::sync::Arc;

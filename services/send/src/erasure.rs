@@ -88,36 +88,46 @@ impl Eraser<'_> {
                 place = Place { after: 0, from: 0, forget: true, ..place };
                 break;
             };
-            let (no, id) = (next.head.no, next.head.id);
-            let member = next.member.role.is_some();
-            if member {
-                self.depart(&next).await?;
-            }
-            let page = self.store.messages(self.person, id, place.from, true, MESSAGES_AT_ONCE).await?;
-            let (messages, on) = page.map_or((Vec::new(), None), |page| (page.messages, page.next));
-            let own = messages.iter().map(|message| &message.event).filter(|event| event.actor == self.person);
-            let (gone, there): (Vec<_>, Vec<_>) = own.partition(|event| event.deleted_at.is_some());
-            let overwritten = there.iter().map(|event| self.write(id, Action::Expunge { target: event.seq }));
-            join_all(overwritten).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-            // As far as that page went, and only where the person was: what lies between is as long as it likes.
-            let through = on.unwrap_or(u64::MAX);
-            for (low, high) in next.member.stretches(next.member.last_seq(&next.head)) {
-                let (after, through) = (place.from.max(low.saturating_sub(1)), through.min(high));
-                if after < through {
-                    self.store.blank(self.person, id, after, through).await?;
-                }
-            }
-            step.messages += there.len() as u64 + if place.again { 0 } else { gone.len() as u64 };
-            match on {
-                Some(on) => place.from = on,
-                None => {
-                    step.conversations += u64::from(member || !place.again);
-                    place = Place { after: no, from: 0, ..place };
-                }
-            }
+            place = self.go_through(next, place, &mut step).await?;
         }
         step.next = Some(place);
         Ok(step)
+    }
+
+    /// Goes through a page of a conversation, as it was found. Answers where to go on, and adds to `step` what was done.
+    pub(crate) async fn go_through(&self, found: HeadView, place: Place, step: &mut Step) -> Result<Place, Error> {
+        let (no, id) = (found.head.no, found.head.id);
+        let member = found.member.role.is_some();
+        let (mut head, mut person) = (found.head.clone(), found.member.clone());
+        if member {
+            self.depart(&found).await?;
+            // What the person wrote until then is part of it: by now nothing follows, but something may have since they were found.
+            if let Some(now) = self.store.conversation(self.person, id).await? {
+                (head, person) = (now.head, now.member);
+            }
+        }
+        let page = self.store.messages(self.person, id, place.from, true, MESSAGES_AT_ONCE).await?;
+        let (messages, on) = page.map_or((Vec::new(), None), |page| (page.messages, page.next));
+        let own = messages.iter().map(|message| &message.event).filter(|event| event.actor == self.person);
+        let (gone, there): (Vec<_>, Vec<_>) = own.partition(|event| event.deleted_at.is_some());
+        let overwritten = there.iter().map(|event| self.write(id, Action::Expunge { target: event.seq }));
+        join_all(overwritten).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        // As far as that page went, and only where the person was: what lies between is as long as it likes.
+        let through = on.unwrap_or(u64::MAX);
+        for (low, high) in person.stretches(person.last_seq(&head)) {
+            let (after, through) = (place.from.max(low.saturating_sub(1)), through.min(high));
+            if after < through {
+                self.store.blank(self.person, id, after, through).await?;
+            }
+        }
+        step.messages += there.len() as u64 + if place.again { 0 } else { gone.len() as u64 };
+        Ok(match on {
+            Some(on) => Place { from: on, ..place },
+            None => {
+                step.conversations += u64::from(member || !place.again);
+                Place { after: no, from: 0, ..place }
+            }
+        })
     }
 
     /// Forgets the conversations that were gone through. Somebody may have added the person to one meanwhile, by a call that had

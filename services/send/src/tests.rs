@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::*;
 
+mod erasure;
 mod pods;
 
 /// What the stand-in for a receiver does instead of taking events.

@@ -40,7 +40,7 @@ impl Report {
     pub(super) fn latencies(&mut self, name: &str, latencies: &Latencies) {
         let Latencies(histogram) = latencies;
         let ms = |micros: u64| micros as f64 / 1000.0;
-        let quantiles = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
+        let quantiles = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)];
         let mut shown = format!("mean {:.2}", histogram.mean() / 1000.0);
         let mut values = json!({"count": histogram.len(), "mean_ms": histogram.mean() / 1000.0});
         for (label, quantile) in quantiles {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use flaghoist_proto::auth::v1::session_service_server::SessionService;
 use flaghoist_proto::auth::v1::{
-    self as pb, ListSessionsRequest, ListSessionsResponse, RevokeSessionRequest, RevokeSessionResponse,
+    self as pb, ListSessionsRequest, ListSessionsResponse, RevokeOtherSessionsRequest, RevokeOtherSessionsResponse,
+    RevokeSessionRequest, RevokeSessionResponse,
 };
 use flaghoist_runtime::Caller;
 use flaghoist_runtime::fault::{Fault, check};
@@ -82,5 +83,18 @@ impl SessionService for Sessions {
         let issuer = self.issuer.clone();
         let ended = owner == user && to_the_end(async move { issuer.end_session(user, session, &by).await }).await?;
         if ended { Ok(Response::new(RevokeSessionResponse {})) } else { Err(Error::SessionNotFound(name).into()) }
+    }
+
+    async fn revoke_other_sessions(
+        &self,
+        request: Request<RevokeOtherSessionsRequest>,
+    ) -> Result<Response<RevokeOtherSessionsResponse>, Status> {
+        let (user, caller) = Caller::user_of(&request)?;
+        let kept = caller.session;
+        let by = origin_of(&self.issuer, &request, self.trusted_hops);
+        let issuer = self.issuer.clone();
+        let ended = to_the_end(async move { issuer.end_other_sessions(user, kept, &by).await }).await?;
+        let revoked_count = i32::try_from(ended).unwrap_or(i32::MAX);
+        Ok(Response::new(RevokeOtherSessionsResponse { revoked_count }))
     }
 }

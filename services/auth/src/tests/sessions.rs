@@ -1,6 +1,7 @@
 //! People and their sessions.
 
 use super::*;
+use crate::audit::{Action, Filter};
 
 #[tokio::test]
 async fn sessions_are_listed_newest_first_in_pages() {
@@ -111,6 +112,34 @@ async fn all_sessions_but_one_end() {
     assert_eq!(world.subjects().revoke_subject_sessions(request).await.unwrap().into_inner().revoked_count, 1);
     world.refresh(&kept_tokens.refresh_token).await.unwrap();
     refused(world.refresh(&gone.refresh_token).await, Code::Unauthenticated, Reason::GrantInvalid);
+}
+
+#[tokio::test]
+async fn a_person_ends_all_their_sessions_but_the_one_that_asks() {
+    let world = World::new().await;
+    let (user, other) = (somebody(), somebody());
+    let (_, elsewhere) = world.sign_in(user).await;
+    let (kept, tokens) = world.sign_in(user).await;
+    let (_, newest) = world.sign_in(user).await;
+    let (_, others) = world.sign_in(other).await;
+    let mut sessions = world.sessions(&tokens.access_token);
+    let answer = sessions.revoke_other_sessions(RevokeOtherSessionsRequest {}).await.unwrap().into_inner();
+    assert_eq!(answer.revoked_count, 2);
+    for gone in [elsewhere, newest] {
+        refused(world.refresh(&gone.refresh_token).await, Code::Unauthenticated, Reason::GrantInvalid);
+    }
+    let left = sessions.list_sessions(ListSessionsRequest::default()).await.unwrap().into_inner().sessions;
+    assert_eq!(left.iter().map(|session| (&session.name, session.current)).collect::<Vec<_>>(), [(&kept.name, true)]);
+    world.refresh(&tokens.refresh_token).await.unwrap();
+    world.refresh(&others.refresh_token).await.expect("nobody else's end");
+    // Asked once more there is nothing to end.
+    let again = sessions.revoke_other_sessions(RevokeOtherSessionsRequest {}).await.unwrap().into_inner();
+    assert_eq!(again.revoked_count, 0);
+    // The log says who did it.
+    let filter = Filter { action: Some(Action::SessionEnded), ..Filter::default() };
+    let events = world.issuer.audit_events(&filter, 10).await.unwrap();
+    assert_eq!(events.len(), 2);
+    assert!(events.iter().all(|event| event.actor == user.name() && event.detail == "revoked"), "{events:?}");
 }
 
 #[tokio::test]

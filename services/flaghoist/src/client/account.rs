@@ -22,7 +22,7 @@ pub(crate) enum Command {
     /// List what proves who you are beside the password; asks for a sign-in of the last 10 minutes
     #[command(after_help = "Example:\n  flaghoist login alice && flaghoist account factors")]
     Factors,
-    /// List the sessions, or end one
+    /// List the sessions, or end one, or all others
     Sessions(sessions::Arguments),
     /// Write everything that is kept of you into a zip archive of JSON lines; asks for a sign-in of the last 10 minutes
     #[command(after_help = "Example:\n  flaghoist login alice && flaghoist account export alice.zip")]

@@ -1,7 +1,7 @@
 //! `flaghoist sessions`: where a person is signed in.
 
 use flaghoist_proto::auth::v1::session_service_client::SessionServiceClient;
-use flaghoist_proto::auth::v1::{ListSessionsRequest, RevokeSessionRequest};
+use flaghoist_proto::auth::v1::{ListSessionsRequest, RevokeOtherSessionsRequest, RevokeSessionRequest};
 use serde_json::json;
 
 use super::Client;
@@ -13,11 +13,15 @@ use crate::exit::Failure;
 #[command(after_help = "\
 Examples:
   flaghoist sessions
-  flaghoist sessions --revoke users/0199…/sessions/0199…")]
+  flaghoist sessions --revoke users/0199…/sessions/0199…
+  flaghoist sessions --revoke-others")]
 pub(crate) struct Arguments {
     /// End this session instead of listing
     #[arg(long, value_name = "SESSION")]
     revoke: Option<String>,
+    /// End every session but this one: sign out everywhere else
+    #[arg(long, conflicts_with = "revoke")]
+    revoke_others: bool,
 }
 
 pub(super) async fn run(client: &Client, arguments: Arguments) -> Result<(), Failure> {
@@ -30,6 +34,18 @@ pub(super) async fn run(client: &Client, arguments: Arguments) -> Result<(), Fai
             })
             .await?;
         return client.output.show(&json!({"session": name, "revoked": true}), || format!("ended {}", harmless(&name)));
+    }
+    if arguments.revoke_others {
+        let ended = signed
+            .call(|service| async move {
+                SessionServiceClient::new(service).revoke_other_sessions(RevokeOtherSessionsRequest {}).await
+            })
+            .await?;
+        let count = ended.revoked_count;
+        return client.output.show(&json!({"revoked_count": count}), || match count {
+            1 => "ended 1 other session".to_owned(),
+            count => format!("ended {count} other sessions"),
+        });
     }
     let mut page_token = String::new();
     loop {

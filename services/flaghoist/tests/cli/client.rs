@@ -109,6 +109,27 @@ fn groups_and_sessions() {
 }
 
 #[test]
+fn sessions_are_ended_one_by_one_or_everywhere_else() {
+    let stage = Stage::new(&[]);
+    stage.registers("alice");
+    for place in ["laptop", "phone", "tablet"] {
+        stage.with_password(place, &["login", "alice"], PASSWORD);
+    }
+    let listed = stage.does("laptop", &["sessions"]);
+    let oldest = listed.last().unwrap()["session"].as_str().unwrap();
+    stage.does("laptop", &["sessions", "--revoke", oldest]);
+    assert_eq!(stage.run("alice", &["sessions"]).status.code(), Some(77), "it was hers");
+    let ended = stage.does("laptop", &["account", "sessions", "--revoke-others"]).remove(0);
+    assert_eq!(ended["revoked_count"], 2);
+    assert_eq!(stage.does("laptop", &["sessions"]).len(), 1);
+    for place in ["phone", "tablet"] {
+        assert_eq!(stage.run(place, &["sessions"]).status.code(), Some(77), "{place}");
+    }
+    let both = stage.run("laptop", &["sessions", "--revoke-others", "--revoke", oldest]);
+    assert_eq!(both.status.code(), Some(64), "{}", stderr(&both));
+}
+
+#[test]
 fn signing_out_ends_the_session_and_forgets_the_tokens() {
     let stage = Stage::new(&[]);
     stage.registers("alice");

@@ -293,6 +293,7 @@ impl Accounts {
                 self.note_change(owner.event(EventKind::FactorRemoved)).await;
                 Ok(())
             }
+            Removed::Absent => Ok(()),
             Removed::Last => Err(Error::LastFactor),
         }
     }

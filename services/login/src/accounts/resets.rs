@@ -49,7 +49,7 @@ pub(crate) struct ResetAsked {
 
 impl Accounts {
     /// Sends a link to the email address of an account. Whether there is one makes no difference to the answer, nor to when it comes: the
-    /// work is done afterwards.
+    /// work is done afterwards. Requests of a network are limited before anything is looked up.
     pub(crate) async fn request_reset(self: &Arc<Self>, typed: String, origin: Origin) -> Result<(), Error> {
         self.take_from(Limit::Resets, origin.address).await?;
         let Ok(working) = Arc::clone(&self.requests).try_acquire_owned() else { return Err(Error::Busy) };
@@ -89,7 +89,7 @@ impl Accounts {
         let Some(found) = self.store.credentials_of(user).await?.filter(|found| found.usable()) else { return Ok(()) };
         let contacts = self.store.contacts(user, now()).await?;
         let Some(to) = contacts.verified(ContactKind::Email) else { return Ok(()) };
-        self.take(Limit::Messages, self.attempt_keys.bucket_of_person(Limit::Messages, user)).await?;
+        self.take(Limit::Links, self.attempt_keys.bucket_of_person(Limit::Links, user)).await?;
         let token = LoginToken::generate();
         let link = format!("{}/reset?token={}", self.issuer_address, token.text());
         let message = self.message(&found.account, to.clone(), Content::Reset(link), LINK_FOR)?;

@@ -22,7 +22,7 @@ impl Accounts {
     pub(crate) async fn export(&self, owner: Owner) -> Result<Pieces, Error> {
         self.may_change(&owner).await?;
         self.take(Limit::Updates, self.attempt_keys.bucket_of_person(Limit::Updates, owner.user)).await?;
-        let permit = Arc::clone(&self.exports).try_acquire_owned().map_err(|_none| Error::ExportsLimit)?;
+        let permit = self.exports.begin(owner.user)?;
         Ok(export::begin(Arc::clone(&self.store), self.teller.eraser.others.clone(), owner.user, permit))
     }
 

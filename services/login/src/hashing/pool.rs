@@ -20,6 +20,10 @@ use super::{Cost, HashError, Hasher};
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
+/// More than this there is not.
+#[cfg(target_os = "linux")]
+const NICENESS_MAX: i32 = 19;
+
 type Work = Box<dyn FnOnce(&mut Hasher) + Send>;
 
 /// The threads and their queue. They end when the last clone is dropped.
@@ -213,8 +217,11 @@ impl Shared {
 
 #[cfg(target_os = "linux")]
 fn lower_priority() {
-    // On Linux "this process" is this thread.
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+    // On Linux "this process" is this thread. From where the process began, so that a whole process with a low priority hashes with a
+    // lower one.
+    let lowered = rustix::process::getpriority_process(None)
+        .and_then(|own| rustix::process::setpriority_process(None, own.saturating_add(NICENESS).min(NICENESS_MAX)));
+    if let Err(error) = lowered {
         tracing::warn!(%error, "cannot lower the priority of password hashing; other calls may get slower meanwhile");
     }
 }

@@ -102,19 +102,21 @@ enum Note {
     Key,
     Removed,
     Ended,
+    EndedOthers,
     Withdrawn,
     Code,
     Confirmed,
 }
 
 impl Note {
-    const ALL: [(&'static str, Self); 9] = [
+    const ALL: [(&'static str, Self); 10] = [
         ("saved", Self::Saved),
         ("password", Self::Password),
         ("app", Self::App),
         ("key", Self::Key),
         ("removed", Self::Removed),
         ("ended", Self::Ended),
+        ("ended-others", Self::EndedOthers),
         ("withdrawn", Self::Withdrawn),
         ("code", Self::Code),
         ("confirmed", Self::Confirmed),
@@ -140,6 +142,7 @@ impl Note {
             Self::Key => t.key_added,
             Self::Removed => t.removed,
             Self::Ended => t.session_ended,
+            Self::EndedOthers => t.sessions_ended_others,
             Self::Withdrawn => t.withdrawn,
             Self::Code => t.contact_sent,
             Self::Confirmed => t.contact_confirmed,

@@ -122,8 +122,10 @@ pub(crate) enum Confirmed {
 /// What came of removing a factor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Removed {
-    /// It is not there.
+    /// It is not there any more.
     Done,
+    /// It was not there; nothing has changed.
+    Absent,
     /// It is the last strong one, and was left.
     Last,
 }

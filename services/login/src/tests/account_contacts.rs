@@ -17,41 +17,47 @@ use super::world::*;
 use crate::relying_party::{CLIENT_ID, Tokens};
 
 /// A browser that is signed in.
-struct Visitor<'a> {
+#[derive(Clone)]
+pub(super) struct Visitor<'a> {
     world: &'a World,
     cookie: String,
-    token: String,
+    /// What the forms of this browser carry.
+    pub(super) token: String,
+    /// The session that its tokens are of.
+    pub(super) session: String,
 }
 
 impl<'a> Visitor<'a> {
-    /// Someone who has signed in so long ago; and the keys of the issuer that they have tokens of.
-    async fn comes(world: &'a World, person: &Person, ago: Duration) -> (Self, String) {
+    /// Someone who has signed in so long ago, with an access token for so long; and the keys of the issuer that they have it of.
+    pub(super) async fn comes(world: &'a World, person: &Person, ago: Duration, good_for: Duration) -> (Self, String) {
         let key = Ed25519KeyPair::generate().unwrap();
         let x = URL_SAFE_NO_PAD.encode(key.public_key());
         let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "alg": "EdDSA", "use": "sig", "x": x});
         let user = UserId(person.name().strip_prefix("users/").unwrap().parse().unwrap());
         let now = millis(SystemTime::now()) / 1000;
+        let ends = now + i64::try_from(good_for.as_secs()).unwrap();
+        let session = Uuid::now_v7().to_string();
         let claims = json!({
-            "iss": ORIGIN, "sub": user.to_string(), "aud": ["flaghoist"], "exp": now + 300, "iat": now,
+            "iss": ORIGIN, "sub": user.to_string(), "aud": ["flaghoist"], "exp": ends, "iat": now,
             "jti": Uuid::now_v7().to_string(), "client_id": CLIENT_ID, "scope": "openid chat.read chat.send",
-            "sid": Uuid::now_v7().to_string(), "auth_time": now - i64::try_from(ago.as_secs()).unwrap(), "amr": ["pwd"],
+            "sid": session, "auth_time": now - i64::try_from(ago.as_secs()).unwrap(), "amr": ["pwd"],
         });
         let header = json!({"alg": "EdDSA", "typ": "at+jwt", "kid": "k"});
         let signed = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
         let access_token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes())));
         let tokens = json!({
-            "access_token": access_token, "refresh_token": "r", "id_token": "i", "expires_at": (now + 300) * 1000,
+            "access_token": access_token, "refresh_token": "r", "id_token": "i", "expires_at": ends * 1000,
         });
         let tokens = Tokens::read(tokens.to_string().as_bytes()).unwrap();
         let secret = world.accounts.open_account_session(user, &tokens).await.unwrap();
         let cookie = format!("__Host-flaghoist-account={}", secret.text());
-        let visitor = Self { world, cookie, token: String::new() };
+        let visitor = Self { world, cookie, token: String::new(), session };
         (visitor, json!({"keys": [jwk]}).to_string())
     }
 
     /// The same, once this pod has fetched the keys.
-    async fn is(world: &'a World, person: &Person, ago: Duration) -> Self {
-        let (mut visitor, keys) = Self::comes(world, person, ago).await;
+    pub(super) async fn is(world: &'a World, person: &Person, ago: Duration) -> Self {
+        let (mut visitor, keys) = Self::comes(world, person, ago, Duration::from_secs(300)).await;
         world.verifier.set_keys(&keys).unwrap();
         let page = visitor.looks("/account").await;
         assert_eq!(page.status, StatusCode::OK, "{}", page.body);
@@ -66,19 +72,24 @@ impl<'a> Visitor<'a> {
         visitor
     }
 
-    async fn looks(&self, path: &str) -> Page {
+    pub(super) async fn looks(&self, path: &str) -> Page {
         send(self.world, Request::get(path).header("cookie", &self.cookie).body(Body::empty()).unwrap()).await
     }
 
     async fn posts(&self, decision: &str, kind: &str, more: &[(&str, &str)]) -> Page {
-        let fields = [&[("token", self.token.as_str()), ("decision", decision), ("kind", kind)], more].concat();
+        self.sends("/account", &[&[("decision", decision), ("kind", kind)], more].concat()).await
+    }
+
+    /// Sends a form of a page.
+    pub(super) async fn sends(&self, path: &str, fields: &[(&str, &str)]) -> Page {
+        let fields = [&[("token", self.token.as_str())], fields].concat();
         let form: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-        let request = Request::post("/account").header("content-type", FORM).header("cookie", &self.cookie);
+        let request = Request::post(path).header("content-type", FORM).header("cookie", &self.cookie);
         send(self.world, request.body(form.join("&").into()).unwrap()).await
     }
 
     /// Where a form leads that was taken, and what is said there.
-    async fn done(&self, page: Page) -> String {
+    pub(super) async fn done(&self, page: Page) -> String {
         assert_eq!(page.status, StatusCode::SEE_OTHER, "{}", page.body);
         self.looks(page.headers["location"].to_str().unwrap()).await.body
     }
@@ -87,7 +98,8 @@ impl<'a> Visitor<'a> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_has_yet_to_fetch_the_keys_signs_nobody_out() {
     let world = World::new().await;
-    let (visitor, keys) = Visitor::comes(&world, &world.person("alice").await, Duration::ZERO).await;
+    let (visitor, keys) =
+        Visitor::comes(&world, &world.person("alice").await, Duration::ZERO, Duration::from_secs(300)).await;
     for _ in 0..2 {
         assert_eq!(visitor.looks("/account").await.status, StatusCode::SERVICE_UNAVAILABLE);
     }

@@ -141,3 +141,25 @@ async fn an_export_is_a_whole_archive_and_asks_for_a_fresh_login() {
     world.others.set_send_down(true);
     assert_eq!(reason(alice.export().await), Reason::Unavailable, "an archive that is not whole says so");
 }
+
+#[tokio::test]
+async fn a_person_has_one_export_at_once_and_a_pod_makes_four() {
+    let world = World::new().await;
+    let mut taken = Vec::new();
+    for handle in ["alice", "bob", "carol", "dan"] {
+        let person = world.person(handle).await;
+        // More than waits for a reader, so it is under way until the pieces are dropped.
+        taken.push(person.begins_export().await.unwrap());
+        let second = person.begins_export().await.unwrap_err();
+        assert!(second.message().contains("of yours"), "{second}");
+        assert!(retry_delay(&second) > std::time::Duration::ZERO);
+        assert_eq!(reason::<()>(Err(second)), Reason::Overloaded);
+    }
+    let eve = world.person("eve").await;
+    let fifth = eve.begins_export().await.unwrap_err();
+    assert!(fifth.message().contains("too many") && retry_delay(&fifth) > std::time::Duration::ZERO, "{fifth}");
+    assert_eq!(reason::<()>(Err(fifth)), Reason::Overloaded);
+    taken.pop();
+    // One that nobody reads any more makes place.
+    eventually("a place", async || eve.export().await.is_ok()).await;
+}

@@ -109,6 +109,8 @@ async fn case_95_the_last_strong_factor_is_not_removed_by_mistake() {
     let world = World::new().await;
     let alice = world.person("alice").await;
     alice.delete_totp(false).await.expect("there is none");
+    let events = alice.events(0, "").await.unwrap().login_events;
+    assert_eq!(events.len(), 1, "nothing changed since she signed in: {events:?}");
     alice.with_app().await;
     let refused = alice.delete_totp(false).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use flaghoist_proto::auth::v1 as auth;
+use flaghoist_proto::auth::v1::consent_service_server::ConsentServiceServer;
 use flaghoist_proto::auth::v1::login_request_service_server::{LoginRequestService, LoginRequestServiceServer};
+use flaghoist_proto::auth::v1::session_service_server::SessionServiceServer;
 use flaghoist_proto::auth::v1::subject_service_server::{SubjectService, SubjectServiceServer};
+use flaghoist_proto::auth::v1::token_service_server::TokenServiceServer;
 use flaghoist_runtime::Peer;
 use flaghoist_runtime::fault::{Fault, Reason};
 use flaghoist_runtime::local::Slot;
@@ -38,13 +41,18 @@ struct Kept {
     /// Challenges that were not answered yet.
     challenges: Vec<String>,
     accepted: Vec<auth::AcceptLoginRequestRequest>,
+    /// Why no tokens are issued; the grant is not good if nothing else was said.
+    no_token: Option<Status>,
 }
 
 impl FakeIssuer {
     pub(crate) fn peer(&self) -> Peer {
         let slot = Slot::new("auth");
         let routes = tonic::service::Routes::new(SubjectServiceServer::new(self.clone()));
-        slot.fill(routes.add_service(LoginRequestServiceServer::new(self.clone())));
+        let routes = routes.add_service(LoginRequestServiceServer::new(self.clone()));
+        let routes = routes.add_service(SessionServiceServer::new(self.clone()));
+        let routes = routes.add_service(ConsentServiceServer::new(self.clone()));
+        slot.fill(routes.add_service(TokenServiceServer::new(self.clone())));
         slot.peer()
     }
 
@@ -57,6 +65,30 @@ impl FakeIssuer {
     pub(crate) fn sessions(&self, user: &str) -> Vec<String> {
         let kept = self.kept.lock();
         kept.sessions.get(user).into_iter().flatten().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// A person has this session, too.
+    pub(crate) fn opened(&self, user: &str, session: &str) {
+        self.kept.lock().sessions.entry(user.to_owned()).or_default().push((session.to_owned(), String::new()));
+    }
+
+    /// Ends all sessions of a person but those; answers how many.
+    pub(super) fn keep_sessions(&self, user: &str, kept: impl Fn(&str) -> bool) -> i32 {
+        let mut all = self.kept.lock();
+        let sessions = all.sessions.entry(user.to_owned()).or_default();
+        let before = sessions.len();
+        sessions.retain(|(id, _)| kept(id));
+        i32::try_from(before - sessions.len()).unwrap_or(i32::MAX)
+    }
+
+    /// Tokens are refused so from now on.
+    pub(crate) fn issue_no_tokens(&self, status: Status) {
+        self.kept.lock().no_token = Some(status);
+    }
+
+    pub(super) fn issues_no_token(&self) -> Status {
+        let invalid = || Fault::new(Code::Unauthenticated, Reason::GrantInvalid, "no").into_status("auth.flaghoist");
+        self.kept.lock().no_token.clone().unwrap_or_else(invalid)
     }
 
     /// Enabled and admin, as it was told last.

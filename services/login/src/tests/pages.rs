@@ -297,3 +297,20 @@ async fn while_the_issuer_is_away_the_page_says_so() {
     world.issuer.set_down(false);
     assert_eq!(browser.types("alice", PASSWORD).await.status, StatusCode::SEE_OTHER);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_96_a_full_hash_pool_is_said_on_the_page_and_the_form_is_good_once_there_is_room() {
+    let world = World::new().await;
+    world.person("alice").await;
+    let browser = Browser::comes(&world, "c1").await;
+    let held: Vec<_> = std::iter::from_fn(|| world.accounts.pool().place().ok()).collect();
+    for handle in ["alice", "nobody"] {
+        let full = browser.types(handle, PASSWORD).await;
+        assert_eq!(full.status, StatusCode::SERVICE_UNAVAILABLE, "{}", full.body);
+        assert!(full.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 0);
+    }
+    // The page itself needs no hash.
+    assert_eq!(Browser::look(&world, "c1").await.status, StatusCode::OK);
+    drop(held);
+    assert_eq!(browser.types("alice", PASSWORD).await.status, StatusCode::SEE_OTHER);
+}

@@ -107,11 +107,38 @@ async fn case_75_who_asks_for_a_link_learns_nothing_and_is_limited() {
     for unknown in ["nobody", "nobody@example.com", "carol", "root", "a\0b", "'; --"] {
         someone.forgot(unknown).await.unwrap();
     }
-    // Five messages in all are sent to one person, the code from before included.
+    // Five links in all are sent to one person.
     for _ in 0..14 {
         someone.forgot("alice").await.unwrap();
     }
     assert_eq!(reason(someone.forgot("alice").await), Reason::RateLimited);
-    eventually("four links", async || world.letters("alice@example.com").len() == 5).await;
+    eventually("a code and five links", async || world.letters("alice@example.com").len() == 6).await;
     assert_eq!(world.letters("carol@example.com").len(), 1);
+    // What strangers ask for takes nothing from what she has sent herself.
+    for number in 0..4 {
+        alice
+            .set_contact(EMAIL, &format!("alice-{number}@example.com"))
+            .await
+            .expect("four codes, beside that of before");
+    }
+    assert_eq!(reason(alice.set_contact(EMAIL, "alice-4@example.com").await), Reason::RateLimited);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_80_requests_for_links_are_limited_by_network_whoever_is_named() {
+    for (home, elsewhere) in [("2001:db8:7::", "2001:db8:8::1"), ("198.51.100.", "203.0.113.1")] {
+        for named in ["alice", "nobody", "nobody@example.com"] {
+            let world = World::with(|settings| settings.registration_burst = 5).await;
+            world.at("192.0.2.1").register("alice", PASSWORD).await.unwrap();
+            // An IPv6 subscriber has a /64 of addresses, one of IPv4 a single one.
+            let at = |number| if home.contains(':') { format!("{home}{number}") } else { format!("{home}7") };
+            for number in 1..=5 {
+                world.at(&at(number)).forgot(named).await.unwrap();
+            }
+            let refused = world.at(&at(6)).forgot(named).await.unwrap_err();
+            assert!(retry_delay(&refused) > std::time::Duration::ZERO, "{named}");
+            assert_eq!(reason::<()>(Err(refused)), Reason::RateLimited, "{named}");
+            world.at(elsewhere).forgot(named).await.expect("another network");
+        }
+    }
 }

@@ -322,9 +322,14 @@ impl Person {
         AccountServiceClient::new(self.public.clone()).delete_account(request).await.map(|_| ())
     }
 
-    pub(super) async fn export(&self) -> Result<Vec<u8>, Status> {
+    /// An export, none of which is read yet.
+    pub(super) async fn begins_export(&self) -> Result<tonic::Streaming<login::ExportAccountResponse>, Status> {
         let request = self.request(login::ExportAccountRequest {});
-        let mut pieces = AccountServiceClient::new(self.public.clone()).export_account(request).await?.into_inner();
+        Ok(AccountServiceClient::new(self.public.clone()).export_account(request).await?.into_inner())
+    }
+
+    pub(super) async fn export(&self) -> Result<Vec<u8>, Status> {
+        let mut pieces = self.begins_export().await?;
         let mut bytes = Vec::new();
         while let Some(piece) = pieces.message().await? {
             bytes.extend(piece.chunk);

@@ -22,8 +22,10 @@ pub(crate) enum Limit {
     Registrations,
     /// Changes of what people are shown of a person.
     Updates,
-    /// Messages with a code or a link that a person, or whoever names them, has sent.
+    /// Messages with a code that a person has sent, or that are sent to an address.
     Messages,
+    /// Links for a new password that whoever names a person has sent to them. Strangers can: it is no bucket of what the person does.
+    Links,
     /// Links for a new password that an address asks for.
     Resets,
 }
@@ -37,6 +39,7 @@ impl Limit {
             Self::Registrations => "registration",
             Self::Updates => "update",
             Self::Messages => "message",
+            Self::Links => "link",
             Self::Resets => "reset",
         }
     }

@@ -189,8 +189,9 @@ texts! {
     sessions_lead: "Where you are signed in.", "您已登录的位置。";
     this_session: "this one", "当前";
     session_end: "End", "结束";
-    sessions_end_others: "End all others", "结束所有其他会话";
+    sessions_end_others: "Sign out everywhere else", "退出所有其他登录";
     session_ended: "Ended.", "已结束。";
+    sessions_ended_others: "Signed out everywhere else.", "已退出所有其他登录。";
     session_of_cli: "Command line", "命令行";
     session_of_account: "These account pages", "账户页面";
     address_unknown: "unknown place", "未知位置";

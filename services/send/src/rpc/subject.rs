@@ -40,7 +40,15 @@ impl SubjectService for Rpc {
         check(&request, DOMAIN)?;
         let person = user_id("user", &request.user)?;
         let scope = format!("EraseSubject {person}");
-        let place = self.cursor(&scope, &request.step_token, Place::first(request.again))?;
+        // A place that cannot be read, of another version or with a key that is no more, is none: all begins anew, and counts what is
+        // still there. Refused, it would hold up the erasure for ever.
+        let place = self.pages.open(&scope, &request.step_token).unwrap_or_else(|_unreadable| {
+            let begun = !request.step_token.is_empty();
+            if begun {
+                tracing::warn!(person = %person, "a place in an erasure cannot be read; it begins anew");
+            }
+            Place::first(request.again || begun)
+        });
         let step = Eraser { store: &*self.store, writer: &self.writer, person }.step(place).await?;
         Ok(Response::new(pb::EraseSubjectResponse {
             next_step_token: self.token(&scope, step.next),

@@ -179,6 +179,7 @@ macro_rules! store_keeps_its_promises {
             reading::recent_changes_miss_nothing_also_after_a_restart,
             reading::progress_counts_the_other_members,
             erasing::promise_11_who_is_erased_leaves_tombstones_in_order,
+            erasing::what_is_written_until_the_membership_ends_is_overwritten_with_it,
             erasing::of_two_owners_who_are_erased_at_once_neither_leaves_the_group_to_nobody,
             erasing::who_comes_back_during_an_erasure_is_erased_again,
             erasing::the_title_of_a_group_goes_with_the_only_one_who_ever_was_in_it,

@@ -136,7 +136,7 @@ fn a_foreign_policy_that_opens_what_is_closed_is_named() {
     let from = json!([{ "source": { "namespaces": ["monitoring"] } }]);
     world.beside("AuthorizationPolicy", json!({ "action": "ALLOW", "rules": [{ "from": from }] }));
     world.fails(&[
-        "the policies let nobody in whom the contracts do not name: the policy talk/theirs lets cluster.local/ns/monitoring/sa/somebody call auth: /.well-known/oauth-authorization-server and 49 more, at port 8080, 8081, 9000, 9001, 9464",
+        "the policies let nobody in whom the contracts do not name: the policy talk/theirs lets cluster.local/ns/monitoring/sa/somebody call auth: /.well-known/oauth-authorization-server and 50 more, at port 8080, 8081, 9000, 9001, 9464",
         "take it away, or give it a selector",
     ]);
 

@@ -79,9 +79,10 @@ async fn work_that_waits_when_the_pool_ends_is_answered() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_threads_run_at_low_priority() {
+    let own = rustix::process::getpriority_process(None).unwrap();
     let pool = Pool::start(CHEAP, 1, 1).unwrap();
     let place = pool.place().unwrap();
     let niceness = place.run(|_| rustix::process::getpriority_process(None).unwrap()).await.unwrap();
-    let own = rustix::process::getpriority_process(None).unwrap();
-    assert!(niceness >= NICENESS && own < niceness, "{niceness} {own}");
+    assert_eq!(niceness, (own + NICENESS).min(NICENESS_MAX), "begun at {own}");
+    assert_eq!(rustix::process::getpriority_process(None).unwrap(), own, "calls keep theirs");
 }

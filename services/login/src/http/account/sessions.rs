@@ -58,12 +58,12 @@ pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -
         Ok(sent) => sent,
         Err(response) => return response,
     };
-    let ended = match fields.get("session").filter(|name| !name.is_empty()) {
-        Some(name) => end(&member, name.clone()).await,
-        None => end_others(&member).await,
+    let (ended, note) = match fields.get("session").filter(|name| !name.is_empty()) {
+        Some(name) => (end(&member, name.clone()).await, Note::Ended),
+        None => (end_others(&member).await, Note::EndedOthers),
     };
     match ended {
-        Ok(()) => member.go(&Note::Ended.at(Place::Sessions)),
+        Ok(()) => member.go(&note.at(Place::Sessions)),
         Err(error) => member.failed(&error),
     }
 }
@@ -77,11 +77,7 @@ async fn end(member: &Member, name: String) -> Result<(), Error> {
 }
 
 async fn end_others(member: &Member) -> Result<(), Error> {
-    let sessions = member.pages.issuer.sessions(&member.tokens, member.address).await?;
-    for session in sessions.into_iter().filter(|session| !session.current) {
-        end(member, session.name).await?;
-    }
-    Ok(())
+    Ok(member.pages.issuer.end_other_sessions(&member.tokens, member.address).await?)
 }
 
 async fn listed(member: &Member) -> Result<Vec<Shown>, Error> {

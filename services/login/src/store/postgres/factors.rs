@@ -215,7 +215,11 @@ async fn remove_totp(store: &PostgresStore, user: UserId, allow_last: bool) -> R
     lock_person(&mut transaction, user).await?;
     let removed =
         sqlx::query("DELETE FROM totp WHERE user_id = $1").bind(key(&user)).execute(&mut *transaction).await?;
-    if removed.rows_affected() > 0 && strong_factors(&mut transaction, user).await? == 0 {
+    if removed.rows_affected() == 0 {
+        transaction.rollback().await?;
+        return Ok(Removed::Absent);
+    }
+    if strong_factors(&mut transaction, user).await? == 0 {
         if !allow_last {
             transaction.rollback().await?;
             return Ok(Removed::Last);

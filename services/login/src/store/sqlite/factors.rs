@@ -209,7 +209,11 @@ async fn remove_totp(store: &SqliteStore, user: UserId, allow_last: bool) -> Res
     let mut transaction = store.write().await?;
     let removed =
         sqlx::query("DELETE FROM totp WHERE user_id = ?1").bind(key(&user)).execute(&mut *transaction).await?;
-    if removed.rows_affected() > 0 && strong_factors(&mut transaction, user).await? == 0 {
+    if removed.rows_affected() == 0 {
+        transaction.rollback().await?;
+        return Ok(Removed::Absent);
+    }
+    if strong_factors(&mut transaction, user).await? == 0 {
         if !allow_last {
             transaction.rollback().await?;
             return Ok(Removed::Last);

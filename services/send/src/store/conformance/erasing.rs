@@ -95,6 +95,31 @@ pub(crate) async fn promise_11_who_is_erased_leaves_tombstones_in_order(mut worl
     assert_eq!(next, before.len() as u64 + 32);
 }
 
+pub(crate) async fn what_is_written_until_the_membership_ends_is_overwritten_with_it(world: World) {
+    let (alice, bob) = (person(1), person(2));
+    let group = world.group(bob, &[alice]).await;
+    world.sends(alice, group, "marker 1").await;
+    let found = world.store.heads(alice, &[], None, 0, 1).await.unwrap().entries.remove(0);
+    // Meanwhile, by a token that was still good.
+    world.sends(bob, group, "bob's").await;
+    let late = world.sends(alice, group, "marker 2").await.seq;
+    world.one(alice, group, "late marker", edit(late, "marker 3")).await.unwrap();
+    let dispatch = Dispatch::start(Slot::new("receiver").peer(), world.store.clone());
+    let writer = Writer::start(&world.store, &dispatch, &Settings::default());
+    let eraser = Eraser { store: &*world.store, writer: &writer, person: alice };
+    let mut step = Step::default();
+    eraser.go_through(found, Place::first(false), &mut step).await.unwrap();
+    assert_eq!((step.messages, step.conversations), (2, 1));
+    let slice = world.store.events(bob, group, 0, 1000, usize::MAX).await.unwrap().unwrap();
+    let hers = slice.events.iter().map(|(event, _)| event).filter(|event| event.actor == alice);
+    let written: Vec<_> = hers.take_while(|event| event.kind != EventKind::MemberRemoved).collect();
+    assert_eq!(written.len(), 3);
+    for event in written {
+        let all = format!("{:?} {}", event.body, event.request_id);
+        assert!(event.request_id.starts_with("erased ") && !all.contains("marker"), "{event:?}");
+    }
+}
+
 pub(crate) async fn of_two_owners_who_are_erased_at_once_neither_leaves_the_group_to_nobody(world: World) {
     for number in 0..10 {
         let (alice, bob, carol) = (person(3 * number + 1), person(3 * number + 2), person(3 * number + 3));
