@@ -30,3 +30,4 @@ mod streams;
 mod tokens;
 mod watermarks;
 mod web;
+mod well_signed;
