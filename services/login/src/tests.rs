@@ -2,6 +2,7 @@
 //! refused or must work.
 
 pub(crate) mod issuer;
+mod key;
 pub(crate) mod others;
 mod world;
 
@@ -22,3 +23,4 @@ mod pods;
 mod reset_pages;
 mod resets;
 mod security_keys;
+mod signed_in;
