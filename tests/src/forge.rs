@@ -110,8 +110,9 @@ impl Key {
 }
 
 /// A token of each kind that others took and nobody issued, made from a good one and the keys that are published: what is wrong with
-/// it, and the token. None is signed by the issuer, so each may be refused for that alone; that the claims are looked at shows
-/// [`own::OwnIssuer::wrong`].
+/// it, and the token.
+///
+/// None is signed by the issuer, so each may be refused for that alone; that the claims are looked at shows [`own::OwnIssuer::wrong`].
 ///
 /// # Panics
 /// When `good` is no JWT or `jwks` has no keys.

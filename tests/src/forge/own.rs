@@ -1,5 +1,7 @@
-//! An issuer of the test's own. Whoever is given its keys takes its tokens for signed well, so that what is wrong with one of them can only
-//! be what it says: a token of [`super::bad_tokens`] is refused for its signature alone, whatever is written in it.
+//! An issuer of the test's own.
+//!
+//! Whoever is given its keys takes its tokens for signed well, so that what is wrong with one of them can only be what it says: a token of
+//! [`super::bad_tokens`] is refused for its signature alone, whatever is written in it.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
