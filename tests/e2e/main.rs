@@ -32,3 +32,4 @@ mod streams;
 mod tokens;
 mod watermarks;
 mod web;
+mod well_signed;

@@ -8,6 +8,7 @@ mod contracts;
 mod egress;
 mod firewall;
 mod fixture;
+mod flags;
 mod judge;
 mod matrix;
 mod names;

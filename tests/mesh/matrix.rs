@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::charts::{Chart, Helm, RELEASE, of_kind};
-use super::{firewall, names, pods, policies, routes, stable};
+use super::{firewall, flags, names, pods, policies, routes, stable};
 
 /// Values that make a flag be on or off.
-type Flag = (&'static str, &'static [&'static str], &'static [&'static str]);
+pub(crate) type Flag = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// The flags of the mesh configuration, below `istio.` in the whole chart.
-const OF_THE_MESH: [Flag; 13] = [
+pub(crate) const OF_THE_MESH: [Flag; 13] = [
     ("namespace", &["wholeNamespace=true"], &["wholeNamespace=false"]),
     ("gateway", &["gateway.enabled=true"], &["gateway.enabled=false"]),
     ("own gateway", &["gateway.existing="], &["gateway.existing=doors/front"]),
@@ -39,16 +39,55 @@ const OF_THE_MESH: [Flag; 13] = [
 ];
 
 /// The flags of the whole chart.
-const OF_THE_WHOLE: [Flag; 9] = [
+pub(crate) const OF_THE_WHOLE: [Flag; 28] = [
     ("istio", &["istio.enabled=true"], &["istio.enabled=false"]),
     ("firewall", &["networkPolicy.enabled=true"], &["networkPolicy.enabled=false"]),
-    ("volumes", &["send.persistence.enabled=true"], &["send.persistence.enabled=false"]),
-    ("budgets", &["send.podDisruptionBudget.enabled=true"], &["send.podDisruptionBudget.enabled=false"]),
     ("accounts", &[], &["login.serviceAccount.name=porter"]),
     ("monitor", &["metrics.podMonitor.enabled=true"], &["metrics.podMonitor.enabled=false"]),
     ("alerts", &["metrics.prometheusRule.enabled=true"], &["metrics.prometheusRule.enabled=false"]),
     ("dashboard", &["metrics.dashboard.enabled=true"], &["metrics.dashboard.enabled=false"]),
     ("mail", &MAIL, &["login.notifier.type=log"]),
+    ("annotations", &["metrics.annotations=true"], &["metrics.annotations=false"]),
+    ("helm test", &["tests.enabled=true"], &["tests.enabled=false"]),
+    ("startup probe", &["startupProbe.enabled=true"], &["startupProbe.enabled=false"]),
+    ("readiness probe", &["readinessProbe.enabled=true"], &["readinessProbe.enabled=false"]),
+    ("liveness probe", &["livenessProbe.enabled=true"], &["livenessProbe.enabled=false"]),
+    ("volume of auth", &["auth.persistence.enabled=true"], &["auth.persistence.enabled=false"]),
+    ("budget of auth", &["auth.podDisruptionBudget.enabled=true"], &["auth.podDisruptionBudget.enabled=false"]),
+    ("scaling of auth", &["auth.autoscaling.enabled=true"], &["auth.autoscaling.enabled=false"]),
+    (
+        "account of auth",
+        &["auth.serviceAccount.create=true"],
+        &["auth.serviceAccount.create=false", "auth.serviceAccount.name=made-for-auth"],
+    ),
+    ("volume of login", &["login.persistence.enabled=true"], &["login.persistence.enabled=false"]),
+    ("budget of login", &["login.podDisruptionBudget.enabled=true"], &["login.podDisruptionBudget.enabled=false"]),
+    ("scaling of login", &["login.autoscaling.enabled=true"], &["login.autoscaling.enabled=false"]),
+    (
+        "account of login",
+        &["login.serviceAccount.create=true"],
+        &["login.serviceAccount.create=false", "login.serviceAccount.name=made-for-login"],
+    ),
+    ("volume of send", &["send.persistence.enabled=true"], &["send.persistence.enabled=false"]),
+    ("budget of send", &["send.podDisruptionBudget.enabled=true"], &["send.podDisruptionBudget.enabled=false"]),
+    ("scaling of send", &["send.autoscaling.enabled=true"], &["send.autoscaling.enabled=false"]),
+    (
+        "account of send",
+        &["send.serviceAccount.create=true"],
+        &["send.serviceAccount.create=false", "send.serviceAccount.name=made-for-send"],
+    ),
+    ("volume of receiver", &["receiver.persistence.enabled=true"], &["receiver.persistence.enabled=false"]),
+    (
+        "budget of receiver",
+        &["receiver.podDisruptionBudget.enabled=true"],
+        &["receiver.podDisruptionBudget.enabled=false"],
+    ),
+    ("scaling of receiver", &["receiver.autoscaling.enabled=true"], &["receiver.autoscaling.enabled=false"]),
+    (
+        "account of receiver",
+        &["receiver.serviceAccount.create=true"],
+        &["receiver.serviceAccount.create=false", "receiver.serviceAccount.name=made-for-receiver"],
+    ),
 ];
 
 /// The values by which login sends mail, by a relay outside the cluster that asks who it is.
@@ -71,13 +110,16 @@ pub(crate) fn postgresql() -> Vec<String> {
     values.map(str::to_owned).into()
 }
 
+/// The most flags that [`pairs`] holds.
+const PAIRS_MAX: usize = 56;
+
 /// Rows in which every two of `count` flags take all four combinations. Each flag has a row of its own kind: off in the first, and
-/// on in four of the other seven; any two such sets overlap and differ (Kleitman and Spencer, 1973).
+/// on in five of the other eight; any two such sets overlap and differ (Kleitman and Spencer, 1973).
 fn pairs(count: usize) -> Vec<Vec<bool>> {
-    let fours: Vec<u32> = (0_u32..128).filter(|set| set.count_ones() == 4).collect();
-    assert!(count <= fours.len(), "eight rows hold 35 flags");
-    let row = |number: u32| fours.iter().take(count).map(|set| number > 0 && set & (1 << (number - 1)) != 0).collect();
-    (0..8).map(row).collect()
+    let fives: Vec<u32> = (0_u32..256).filter(|set| set.count_ones() == 5).collect();
+    assert!(count <= fives.len(), "nine rows hold 56 flags");
+    let row = |number: u32| fives.iter().take(count).map(|set| number > 0 && set & (1 << (number - 1)) != 0).collect();
+    (0..9).map(row).collect()
 }
 
 fn values(chart: Chart, row: &[bool]) -> Vec<String> {
@@ -107,6 +149,7 @@ fn holds(helm: &Helm, chart: Chart, values: &[String]) {
     let istio = chart == Chart::Istio || !values.contains(&"istio.enabled=false".to_owned());
     if istio {
         policies::named_once(&resources);
+        policies::judge_once(&resources, RELEASE);
         let gateway_api = on("gateway.kind=gateway-api");
         routes::judge(&resources, !off("gateway.enabled") && !gateway_api);
         if gateway_api && !off("gateway.enabled") {
@@ -120,6 +163,7 @@ fn holds(helm: &Helm, chart: Chart, values: &[String]) {
     }
     if chart == Chart::Whole {
         names::meant(&resources);
+        flags::followed(&resources, values);
         if !of_kind(&resources, "NetworkPolicy").is_empty() {
             let door =
                 match (off("gateway.enabled"), on("gateway.kind=gateway-api"), on("gateway.existing=doors/front")) {
@@ -135,7 +179,7 @@ fn holds(helm: &Helm, chart: Chart, values: &[String]) {
 
 #[test]
 fn every_two_flags_meet_in_every_way() {
-    for count in [2, OF_THE_MESH.len() + OF_THE_WHOLE.len(), 35] {
+    for count in [2, OF_THE_MESH.len() + OF_THE_WHOLE.len(), PAIRS_MAX] {
         let rows = pairs(count);
         for (one, other) in (0..count).flat_map(|one| (0..one).map(move |other| (one, other))) {
             let met: BTreeSet<(bool, bool)> = rows.iter().map(|row| (row[one], row[other])).collect();
@@ -163,9 +207,10 @@ fn whatever_is_chosen_for_the_whole_what_is_proven_holds() {
     for base in [Vec::new(), vec!["istio.gateway.kind=gateway-api".to_owned()], postgresql(), canary()] {
         for row in pairs(OF_THE_MESH.len() + OF_THE_WHOLE.len()) {
             let mut values = values(Chart::Whole, &row);
-            // A canary without a mesh is refused.
-            values
-                .retain(|value| value != "istio.enabled=false" || !base.contains(&"send.canary.weight=10".to_owned()));
+            let has = |value: &str| base.iter().any(|chosen| chosen == value);
+            // A canary without a mesh is refused, and so is more than one pod on a file.
+            values.retain(|value| value != "istio.enabled=false" || !has("send.canary.weight=10"));
+            values.retain(|value| !value.ends_with("autoscaling.enabled=true") || has("store.type=postgresql"));
             values.extend(base.iter().cloned());
             holds(&helm, Chart::Whole, &values);
         }
@@ -187,6 +232,7 @@ fn the_files_of_values_that_come_with_the_chart_hold() {
         pods::restricted(&resources);
         if !of_kind(&resources, "PeerAuthentication").is_empty() {
             policies::named_once(&resources);
+            policies::judge_once(&resources, RELEASE);
             routes::judge(&resources, of_kind(&resources, "GRPCRoute").is_empty());
             stable::keeps_to_the_stable_policy(&resources);
             stable::istio_takes(&text);

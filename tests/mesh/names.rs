@@ -52,14 +52,17 @@ fn no_name_is_longer_than_63_characters() {
 }
 
 /// What policies and routes are about has to exist under the names by which they mean it.
-pub(crate) fn meant(resources: &[Value]) {
-    let names = |kind: &str| -> BTreeSet<&str> { of_kind(resources, kind).into_iter().map(name).collect() };
+pub(crate) fn meant<'a>(resources: &'a [Value]) {
+    let names = |kind: &str| -> BTreeSet<&'a str> { of_kind(resources, kind).into_iter().map(name).collect() };
     let services = names("Service");
     for rule in of_kind(resources, "DestinationRule") {
         let host = rule["spec"]["host"].as_str().and_then(|host| host.split('.').next()).unwrap_or_default();
         assert!(services.contains(host), "{host} is no Service among {services:?}");
     }
-    let accounts = names("ServiceAccount");
+    // One that somebody else makes is known by the pods that run under it.
+    let run_under = |resource: &'a Value| resource["spec"]["template"]["spec"]["serviceAccountName"].as_str();
+    let accounts: BTreeSet<&str> =
+        names("ServiceAccount").into_iter().chain(resources.iter().filter_map(run_under)).collect();
     for policy in of_kind(resources, "AuthorizationPolicy") {
         for rule in items(&policy["spec"]["rules"]) {
             for from in items(&rule["from"]) {

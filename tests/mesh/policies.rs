@@ -1,6 +1,9 @@
 //! Every method has exactly one access rule, and the rule lets through whom the contracts name: asked for each method with every kind
 //! of caller that there is.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
 use flaghoist_mesh::served::PORTS;
 use serde_json::Value;
 
@@ -16,9 +19,9 @@ pub(crate) fn pod(release: &str, service: &str) -> Labels {
         .into()
 }
 
-/// How the certificate of a service names it.
-fn principal(fullname: &str, service: &str) -> String {
-    format!("cluster.local/ns/{NAMESPACE}/sa/{fullname}-{service}")
+/// How the certificate of a pod that runs under this account names it.
+fn principal(account: &str) -> String {
+    format!("cluster.local/ns/{NAMESPACE}/sa/{account}")
 }
 
 /// The issuer whose tokens the sidecars take.
@@ -29,7 +32,8 @@ fn issuer(resources: &[Value]) -> &str {
 }
 
 /// Asks for every method with every kind of caller.
-pub(crate) fn judge(resources: &[Value], release: &str, fullname: &str) {
+pub(crate) fn judge(resources: &[Value], release: &str) {
+    let accounts = accounts(resources, release);
     let issuer = issuer(resources);
     let person = Token { issuer, session: true, scopes: &["chat.read", "chat.send"] };
     let admin = Token { scopes: &["chat.read", "chat.send", "admin"], ..person };
@@ -37,38 +41,70 @@ pub(crate) fn judge(resources: &[Value], release: &str, fullname: &str) {
     let stranger = Token { issuer: "https://elsewhere.example", ..admin };
     let near = Token { scopes: &["administrator"], ..person };
     let tokens = [None, Some(person), Some(admin), Some(client), Some(stranger), Some(near)];
-    let services = SERVICES.map(|service| Some(principal(fullname, service)));
+    let of_services = accounts.values().map(|account| Some(principal(account)));
     let gateway = Some("cluster.local/ns/istio-system/sa/istio-ingressgateway".to_owned());
-    let namesake = Some(format!("cluster.local/ns/elsewhere/sa/{fullname}-login"));
-    let callers: Vec<Option<String>> = services.into_iter().chain([gateway, namesake, None]).collect();
+    let namesake = Some(format!("cluster.local/ns/elsewhere/sa/{}", accounts["login"]));
+    let others = [gateway, namesake, Some(principal(&format!("{release}-test"))), Some(principal("default")), None];
+    let callers: Vec<Option<String>> = of_services.chain(others).collect();
+    // Nothing else among the resources has a say, and there are many of them.
+    let policies: Vec<Value> = of_kind(resources, "AuthorizationPolicy").into_iter().cloned().collect();
 
     for method in methods() {
-        for (principal, token) in callers.iter().flat_map(|caller| tokens.iter().map(move |token| (caller, token))) {
+        for (caller, token) in callers.iter().flat_map(|caller| tokens.iter().map(move |token| (caller, token))) {
             for (service, port) in SERVICES.iter().flat_map(|service| PORTS.map(|port| (service, port))) {
-                let (principal, token) = (principal.as_deref(), *token);
+                let (principal, token) = (caller.as_deref(), *token);
                 let request = Request { port, method: "POST", path: &method.path, principal, token };
                 let at_home = *service == method.owner && port == method.port();
-                let expected = at_home && wanted(method, &request, fullname, issuer);
-                let allowed = allows(resources, &pod(release, service), &request);
+                let expected = at_home && wanted(method, &request, &accounts, issuer);
+                let allowed = allows(&policies, &pod(release, service), &request);
                 assert_eq!(allowed, expected, "{request:?} at {service}, for {:?}", method.audience);
             }
         }
         let preflight =
             Request { port: method.port(), method: "OPTIONS", path: &method.path, principal: None, token: None };
-        let allowed = allows(resources, &pod(release, &method.owner), &preflight);
+        let allowed = allows(&policies, &pod(release, &method.owner), &preflight);
         assert_eq!(allowed, !method.internal(), "a preflight of {}", method.path);
     }
 }
 
+/// [`judge`], unless the same policies were judged for other values already.
+pub(crate) fn judge_once(resources: &[Value], release: &str) {
+    static JUDGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let concerned = [of_kind(resources, "AuthorizationPolicy"), of_kind(resources, "RequestAuthentication")].concat();
+    let text = format!("{release} {:?} {concerned:?}", accounts(resources, release));
+    if JUDGED.lock().unwrap_or_else(PoisonError::into_inner).insert(text) {
+        judge(resources, release);
+    }
+}
+
+/// The account that the pods of each service run under, by which its callers' policies have to know it. The mesh configuration by itself
+/// has no pods: there it is what the whole chart names it.
+fn accounts(resources: &[Value], release: &str) -> BTreeMap<&'static str, String> {
+    let of = |service: &'static str| {
+        let run: BTreeSet<&str> = resources
+            .iter()
+            .map(|resource| &resource["spec"]["template"])
+            .filter(|template| template["metadata"]["labels"]["app.kubernetes.io/component"] == service)
+            .filter_map(|template| template["spec"]["serviceAccountName"].as_str())
+            .collect();
+        assert!(run.len() <= 1, "the pods of {service} run under {run:?}");
+        (service, run.first().map_or_else(|| format!("{release}-{service}"), |&account| account.to_owned()))
+    };
+    let accounts: BTreeMap<&'static str, String> = SERVICES.into_iter().map(of).collect();
+    let different: BTreeSet<&String> = accounts.values().collect();
+    assert_eq!(different.len(), SERVICES.len(), "no policy can tell services of one account apart: {accounts:?}");
+    accounts
+}
+
 /// Whether the contracts let this request through.
-fn wanted(method: &Method, request: &Request<'_>, fullname: &str, issuer: &str) -> bool {
+fn wanted(method: &Method, request: &Request<'_>, accounts: &BTreeMap<&'static str, String>, issuer: &str) -> bool {
     let person = request.token.filter(|token| token.issuer == issuer && token.session);
     match &method.audience {
         Audience::Anyone => true,
         Audience::User => person.is_some(),
         Audience::Admin => person.is_some_and(|token| token.scopes.contains(&"admin")),
         Audience::Services(callers) => {
-            callers.iter().any(|caller| request.principal == Some(&principal(fullname, caller)))
+            callers.iter().any(|caller| request.principal == Some(&principal(&accounts[caller.as_str()])))
         }
     }
 }
@@ -113,8 +149,34 @@ fn every_method_has_exactly_one_rule_and_no_rule_names_anything_else() {
 fn the_mesh_lets_through_whom_the_contracts_name_and_nobody_else() {
     let Some(helm) = Helm::find("who may call what") else { return };
     for chart in Chart::ALL {
-        judge(&helm.renders(chart, &[]), RELEASE, RELEASE);
+        judge(&helm.renders(chart, &[]), RELEASE);
     }
+}
+
+#[test]
+fn a_policy_that_lets_somebody_else_through_is_noticed() {
+    let Some(helm) = Helm::find("holes in policies") else { return };
+    let mut resources = helm.renders(Chart::Whole, &[]);
+    let rules = resources
+        .iter_mut()
+        .filter(|resource| resource["kind"] == "AuthorizationPolicy")
+        .flat_map(|policy| policy["spec"]["rules"].as_array_mut().into_iter().flatten());
+    let principals = rules.filter_map(|rule| rule.pointer_mut("/from/0/source/principals")?.as_array_mut());
+    principals.into_iter().next().expect("an internal rule").push(principal("default").into());
+    assert!(std::panic::catch_unwind(|| judge(&resources, RELEASE)).is_err());
+}
+
+#[test]
+fn services_that_no_policy_could_tell_apart_are_not_installed_into_a_mesh() {
+    let Some(helm) = Helm::find("accounts that are shared") else { return };
+    let values = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+    let nameless = helm.refuses(Chart::Whole, &values(&["send.serviceAccount.create=false"]));
+    assert!(nameless.contains("send.serviceAccount.name"), "{nameless}");
+    let shared =
+        helm.refuses(Chart::Whole, &values(&["send.serviceAccount.name=one", "receiver.serviceAccount.name=one"]));
+    assert!(shared.contains("receiver") && shared.contains("send"), "{shared}");
+    // Without a mesh nobody is known by an account.
+    helm.renders(Chart::Whole, &values(&["send.serviceAccount.create=false", "istio.enabled=false"]));
 }
 
 #[test]
@@ -122,7 +184,7 @@ fn what_is_no_method_is_refused_to_everyone() {
     let Some(helm) = Helm::find("unknown paths") else { return };
     let resources = helm.renders(Chart::Istio, &[]);
     let token = Some(Token { issuer: issuer(&resources), session: true, scopes: &["admin"] });
-    let principal = principal(RELEASE, "login");
+    let principal = principal(&format!("{RELEASE}-login"));
     let paths = ["/", "/flaghoist.send.v1.MessageService/Nothing", "/metrics", "/flaghoist.send.v1.MessageService"];
     for (path, service) in paths.into_iter().flat_map(|path| SERVICES.map(|service| (path, service))) {
         for port in PORTS {

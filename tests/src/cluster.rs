@@ -1,6 +1,7 @@
 //! A cluster: two pods of every service on one PostgreSQL and one NATS, with an Envoy between them and before them, as a mesh would
 //! be. Everything is a real process on this machine, each pod at an address of its own within 127.0.0.0/8.
 
+mod alone;
 mod mesh;
 mod pod;
 
@@ -16,6 +17,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::binary::only_what_the_test_says;
+pub use alone::Alone;
 use mesh::Net;
 pub use pod::{Pod, Service};
 

@@ -1,4 +1,7 @@
-//! Tokens that nobody issued, for tests that must see them refused.
+//! Tokens that nobody issued, for tests that must see them refused: here those that the issuer did not sign, in [`own`] those that are
+//! signed well and say something wrong.
+
+pub mod own;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -108,6 +111,8 @@ impl Key {
 
 /// A token of each kind that others took and nobody issued, made from a good one and the keys that are published: what is wrong with
 /// it, and the token.
+///
+/// None is signed by the issuer, so each may be refused for that alone; that the claims are looked at shows [`own::OwnIssuer::wrong`].
 ///
 /// # Panics
 /// When `good` is no JWT or `jwks` has no keys.

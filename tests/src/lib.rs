@@ -31,7 +31,7 @@ pub use backup::Backup;
 pub use binary::{Profile, server_binary};
 pub use calls::{Authorized, Bearer, Calls, RawCodec};
 pub use check::{reason, refused, retry_after, violations};
-pub use cluster::{Cluster, Pod, Service, Stores};
+pub use cluster::{Alone, Cluster, Pod, Service, Stores};
 pub use listening::{Listening, Opening, TIME_TO_ARRIVE};
 pub use person::{Group, PASSWORD, Person, Recipient, Sending, cli_asks};
 pub use server::Server;

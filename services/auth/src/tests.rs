@@ -31,12 +31,15 @@ mod disk;
 mod exchange;
 mod flow;
 mod keys;
+mod over_http;
 mod pods;
 mod registering;
 mod sessions;
+mod store_gone;
 mod subject;
 mod tokens;
 mod watch;
+mod well_signed;
 
 pub(crate) const ISSUER: &str = "http://localhost:8080";
 

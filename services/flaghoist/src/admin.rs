@@ -23,7 +23,7 @@ use crate::serve::{DataLock, Process, Service, data_folder, require, store_of};
 pub(crate) enum Command {
     /// Look after the OAuth clients, as an admin who is signed in
     #[command(subcommand)]
-    Client(client::Command),
+    Client(Box<client::Command>),
     /// Look after the keys that sign tokens, as an admin who is signed in; `reseal` on the server's machine
     #[command(subcommand)]
     Key(key::Command),
@@ -76,7 +76,7 @@ Examples:
 /// Does what `command` says.
 pub(crate) async fn run(options: Options, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Client(command) => client::run(&Client::new(options)?, command).await,
+        Command::Client(command) => client::run(&Client::new(options)?, *command).await,
         Command::Key(command) => key::run(options, command).await,
         Command::Audit(command) => audit::run(&Client::new(options)?, command).await,
         Command::Grant { handle, data } => grant(&handle, data_folder(data)).await,

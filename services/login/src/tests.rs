@@ -2,6 +2,7 @@
 //! refused or must work.
 
 pub(crate) mod issuer;
+mod key;
 mod known_browsers;
 pub(crate) mod others;
 mod world;
@@ -25,3 +26,4 @@ mod public_issuer;
 mod reset_pages;
 mod resets;
 mod security_keys;
+mod signed_in;

@@ -3,6 +3,11 @@
 #[path = "../src/tests/issuer.rs"]
 #[expect(dead_code, reason = "the unit tests ask it for more")]
 mod issuer;
+#[path = "../src/tests/key.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "a part of the unit tests, which have keys of another kind, too")]
+mod key;
+#[path = "logs/more.rs"]
+mod more;
 #[path = "../src/tests/public_issuer.rs"]
 mod public_issuer;
 
@@ -10,7 +15,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use flaghoist_login::{Peers, Settings};
+use flaghoist_login::{Peers, Settings, Way};
 use flaghoist_proto::login::v1 as login;
 use flaghoist_proto::login::v1::account_service_client::AccountServiceClient;
 use flaghoist_proto::login::v1::administration_service_client::AdministrationServiceClient;
@@ -81,14 +86,14 @@ async fn secrets_of_a_story(store: StoreAddress) -> Vec<String> {
     let (_trigger, drain) = Drain::new();
     let readiness = Arc::new(Readiness::new());
     let context = Context {
-        verifier: Verifier::new("http://localhost:8080"),
+        verifier: Verifier::new(key::ORIGIN),
         drain,
         readiness: Arc::clone(&readiness),
-        issuer: "http://localhost:8080".into(),
+        issuer: key::ORIGIN.into(),
         trusted_hops: 0,
     };
     let parts = flaghoist_login::start(
-        Settings { store: store.clone(), ..Settings::default() },
+        Settings { store: store.clone(), notifier: Way::Folder, ..Settings::default() },
         &place,
         Peers { auth: fake.peer(), auth_public: fake.peer(), receiver: fake.peer(), send: fake.peer() },
         &context,
@@ -101,7 +106,8 @@ async fn secrets_of_a_story(store: StoreAddress) -> Vec<String> {
     slot.fill(parts.public);
 
     let (old, new, weak, wrong) = ("violet-marmalade-17", "crimson-umbrella-42", "password123", "guessed-kangaroo-99");
-    let mut secrets: Vec<String> = [old, new, weak, wrong].map(str::to_owned).into();
+    let last = "ochre-lighthouse-23";
+    let mut secrets: Vec<String> = [old, new, weak, wrong, last].map(str::to_owned).into();
     let mut accounts = AccountServiceClient::new(slot.peer());
     let mut sign_in = LoginServiceClient::new(slot.peer());
     for password in [weak, old] {
@@ -149,9 +155,14 @@ async fn secrets_of_a_story(store: StoreAddress) -> Vec<String> {
         let request = login::ChangePasswordRequest { current_password: current.into(), new_password: next.into() };
         assert_eq!(credentials.change_password(with(&caller, request)).await.is_ok(), (current, next) == (old, new));
     }
-    secrets.extend(secrets_of_second_factors(&slot, &caller, new).await);
+    let (of_factors, recovery_code) = secrets_of_second_factors(&slot, &caller, new).await;
+    secrets.extend(of_factors);
+    secrets.extend(more::secrets_of_contacts_and_keys(&slot, &caller, &place.data).await);
+    fake.challenge("a-challenge-of-the-issuer");
+    let http = parts.http.unwrap();
+    secrets.extend(more::secrets_of_pages(http, &slot, &place.data, &recovery_code, [new, last]).await);
     fake.set_down(true);
-    let request = login::DeleteAccountRequest { password: new.into() };
+    let request = login::DeleteAccountRequest { password: last.into() };
     assert!(accounts.delete_account(with(&caller, request)).await.is_err());
     secrets
 }
@@ -162,9 +173,10 @@ fn with<T>(caller: &Arc<Caller>, message: T) -> Request<T> {
     request
 }
 
-/// An authenticator app is enrolled and used, recovery codes are made and used; answers what nobody else may know.
+/// An authenticator app is enrolled and used, recovery codes are made and used; answers what nobody else may know, and a recovery code
+/// that is good.
 #[expect(clippy::unwrap_used, reason = "a part of the test")]
-async fn secrets_of_second_factors(slot: &Slot, caller: &Arc<Caller>, password: &str) -> Vec<String> {
+async fn secrets_of_second_factors(slot: &Slot, caller: &Arc<Caller>, password: &str) -> (Vec<String>, String) {
     let mut credentials = CredentialServiceClient::new(slot.peer());
     let mut sign_in = LoginServiceClient::new(slot.peer());
     let enrolment = credentials.enroll_totp(with(caller, login::EnrollTotpRequest {})).await.unwrap().into_inner();
@@ -198,8 +210,9 @@ async fn secrets_of_second_factors(slot: &Slot, caller: &Arc<Caller>, password: 
     }
     let request = with(caller, login::CreateRecoveryCodesRequest {});
     let anew = credentials.create_recovery_codes(request).await.unwrap().into_inner().recovery_codes;
+    let good = anew[0].clone();
     for code in codes.into_iter().chain(anew) {
         secrets.extend([code.replace('-', ""), code]);
     }
-    secrets
+    (secrets, good)
 }

@@ -33,7 +33,7 @@ def hold(channel):
     tokens = auth_grpc.TokenServiceStub(channel)
 
     # Two people.
-    (_, alice), (bobs_handle, bob) = signs_up(channel, "alice"), signs_up(channel, "bob")
+    (_, alice, _), (bobs_handle, bob, _) = signs_up(channel, "alice"), signs_up(channel, "bob")
     as_alice = {"metadata": bearer(alice.access_token), "timeout": PATIENCE_SECONDS}
     as_bob = {"metadata": bearer(bob.access_token), "timeout": PATIENCE_SECONDS}
     ok("two people registered and signed in")
@@ -117,7 +117,7 @@ def hold(channel):
 
 
 def signs_up(channel, name):
-    """Registers a person under a name that is still free and signs them in; answers the handle and the tokens."""
+    """Registers a person under a name that is still free and signs them in; answers the handle, the tokens and the password."""
     handle, password = f"{name}-{unique()}", f"seven green {unique()}"
     login_grpc.AccountServiceStub(channel).CreateAccount(
         login.CreateAccountRequest(handle=handle, password=password), timeout=PATIENCE_SECONDS
@@ -125,7 +125,7 @@ def signs_up(channel, name):
     answer = login_grpc.LoginServiceStub(channel).Login(
         login.LoginRequest(handle=handle, password=password, label="first conversation"), timeout=PATIENCE_SECONDS
     )
-    return handle, answer.tokens
+    return handle, answer.tokens, password
 
 
 def main():

@@ -46,6 +46,9 @@ impl Issuer {
     }
 
     /// The client called `id`, if `assertion` is its own and was not used before.
+    ///
+    /// For a client that is not known no signature is checked, so that a clock may tell which ids are registered. That is nobody's
+    /// secret: an id stands in every address that a browser is sent to (RFC 6749 §2.2: "The client identifier is not a secret").
     async fn asserted(&self, id: &str, assertion: &str) -> Result<Option<Arc<Client>>, StoreError> {
         let url = self.url.trim_end_matches('/');
         let audiences = [self.url.clone(), format!("{url}{TOKEN_PATH}"), format!("{url}{PUSHED_PATH}")];

@@ -141,11 +141,16 @@ async fn case_57_what_cannot_be_exchanged() {
     let (_, revoked) = world.sign_in(somebody()).await;
     let (_, good) = world.sign_in(somebody()).await;
     world.revoke(cli(), &revoked.refresh_token).await.unwrap();
+    // It lived 300 s, and ended 1 s ago.
+    world.clock.advance_ms(-301_000);
+    let (_, expired) = world.sign_in(somebody()).await;
+    world.clock.advance_ms(301_000);
     let own = world.client_token(gateway(), "").await.unwrap();
     let elsewhere = world.exchanges(gateway(), &good.access_token, REPORTS, "").await.unwrap();
     let bad = [
         foreign.access_token.as_str(),
         &revoked.access_token,
+        &expired.access_token,
         &good.refresh_token,
         // A client's own token is nobody's whom it could act for; one for another audience was not meant for us.
         &own.access_token,

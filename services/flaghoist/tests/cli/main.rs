@@ -12,6 +12,7 @@ mod pods;
 mod server;
 mod services;
 mod smoke;
+mod spans;
 mod stage;
 mod talk;
 mod terminal;

@@ -44,7 +44,8 @@ impl Person {
         Ok(Self { name: answer.account.unwrap().name, token: answer.tokens.unwrap().access_token })
     }
 
-    fn asks<T>(&self, message: T) -> Request<T> {
+    /// A request with the token of the person.
+    pub(crate) fn asks<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", format!("Bearer {}", self.token).parse().unwrap());
         request

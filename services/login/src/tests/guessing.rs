@@ -133,7 +133,7 @@ async fn case_81_a_hammered_account_stays_open_to_its_owner() {
 }
 
 /// Occupies the only thread of the pool until the sender is dropped.
-async fn occupy(world: &World) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+pub(super) async fn occupy(world: &World) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
     let (release, blocked) = std::sync::mpsc::channel::<()>();
     let (begun, has_begun) = tokio::sync::oneshot::channel();
     let place = world.accounts.pool().place().unwrap();

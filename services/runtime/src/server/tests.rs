@@ -9,8 +9,8 @@ use flaghoist_proto::auth::v1::token_service_client::TokenServiceClient;
 use flaghoist_proto::auth::v1::token_service_server::{TokenService, TokenServiceServer};
 use flaghoist_proto::auth::v1::{
     AuthorizeDeviceRequest, AuthorizeDeviceResponse, IntrospectTokenRequest, IntrospectTokenResponse,
-    IssueTokenRequest, IssueTokenResponse, ListSessionsRequest, ListSessionsResponse, RevokeSessionRequest,
-    RevokeSessionResponse, RevokeTokenRequest, RevokeTokenResponse,
+    IssueTokenRequest, IssueTokenResponse, ListSessionsRequest, ListSessionsResponse, RevokeOtherSessionsRequest,
+    RevokeOtherSessionsResponse, RevokeSessionRequest, RevokeSessionResponse, RevokeTokenRequest, RevokeTokenResponse,
 };
 use flaghoist_proto::receiver::v1::SubscribeRequest;
 use flaghoist_proto::receiver::v1::receiver_service_client::ReceiverServiceClient;
@@ -84,6 +84,13 @@ impl SessionService for Parts {
         _: Request<RevokeSessionRequest>,
     ) -> Result<Response<RevokeSessionResponse>, Status> {
         Err(crate::fault::Fault::not_found("session", "x").into_status("test"))
+    }
+
+    async fn revoke_other_sessions(
+        &self,
+        _: Request<RevokeOtherSessionsRequest>,
+    ) -> Result<Response<RevokeOtherSessionsResponse>, Status> {
+        Ok(Response::new(RevokeOtherSessionsResponse::default()))
     }
 }
 

@@ -4,6 +4,8 @@ use futures_util::future::join_all;
 
 use super::*;
 
+mod grpc;
+
 pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// The value of a hidden field.
