@@ -125,12 +125,14 @@ export async function account(browser, { issuer }) {
   await other.presses("button[value=sign_in]");
   want(/9 left/.test(await other.text()), "the recovery code was not used up");
   await alice.goes("/account/sessions");
-  const before = (await alice.page.$$(".rows > li")).length;
+  const before = (await alice.page.$$("section:not([aria-labelledby]) > .rows > li")).length;
   want(before >= 3, `${before} sessions are listed`);
+  const history = await alice.text("[aria-labelledby=history]");
+  want(/Signed in/.test(history) && /Second factor added/.test(history), history);
   await alice.presses(".rows button");
-  want((await alice.page.$$(".rows > li")).length === before - 1, "the session is still there");
+  want((await alice.page.$$("section:not([aria-labelledby]) > .rows > li")).length === before - 1, "the session is still there");
   await alice.presses("section > form button");
-  want((await alice.page.$$(".rows > li")).length === 1, "other sessions are still there");
+  want((await alice.page.$$("section:not([aria-labelledby]) > .rows > li")).length === 1, "other sessions are still there");
   await other.goes("/account");
   ok("sessions are listed, and ended one by one or all others at once");
   await other.leave();

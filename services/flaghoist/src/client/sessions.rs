@@ -71,7 +71,11 @@ pub(super) async fn run(client: &Client, arguments: Arguments) -> Result<(), Fai
                     let here = if session.current { "  (this one)" } else { "" };
                     let (label, client_id) = (harmless(&session.label), harmless(&session.client_id));
                     let last_use = time(session.last_use_time.as_ref());
-                    format!("{}  {label} ({client_id}), last used {last_use}{here}", session.name)
+                    let address = match session.last_address.as_str() {
+                        "" => String::new(),
+                        address => format!(" from {}", harmless(address)),
+                    };
+                    format!("{}  {label} ({client_id}), last used {last_use}{address}{here}", session.name)
                 },
             )?;
         }

@@ -19,6 +19,8 @@ async fn case_22_one_button_signs_out_everywhere_else() {
     world.issuer.opened(&alice.name(), &visitor.session);
     let page = visitor.looks("/account/sessions").await;
     assert!(page.body.contains("Sign out everywhere else"), "{}", page.body);
+    assert!(page.body.contains("What happened lately") && page.body.contains("<h3>Signed in</h3>"), "{}", page.body);
+    assert!(page.body.contains("192.0.2.2"), "where from: {}", page.body);
     assert_eq!(world.issuer.sessions(&alice.name()).len(), 3);
 
     let mut stranger = visitor.clone();

@@ -39,6 +39,26 @@ fn free_attempts_wait_for_nobody_whose_clock_is_ahead() {
 }
 
 #[test]
+fn case_80_a_day_has_a_bound_of_guesses() {
+    // Whoever guesses whenever they may, for a day: from one address that is known, and from ever new ones.
+    let day = 24 * 3600 * 1000;
+    let guesses = |known: bool| {
+        let (mut here, mut strangers, mut now, mut count) = (None, None, 0, 0);
+        while now < day {
+            let place = here.filter(|_| known).map(|here: Attempts| Attempts { known_at: Some(0), ..here });
+            match DELAYS.decide(place, strangers, now) {
+                Decision::Go { here: kept, strangers: all } => {
+                    (here, strangers, count) = (Some(kept), all.or(strangers), count + 1);
+                }
+                Decision::Wait(wait) => now += i64::try_from(wait.as_millis()).unwrap(),
+            }
+        }
+        count
+    };
+    assert_eq!((guesses(true), guesses(false)), (107, 1457));
+}
+
+#[test]
 fn delays_double_up_to_the_longest() {
     let mut here = None;
     let mut now = 1_000_000;

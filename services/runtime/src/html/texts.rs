@@ -192,6 +192,17 @@ texts! {
     sessions_end_others: "Sign out everywhere else", "退出所有其他登录";
     session_ended: "Ended.", "已结束。";
     sessions_ended_others: "Signed out everywhere else.", "已退出所有其他登录。";
+    history: "What happened lately", "最近活动";
+    history_lead: "If something here was not you, change your password and sign out everywhere else.", "如果其中有非您本人的操作，请更改密码，并退出所有其他登录。";
+    event_signed_in: "Signed in", "登录";
+    event_factor_refused: "A wrong code or key after the right password", "密码正确，但验证码或密钥有误";
+    event_password_changed: "Password changed", "更改了密码";
+    event_password_reset: "Password set anew by a link", "通过链接重设了密码";
+    event_factor_added: "Second factor added", "添加了第二验证方式";
+    event_factor_removed: "Second factor removed", "移除了第二验证方式";
+    event_codes_made: "New recovery codes", "生成了新的恢复代码";
+    event_contact_changed: "Contact confirmed", "验证了联系方式";
+    event_contact_removed: "Contact removed", "移除了联系方式";
     session_of_cli: "Command line", "命令行";
     session_of_account: "These account pages", "账户页面";
     address_unknown: "unknown place", "未知位置";

@@ -1,4 +1,4 @@
-//! Where someone is signed in.
+//! Where someone is signed in, and what happened to their account lately.
 
 use askama::Template;
 use axum::body::Body;
@@ -13,6 +13,7 @@ use super::date::date;
 use super::{Member, Note, Place};
 use crate::accounts::DEFAULT_CLIENT;
 use crate::error::Error;
+use crate::history::EventKind;
 use crate::relying_party::CLIENT_ID;
 
 #[derive(Template)]
@@ -24,6 +25,17 @@ struct SessionsPage<'a> {
     sessions: Vec<Shown>,
     /// Whether there are others than the present one.
     others: bool,
+    events: Vec<Happened>,
+}
+
+/// How many events are shown.
+const EVENTS_MAX: u32 = 20;
+
+/// An event as the person sees it.
+struct Happened {
+    what: &'static str,
+    /// When, from where, by what program.
+    place: String,
 }
 
 /// A session as the person sees it.
@@ -41,12 +53,12 @@ pub(super) async fn show(State(pages): State<Pages>, request: Request<Body>) -> 
         Ok(member) => member,
         Err(response) => return response,
     };
-    match listed(&member).await {
-        Ok(sessions) => {
+    match tokio::try_join!(listed(&member), happened(&member)) {
+        Ok((sessions, events)) => {
             let t = member.t();
             let note = Note::of(member.query.as_deref()).map_or("", |note| note.text(t));
             let others = sessions.iter().any(|session| !session.current);
-            let template = SessionsPage { t, token: &member.token, note, sessions, others };
+            let template = SessionsPage { t, token: &member.token, note, sessions, others, events };
             member.page(StatusCode::OK, Place::Sessions, &template, None)
         }
         Err(error) => member.failed(&error),
@@ -78,6 +90,27 @@ async fn end(member: &Member, name: String) -> Result<(), Error> {
 
 async fn end_others(member: &Member) -> Result<(), Error> {
     Ok(member.pages.issuer.end_other_sessions(&member.tokens, member.address).await?)
+}
+
+async fn happened(member: &Member) -> Result<Vec<Happened>, Error> {
+    let t = member.t();
+    let events = member.pages.accounts.events(member.user, None, EVENTS_MAX).await?;
+    let shown = events.into_iter().map(|event| {
+        let what = match event.kind {
+            EventKind::SignedIn => t.event_signed_in,
+            EventKind::FactorRefused => t.event_factor_refused,
+            EventKind::PasswordChanged => t.event_password_changed,
+            EventKind::PasswordReset => t.event_password_reset,
+            EventKind::FactorAdded => t.event_factor_added,
+            EventKind::FactorRemoved => t.event_factor_removed,
+            EventKind::RecoveryCodesMade => t.event_codes_made,
+            EventKind::ContactChanged => t.event_contact_changed,
+            EventKind::ContactRemoved => t.event_contact_removed,
+        };
+        let place = [date(event.at), event.address, event.agent].into_iter().filter(|part| !part.is_empty());
+        Happened { what, place: place.collect::<Vec<_>>().join(" · ") }
+    });
+    Ok(shown.collect())
 }
 
 async fn listed(member: &Member) -> Result<Vec<Shown>, Error> {
