@@ -20,6 +20,8 @@ TOOLS := target/tools
 BUF := $(or $(shell command -v buf),$(TOOLS)/node_modules/.bin/buf)
 # The newest release: its contracts are what may not be broken.
 RELEASE := $(shell git tag --list 'v*' --sort=-v:refname 2>/dev/null | head -n 1)
+# The services whose tables Citus can distribute.
+CITUS := send receiver
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint fmt proto bench image image-tar sbom chart cluster-test mesh crash-test test-clients fault-test fuzz citus-plan release-before
@@ -95,8 +97,13 @@ test-clients: # a first conversation from Python, Go and a browser, and OAuth cl
 	tests/clients/run $(ARGS)
 
 citus-plan: # prints what distributes the tables over Citus, and checks that every hot statement names its shard
-	@cat services/*/migrations/citus.sql
-	cargo test --quiet --package flaghoist-send --package flaghoist-receiver citus_
+	@cat $(CITUS:%=services/%/migrations/citus.sql)
+	@# Cargo is content where no test has the name; here each service must have some.
+	@set -e; for service in $(CITUS); do \
+		tests=$$(cargo test --quiet --package flaghoist-$$service --lib citus_ -- --list); \
+		case $$tests in *": test"*) ;; *) echo "no test of flaghoist-$$service is called citus_…" >&2; exit 1 ;; esac; \
+	done
+	cargo test --quiet $(CITUS:%=--package flaghoist-%) --lib citus_
 
 fault-test: # kills, freezes and cuts off parts of a cluster for MINUTES=5 and checks the promises; SEED=… makes the same decisions
 	@tests/backends/install
