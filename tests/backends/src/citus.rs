@@ -129,8 +129,9 @@ impl<'s> Shards<'s> {
     }
 }
 
-/// Files in a folder of a store, and the file beside it of the same name, that hold the text of a statement: it belongs into `sql.rs`,
-/// where a test sees it. Files called `tests.rs` and folders are not looked at.
+/// Files of a store that hold the text of a statement: it belongs into `sql.rs`, where a test sees it.
+///
+/// Looked at are the files in `folder` and the one beside it of the same name; not those called `tests.rs`, and no folders.
 ///
 /// # Panics
 /// If the folder cannot be read.
