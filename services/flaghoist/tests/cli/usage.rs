@@ -31,10 +31,18 @@ fn bad_settings_are_listed_all_at_once_with_64() {
         .env("FLAGHOIST_SERVE_GRACE", "soon")
         .env("FLAGHOIST_LOGIN_REGISTRATIONS", "open")
         .env("FLAGHOIST_SERVE_DATA", place.path())
+        .env("FLAGHOIST_SERVE_SECRET_FILE", "/no/such.key")
+        .env("FLAGHOIST_LOGIN_SEAL_FILES", "/no/such/seal.key")
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(64));
-    for part in ["--grpc-addr", "FLAGHOIST_SERVE_GRACE", "FLAGHOIST_LOGIN_REGISTRATION meant?"] {
+    for part in [
+        "--grpc-addr",
+        "FLAGHOIST_SERVE_GRACE",
+        "FLAGHOIST_LOGIN_REGISTRATION meant?",
+        "FLAGHOIST_SERVE_SECRET_FILE: cannot read the key file /no/such.key",
+        "FLAGHOIST_LOGIN_SEAL_FILES: cannot read the key file /no/such/seal.key",
+    ] {
         assert!(stderr(&output).contains(part), "{part} is missing: {}", stderr(&output));
     }
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing was begun");
