@@ -1,4 +1,4 @@
-//! Commands on a terminal: the password is asked for and not shown, and half a command starts no server.
+//! Commands on a terminal: the password is asked for and not shown.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -113,15 +113,4 @@ fn two_new_passwords_that_differ_make_no_account() {
     let (status, screen) = terminal.ends();
     assert_eq!(status.code(), Some(65), "{screen}");
     assert!(screen.contains("the two passwords differ"), "{screen}");
-}
-
-#[test]
-fn half_a_command_at_a_terminal_starts_no_server() {
-    let stage = Stage::new(&[]);
-    for command in ["send", "login"] {
-        let Some(terminal) = Terminal::run(&stage.command("alice", &[command])) else { return };
-        let (status, screen) = terminal.ends();
-        assert_eq!(status.code(), Some(64), "{screen}");
-        assert!(screen.contains("required arguments"), "{screen}");
-    }
 }
