@@ -12,7 +12,7 @@ mod process;
 pub use citus::{Scan, Shards, statements_elsewhere};
 pub use disk::SmallDisk;
 pub use envoy::Envoy;
-pub use find::{installed, left_out};
+pub use find::{aloud, installed, left_out};
 pub use link::Link;
 pub use nats::Nats;
 pub use postgres::{Postgres, Stop};
