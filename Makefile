@@ -18,14 +18,17 @@ SBOM_TARGET ?= x86_64-unknown-linux-gnu
 TOOLS := target/tools
 # The installed buf, if there is one; else one that npm fetches into target/.
 BUF := $(or $(shell command -v buf),$(TOOLS)/node_modules/.bin/buf)
-# The newest release: its contracts are what may not be broken.
-RELEASE := $(shell git tag --list 'v*' --sort=-v:refname 2>/dev/null | head -n 1)
+# The commit of the newest release, as CHANGELOG.md has it: its contracts are what may not be broken.
+RELEASE := $(shell sed -n 's/^\#\# .*[(, ]commit \([0-9a-f]*\)).*/\1/p' CHANGELOG.md | head -n 1)
+# The services whose tables Citus can distribute.
+CITUS := send receiver
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt proto bench image image-tar sbom chart cluster-test mesh crash-test test-clients fault-test fuzz citus-plan release-before
+.PHONY: help run test lint fmt proto bench image image-tar sbom chart cluster-test mesh crash-test test-clients fault-test fuzz \
+	citus-plan release-before compose-test net
 
 help: # lists the verbs
-	@sed -n 's/^\([a-z-]*\):.* # /\1\t/p' $(MAKEFILE_LIST) | grep -v '^help' | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.* # /\1\t/p' $(MAKEFILE_LIST) | grep -v '^help' | expand -t 16
 
 run: # builds and starts the server in ./data; ARGS="--data DIR …" for more
 	cargo run --release --package flaghoist -- serve $(ARGS)
@@ -55,12 +58,23 @@ fmt: $(BUF) # formats Rust and the contracts
 	cargo fmt --all
 	$(BUF) format proto --path proto/flaghoist --write
 
+# In a worktree `.git` is a file that says where the repository is. A clone without history may lint the rest, away from CI.
+define BREAKING
+if git cat-file -e '$(RELEASE)^{commit}'; then \
+	"$(BUF)" breaking proto --against "$$(git rev-parse --path-format=absolute --git-common-dir)#ref=$(RELEASE),subdir=proto"; \
+elif [ -n "$$CI" ]; then \
+	echo "the release before, commit $(RELEASE), is not in this clone: git fetch --unshallow gets it" >&2; exit 1; \
+else \
+	echo "LEFT OUT: buf breaking: commit $(RELEASE) is not in this clone" >&2; \
+fi;
+endef
+
 # Away from CI a machine without npm may lint the rest.
 proto: # checks the contracts, and that they break nothing that was released
 	@if [ -x "$(BUF)" ] || $(MAKE) --no-print-directory $(BUF); then \
 		set -ex; \
 		"$(BUF)" lint proto; \
-		$(if $(RELEASE),"$(BUF)" breaking proto --against '.git#tag=$(RELEASE)$(comma)subdir=proto';) \
+		$(if $(RELEASE),$(BREAKING)) \
 	elif [ -n "$$CI" ]; then \
 		echo "buf is needed and cannot be had" >&2; exit 1; \
 	else \
@@ -69,7 +83,7 @@ proto: # checks the contracts, and that they break nothing that was released
 
 BENCH := cargo run --release --quiet --package flaghoist-tests --bin bench --
 
-bench: # every figure of tests/README.md; ARGS="sends --online" measures one, ARGS=--help lists them
+bench: # the figures of one machine in tests/README.md; ARGS="sends --online" measures one, ARGS=--help lists them, those of a cluster too
 ifeq ($(strip $(ARGS)),)
 	$(BENCH) floor
 	$(BENCH) sends
@@ -99,8 +113,13 @@ test-clients: # a first conversation from Python, Go and a browser, and OAuth cl
 	tests/clients/run $(ARGS)
 
 citus-plan: # prints what distributes the tables over Citus, and checks that every hot statement names its shard
-	@cat services/*/migrations/citus.sql
-	cargo test --quiet --package flaghoist-send --package flaghoist-receiver citus_
+	@cat $(CITUS:%=services/%/migrations/citus.sql)
+	@# Cargo is content where no test has the name; here each service must have some.
+	@set -e; for service in $(CITUS); do \
+		tests=$$(cargo test --quiet --package flaghoist-$$service --lib citus_ -- --list); \
+		case $$tests in *": test"*) ;; *) echo "no test of flaghoist-$$service is called citus_…" >&2; exit 1 ;; esac; \
+	done
+	cargo test --quiet $(CITUS:%=--package flaghoist-%) --lib citus_
 
 fault-test: # kills, freezes and cuts off parts of a cluster for MINUTES=5 and checks the promises; SEED=… makes the same decisions
 	@tests/backends/install
@@ -157,5 +176,3 @@ fuzz: # feeds bytes to what parses them, for SECONDS=60
 
 $(TOOLS)/node_modules/.bin/buf:
 	npm install --prefix $(TOOLS) --no-save --no-audit --no-fund @bufbuild/buf@$(BUF_VERSION)
-
-comma := ,

@@ -154,8 +154,15 @@ async fn fault_18_order_is_seq_and_times_never_contradict_it() {
     let messages = alice.reads_all(&conversation).await;
     let texts: Vec<String> = messages.iter().map(|message| message.text.clone()).collect();
     assert_eq!(texts, (0..20).map(|number| number.to_string()).collect::<Vec<_>>());
-    let mut events = bob.opens("phone").from(OpenFrom::Beginning).open().await;
-    assert_eq!(seqs(&events.until_caught_up().await), (1..=21).collect::<Vec<_>>());
+    let time =
+        |time: Option<prost_types::Timestamp>| time.map(|time| (time.seconds, time.nanos)).expect("it has a time");
+    let listed: Vec<_> = messages.iter().map(|message| time(message.create_time)).collect();
+    assert!(listed.is_sorted(), "{listed:?}");
+    let events = bob.opens("phone").from(OpenFrom::Beginning).open().await.until_caught_up().await;
+    assert_eq!(seqs(&events), (1..=21).collect::<Vec<_>>());
+    // The first is the beginning of the conversation, the others are these messages.
+    let told: Vec<_> = events.iter().map(|event| time(event.create_time)).collect();
+    assert!(told.is_sorted() && told[1..] == listed, "{told:?} {listed:?}");
 }
 
 #[tokio::test]

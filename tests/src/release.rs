@@ -53,6 +53,29 @@ impl Release {
         git.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
+    /// The newest one for a test that needs it. Nothing is left out where nothing was released; where the clone does not hold the commit
+    /// the test is, which is said, and in CI is a failure.
+    ///
+    /// # Panics
+    /// Outside of the repository; in CI, where the clone was made without its history.
+    #[track_caller]
+    pub fn needed_by(test: &str) -> Option<Self> {
+        let Some(release) = Self::newest() else {
+            flaghoist_backends::aloud(&format!("{test}: nothing was released yet"));
+            return None;
+        };
+        release.held_for(test).then_some(release)
+    }
+
+    #[track_caller]
+    fn held_for(&self, test: &str) -> bool {
+        let held = self.is_in_clone();
+        if !held {
+            crate::skip(test, &format!("{self} is not in this clone: was it made without its history?"));
+        }
+        held
+    }
+
     /// Builds its binary, unless it is there: from its own sources, with its own lock file, beside nothing that is built now.
     ///
     /// # Errors
@@ -91,7 +114,19 @@ impl Release {
     }
 }
 
-/// The repository.
+/// Where git keeps the repository: in a worktree `.git` is a file that says so.
+///
+/// # Panics
+/// Outside of the repository.
+pub fn repository() -> PathBuf {
+    let mut git = Command::new("git");
+    git.current_dir(root()).args(["rev-parse", "--path-format=absolute", "--git-common-dir"]);
+    let output = git.output().unwrap_or_else(|error| panic!("git: {error}"));
+    assert!(output.status.success(), "git: {}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+/// The root of the sources.
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
@@ -113,5 +148,15 @@ mod tests {
         let release = Release { version: "0.2.0".into(), commit: "abc12".into() };
         assert_eq!(Release::newest_in(text), Some(release));
         assert_eq!(Release::newest_in("## 0.1.0 (not released yet)\n"), None);
+    }
+
+    #[test]
+    fn a_release_that_is_not_in_the_clone_leaves_a_test_out_and_fails_it_in_ci() {
+        let elsewhere = Release { version: "0.1.0".into(), commit: "0".repeat(40) };
+        let held = std::panic::catch_unwind(|| elsewhere.held_for("a test of it"));
+        match std::env::var_os("CI") {
+            Some(_) => assert!(held.is_err(), "in CI nothing is left out"),
+            None => assert!(!held.unwrap()),
+        }
     }
 }

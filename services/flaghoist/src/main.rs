@@ -71,10 +71,17 @@ Examples:
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse_from(in_full(std::env::args_os())) {
+    let words = in_full(std::env::args_os());
+    let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();
+            if let [_, name] = words.as_slice()
+                && (name == "login" || name == "send")
+            {
+                let name = name.to_string_lossy();
+                eprintln!("\nflaghoist: `flaghoist service {name}` runs the service of that name");
+            }
             return if error.use_stderr() { ExitCode::from(Exit::Usage as u8) } else { ExitCode::SUCCESS };
         }
     };
@@ -86,8 +93,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The short form of `flaghoist service send` in full. Two services are called as commands of the client are, who always say more:
-/// to whom, or who.
+/// The short form of `flaghoist service send` in full. Two services are called as commands of the client are, who always say more: to
+/// whom, or who. With flags or settings of a service, and nothing else, the service is meant.
 fn in_full(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words = words.collect::<Vec<_>>();
     let texts = words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>();

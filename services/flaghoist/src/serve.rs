@@ -11,7 +11,6 @@ mod process;
 mod services;
 mod settings;
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,15 +33,27 @@ const END: Duration = Duration::from_secs(2);
 /// After how long a start that is not ready yet says what it waits for.
 const SLOW_START: Duration = Duration::from_secs(3);
 
-/// The arguments of `serve`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
+/// How `serve` is called.
+const OF_ALL: &str = "\
 Examples:
   flaghoist serve
   flaghoist serve --data /var/lib/flaghoist --issuer https://chat.example.com
-  flaghoist serve --grpc-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --metrics-addr 127.0.0.1:0
+  flaghoist serve --grpc-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --metrics-addr 127.0.0.1:0";
 
-Every setting is an environment variable too; `--help` lists them all.", after_long_help = help(Process::All))]
+/// How `service` is called.
+const OF_ONE: &str = "\
+Examples:
+  flaghoist service auth
+  flaghoist auth                       the same, and so is receiver
+  FLAGHOIST_SEND_LOGIN_ADDR=http://login:9001 flaghoist send --internal-addr 0.0.0.0:9001
+                                       login and send are commands of the client where nothing sets them up";
+
+/// The arguments of `serve`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = format!("{OF_ALL}\n\nEvery setting is an environment variable too; `--help` lists them all."),
+    after_long_help = format!("{OF_ALL}\n\n{}", help(Process::All)),
+)]
 pub(crate) struct OfAll {
     #[command(flatten)]
     flags: flags::OfAll,
@@ -50,13 +61,10 @@ pub(crate) struct OfAll {
 
 /// The arguments of `service`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  flaghoist service auth
-  flaghoist auth                       the same; so for login, send and receiver
-  FLAGHOIST_SEND_LOGIN_ADDR=http://login:9001 flaghoist send --internal-addr 0.0.0.0:9001
-
-Every setting is an environment variable too; `--help` lists them all.", after_long_help = help_of_services())]
+#[command(
+    after_help = format!("{OF_ONE}\n\nEvery setting is an environment variable too; `--help` lists them all."),
+    after_long_help = format!("{OF_ONE}\n\n{}", help_of_services()),
+)]
 pub(crate) struct OfOne {
     /// The service
     service: Service,
@@ -78,12 +86,12 @@ impl OfOne {
     }
 }
 
-/// Whether a person at a terminal said only the name of a service, without anything that would set it up. `flaghoist send` alone is
-/// more likely half a command of the client then.
+/// Whether only the name of a service was said, without a flag or a setting that would set it up. `flaghoist login` alone is half a
+/// command of the client then, of a person or of a script whose variable was empty, and must open no port.
 pub(crate) fn half_said(service: &str, flags: &[String]) -> bool {
     let prefix = format!("FLAGHOIST_{}_", service.to_uppercase());
     let set_up = std::env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with(&prefix));
-    flags.is_empty() && !set_up && std::io::stdin().is_terminal()
+    flags.is_empty() && !set_up
 }
 
 fn run(settings: Settings) -> Result<(), Failure> {

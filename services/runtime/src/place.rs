@@ -31,6 +31,14 @@ pub enum SecretError {
         /// What the system says.
         source: io::Error,
     },
+    /// A file that was given cannot be read.
+    #[error("cannot read the key file {}: is it there, and may this user read it?", path.display())]
+    Given {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The file does not hold a secret.
     #[error("the key file {} does not hold {SECRET_BYTES} bytes: restore it from a backup; what it encrypted cannot be read without it", path.display())]
     Length {
@@ -55,16 +63,24 @@ impl Place {
         Self { data: data.into(), secret_file: None }
     }
 
+    /// The key file of the folder itself.
+    pub fn own_key_file(&self) -> PathBuf {
+        self.data.join("secret.key")
+    }
+
     /// The secret: of the key file that was given, or else of `secret.key`, made with mode 0600 if there is no such file.
     pub fn secret(&self) -> Result<Secret, SecretError> {
-        let own = self.data.join("secret.key");
-        let path = self.secret_file.clone().unwrap_or_else(|| own.clone());
-        let bytes = match std::fs::File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && path == own => make(&self.data, &path),
-            opened => opened.and_then(read),
-        };
-        let bytes = bytes.map_err(|source| SecretError::File { path: path.clone(), source })?;
-        <[u8; SECRET_BYTES]>::try_from(bytes.as_slice()).map(Secret).map_err(|_| SecretError::Length { path })
+        let own = self.own_key_file();
+        match &self.secret_file {
+            Some(given) if *given != own => Secret::read(given),
+            _ => {
+                let bytes = match std::fs::File::open(&own) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => make(&self.data, &own),
+                    opened => opened.and_then(read),
+                };
+                Secret::of(&bytes.map_err(|source| SecretError::File { path: own.clone(), source })?, own)
+            }
+        }
     }
 }
 
@@ -94,6 +110,17 @@ impl Secret {
     /// A secret from elsewhere, for tests and for pods that are given it.
     pub fn from_bytes(bytes: [u8; SECRET_BYTES]) -> Self {
         Self(bytes)
+    }
+
+    /// The secret of a key file that was given; it is never made.
+    pub fn read(path: &Path) -> Result<Self, SecretError> {
+        let bytes = std::fs::File::open(path).and_then(read);
+        let bytes = bytes.map_err(|source| SecretError::Given { path: path.to_owned(), source })?;
+        Self::of(&bytes, path.to_owned())
+    }
+
+    fn of(bytes: &[u8], path: PathBuf) -> Result<Self, SecretError> {
+        bytes.try_into().map(Self).map_err(|_| SecretError::Length { path })
     }
 
     /// The key for one purpose (HKDF-SHA-256).
@@ -146,7 +173,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let given = folder.path().join("given.key");
         let place = Place { secret_file: Some(given.clone()), ..Place::new(folder.path()) };
-        assert!(matches!(place.secret().unwrap_err(), SecretError::File { .. }));
+        assert!(matches!(place.secret().unwrap_err(), SecretError::Given { .. }));
         std::fs::write(&given, [7; 32]).unwrap();
         assert_eq!(place.secret().unwrap().derive("pages"), Secret::from_bytes([7; 32]).derive("pages"));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was made beside it");

@@ -13,6 +13,10 @@ use crate::fault::{Fault, chain, log_chain};
 use crate::ready::Dependency;
 use crate::settings::{Reader, Setting};
 
+mod statement;
+
+pub use statement::{By, Statement};
+
 /// How long a call waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod citus;
 mod disk;
 mod envoy;
 mod find;
@@ -8,9 +9,10 @@ mod nats;
 mod postgres;
 mod process;
 
+pub use citus::{Scan, Shards, statements_elsewhere};
 pub use disk::SmallDisk;
 pub use envoy::Envoy;
-pub use find::{installed, left_out};
+pub use find::{aloud, installed, left_out};
 pub use link::Link;
 pub use nats::Nats;
 pub use postgres::{Postgres, Stop};

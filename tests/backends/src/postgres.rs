@@ -156,6 +156,16 @@ impl Postgres {
         self.sql(&admin, &format!("CREATE DATABASE {name} OWNER {ROLE}")).await;
     }
 
+    /// Lets nobody write to a database any more, or lets them again: as after a failover to a server that only reads. Connections end.
+    pub async fn only_reads(&self, url: &str, only: bool) {
+        let (name, admin) = (url.rsplit('/').next().unwrap_or_default(), self.superuser_url("postgres"));
+        let writes =
+            if only { "SET default_transaction_read_only = on" } else { "RESET default_transaction_read_only" };
+        self.sql(&admin, &format!("ALTER DATABASE {name} {writes}")).await;
+        let ends = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        self.sql(&admin, &ends).await;
+    }
+
     /// Stops the server; [`Postgres::start_again`] begins again on the same port and data.
     pub async fn stop(&self, mode: Stop) {
         let cluster = Arc::clone(&self.cluster);

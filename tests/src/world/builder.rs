@@ -59,7 +59,7 @@ fn chosen() -> Kind {
 pub fn only_embedded(why: &str) -> bool {
     let elsewhere = chosen() == Kind::Cluster;
     if elsewhere {
-        eprintln!("not for a cluster: {why}");
+        flaghoist_backends::aloud(&format!("NOT FOR A CLUSTER: {why}"));
     }
     elsewhere
 }

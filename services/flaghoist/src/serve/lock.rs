@@ -1,6 +1,6 @@
 //! The lock on a data folder: one server at a time may use it, since two would each believe in their own caches. Services that run
 //! by themselves may share a folder, each with its own store, and not with a server that has all. The locks are the kernel's
-//! (flock), so they go with the process however that ends; the pid in the file is only told.
+//! (flock), so they go with the process however that ends; the pids in the files are only told, each by who has that file alone.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process;
 
-use super::process::Process;
+use super::process::{Process, Service};
 use crate::exit::{Exit, Failure};
 
 /// The file in the data folder that is locked: by a server with all services for itself, by single services together.
@@ -37,9 +37,10 @@ impl DataLock {
         match process {
             Process::All => Ok(Self { _files: vec![lock(data, LOCK_FILE)?] }),
             Process::One(service) => {
-                let together = File::try_lock_shared;
-                let whole = lock_with(data, LOCK_FILE, together)?;
-                Ok(Self { _files: vec![whole, lock(data, &format!("{service}.lock"))?] })
+                let whole = lock_with(data, LOCK_FILE, File::try_lock_shared)?;
+                // Whoever wrote there is gone: nobody has the file alone.
+                let _kept = whole.set_len(0);
+                Ok(Self { _files: vec![whole, lock(data, &file_of(service))?] })
             }
         }
     }
@@ -59,6 +60,39 @@ fn lock(data: &Path, name: &str) -> Result<File, Failure> {
     Ok(file)
 }
 
+/// The file that a single service locks for itself.
+fn file_of(service: Service) -> String {
+    format!("{service}.lock")
+}
+
+/// Who holds a file that is locked: who has written there, or the single services that hold it together.
+fn holders(data: &Path, name: &str, file: &mut File) -> String {
+    let mut holders: Vec<String> = written_pid(file).into_iter().map(|pid| format!("process {pid}")).collect();
+    if name == LOCK_FILE {
+        holders.extend(Service::ALL.into_iter().filter_map(|service| single(data, service)));
+    }
+    if holders.is_empty() { "another process".to_owned() } else { holders.join(" and ") }
+}
+
+/// The process of a single service in the folder, if there is one.
+fn single(data: &Path, service: Service) -> Option<String> {
+    let mut file = File::open(data.join(file_of(service))).ok()?;
+    // What a process wrote that is gone is still there, its lock is not. Had for a moment, it is given back when the file is closed.
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(match written_pid(&mut file) {
+            Some(pid) => format!("process {pid} ({service})"),
+            None => format!("another process ({service})"),
+        }),
+        _ => None,
+    }
+}
+
+fn written_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    let _read = file.take(32).read_to_string(&mut text);
+    text.trim().parse().ok()
+}
+
 fn lock_with(data: &Path, name: &str, take: fn(&File) -> Result<(), TryLockError>) -> Result<File, Failure> {
     let unusable = |error: std::io::Error| {
         Failure::new(
@@ -73,16 +107,11 @@ fn lock_with(data: &Path, name: &str, take: fn(&File) -> Result<(), TryLockError
         Ok(()) => Ok(file),
         Err(TryLockError::Error(error)) => Err(unusable(error)),
         Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let _ = (&mut file).take(32).read_to_string(&mut pid);
-            let who = match pid.trim() {
-                "" => "another process".to_owned(),
-                pid => format!("process {pid}"),
-            };
+            let who = holders(data, name, &mut file);
             Err(Failure::new(
                 Exit::Occupied,
                 format!(
-                    "the data folder {} is in use by {who}: stop it first, or name another folder with --data",
+                    "the data folder {} is in use by {who}: stop that first, or name another folder with --data",
                     data.display()
                 ),
             ))
@@ -119,6 +148,31 @@ mod tests {
         drop((send, login));
         let _whole = take(Process::All).unwrap();
         assert_eq!(take(Process::One(Service::Send)).unwrap_err().exit, Exit::Occupied);
+    }
+
+    #[test]
+    fn a_folder_that_single_services_use_is_refused_with_their_pids_and_none_of_before() {
+        let place = tempfile::tempdir().unwrap();
+        let take = |process| DataLock::take(place.path(), process);
+        // Pids that no process has: what a server and two services have left.
+        for name in [LOCK_FILE, "send.lock", "receiver.lock"] {
+            std::fs::write(place.path().join(name), "2147483647\n").unwrap();
+        }
+        let who = || {
+            let message = take(Process::All).unwrap_err().message;
+            let (_, who) = message.split_once("in use by ").unwrap();
+            who.split_once(": ").unwrap().0.to_owned()
+        };
+        let own = process::id();
+        let send = take(Process::One(Service::Send)).unwrap();
+        assert_eq!(who(), format!("process {own} (send)"));
+        let login = take(Process::One(Service::Login)).unwrap();
+        assert_eq!(who(), format!("process {own} (login) and process {own} (send)"));
+        drop(send);
+        assert_eq!(who(), format!("process {own} (login)"));
+        drop(login);
+        let _whole = take(Process::All).unwrap();
+        assert_eq!(who(), format!("process {own}"));
     }
 
     #[test]

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::Uri;
 use flaghoist_runtime::StoreAddress;
 use flaghoist_runtime::access::Credential;
+use flaghoist_runtime::fault::chain;
+use flaghoist_runtime::place::{Place, Secret};
 use flaghoist_runtime::settings::{self, Environment, Mistakes, Over, Reader, Setting, Source};
 use flaghoist_runtime::telemetry::LogFormat;
 
@@ -115,10 +117,12 @@ impl Settings {
                 "is needed where the store is PostgreSQL: what one pod sealed with its key the others must open",
             );
         }
+        let place = Place { data: reader.path(&keys.data), secret_file };
+        try_secrets(reader, process, keys, &place);
         Self {
             process,
-            data: reader.path(&keys.data),
-            secret_file,
+            data: place.data,
+            secret_file: place.secret_file,
             ports: Ports {
                 grpc: reader.address(&keys.grpc_addr),
                 internal: keys.internal_addr.map(|setting| reader.address(&setting)),
@@ -177,10 +181,34 @@ fn credential(reader: &mut Reader<'_>, setting: &Setting) -> Option<Credential> 
     match Credential::read(&path) {
         Ok(credential) => Some(credential),
         Err(error) => {
-            reader.mistake(setting.name, flaghoist_runtime::fault::chain(&error));
+            reader.mistake(setting.name, chain(&error));
             None
         }
     }
+}
+
+/// Reads the files with secrets that settings name, as the services will: so what is wrong with them is told with everything else, and
+/// before a store is made. The folder's own key file may be named and not be there yet.
+fn try_secrets(reader: &mut Reader<'_>, process: Process, keys: &Keys, place: &Place) {
+    let own = place.own_key_file();
+    let key = |file: &Path| if *file == own && !own.exists() { Ok(()) } else { Secret::read(file).map(drop) };
+    let mut wrong = Vec::new();
+    if let Some(Err(error)) = place.secret_file.as_deref().map(key) {
+        wrong.push((keys.secret_file.name, chain(&error)));
+    }
+    for setting in process.services().flat_map(of_service) {
+        let text = reader.text(setting);
+        if setting.name.ends_with("_SEAL_FILES") {
+            let files = flaghoist_runtime::seal::files(&text);
+            let told: Vec<String> = files.iter().filter_map(|file| Some(chain(&key(file).err()?))).collect();
+            wrong.extend((!told.is_empty()).then(|| (setting.name, told.join("; "))));
+        } else if setting.name.ends_with("_PASSWORD_FILE") && !text.is_empty() {
+            let read = std::fs::read_to_string(&text);
+            wrong
+                .extend(read.err().map(|error| (setting.name, format!("cannot read the password in {text}: {error}"))));
+        }
+    }
+    wrong.into_iter().for_each(|(name, text)| reader.mistake(name, text));
 }
 
 /// The address of a peer: plain HTTP, because what lies between secures it.

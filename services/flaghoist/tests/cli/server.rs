@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::stage::{Listening, PASSWORD, Server, Stage, flaghoist, stderr};
 
@@ -54,6 +54,28 @@ fn every_port_answers_and_says_that_it_is_ready() {
     assert_eq!(stage.server.address("issuer"), "http://localhost:8080");
     let tries = stage.server.said.iter().filter(|line| line.starts_with("  ")).count();
     assert_eq!(tries, 3, "{:?}", stage.server.said);
+}
+
+#[test]
+fn the_log_is_an_object_a_line_where_json_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = tempfile::NamedTempFile::new().unwrap();
+    let ports = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0"];
+    let mut command = flaghoist();
+    command.args(["serve", "--log-format", "json"]).args(ports).arg("--data").arg(folder.path());
+    let mut process = command.stderr(log.reopen().unwrap()).spawn().unwrap();
+    let mut said = [0; 5];
+    process.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"grpc ", "it is ready");
+    kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    let whole = |line: &serde_json::Value| ["timestamp", "level", "target"].iter().all(|name| line[name].is_string());
+    assert!(!lines.is_empty() && lines.iter().all(whole), "{text}");
+    assert!(text.contains("stopped"), "{text}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::pods::{SERVICES, Site, get};
-use crate::stage::{flaghoist, stderr, within_patience};
+use crate::stage::{Server, flaghoist, stderr, within_patience};
 use crate::talk::Person;
 
 // More than one thread: waiting for a process must not keep connections from ending that nobody needs any more.
@@ -120,6 +120,25 @@ async fn a_service_without_its_database_is_alive_not_ready_and_stops_when_told()
     assert!(!auth.log().contains("hidden"), "{}", auth.log());
     assert!(!site.folder.path().join("data").exists(), "it needs no folder");
     assert_eq!(auth.stops().code(), Some(0));
+}
+
+#[test]
+fn a_data_folder_that_a_single_service_uses_is_refused_to_others_with_its_pid() {
+    let site = Site::new();
+    let data = site.folder.path().join("data");
+    // A server was there before and has left its pid.
+    let mut before = Server::start(&data, &[]);
+    before.signal(rustix::process::Signal::TERM);
+    assert_eq!(before.ends().code(), Some(0));
+    let mut send = site.starts("send", &[]);
+    within_patience(|| get(site.address("send", "metrics"), "/livez").map(drop));
+    for command in [&["serve"][..], &["admin", "restored"]] {
+        let refused = flaghoist().args(command).arg("--data").arg(&data).output().unwrap();
+        assert_eq!(refused.status.code(), Some(73), "{command:?}: {}", stderr(&refused));
+        let who = format!("in use by process {} (send):", send.process.id());
+        assert!(stderr(&refused).contains(&who), "{command:?}: {}", stderr(&refused));
+    }
+    assert_eq!(send.stops().code(), Some(0));
 }
 
 #[test]

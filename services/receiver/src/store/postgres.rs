@@ -8,11 +8,14 @@
 
 mod acknowledge;
 mod plan;
+mod sql;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -54,6 +57,8 @@ type Transaction = sqlx::Transaction<'static, Postgres>;
 pub(crate) struct PostgresStore {
     pool: PgPool,
     devices_max: u32,
+    /// Whether the database takes the statement of `acknowledge.rs`.
+    at_once: Arc<AtomicBool>,
 }
 
 impl PostgresStore {
@@ -64,7 +69,8 @@ impl PostgresStore {
         connections_max: u32,
         devices_max: u32,
     ) -> Result<Self, OpenError> {
-        Ok(Self { pool: postgres::open(address, "receiver", connections_max, &MIGRATOR).await?, devices_max })
+        let pool = postgres::open(address, "receiver", connections_max, &MIGRATOR).await?;
+        Ok(Self { pool, devices_max, at_once: Arc::new(AtomicBool::new(true)) })
     }
 
     /// Says from now on whether the database is there.
@@ -97,11 +103,8 @@ impl PostgresStore {
 
     /// Stores what can be stored by one statement, then the rest.
     async fn write_once(&self, writes: &[Write], now_ms: i64) -> sqlx::Result<Vec<Written>> {
-        let acknowledgements = Acknowledgements::of(writes);
-        // Done again it stores the same.
-        let stored = self.unbroken(|| acknowledgements.store(&self.pool)).await?;
         let mut answers = vec![None; writes.len()];
-        stored.into_iter().for_each(|place| answers[place] = Some(Written::Done));
+        self.acknowledge(writes).await?.into_iter().for_each(|place| answers[place] = Some(Written::Done));
         let places: Vec<usize> = (0..writes.len()).filter(|place| answers[*place].is_none()).collect();
         if !places.is_empty() {
             let rest: Vec<Write> = places.iter().map(|place| writes[*place].clone()).collect();
@@ -109,6 +112,24 @@ impl PostgresStore {
             places.into_iter().zip(written).for_each(|(place, written)| answers[place] = Some(written));
         }
         Ok(answers.into_iter().map(|answer| answer.unwrap_or(Written::Done)).collect())
+    }
+
+    /// Stores acknowledgements at once; answers the places in the batch of those that were stored.
+    async fn acknowledge(&self, writes: &[Write]) -> sqlx::Result<Vec<usize>> {
+        if !self.at_once.load(Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        let acknowledgements = Acknowledgements::of(writes);
+        // Done again it stores the same.
+        match self.unbroken(|| acknowledgements.store(&self.pool)).await {
+            // Where tables are distributed over several servers, such a statement is not supported.
+            Err(Error::Database(told)) if told.code().is_some_and(|code| code == "0A000") => {
+                tracing::warn!(error = %told, "the database does not store acknowledgements at once");
+                self.at_once.store(false, Ordering::Relaxed);
+                Ok(Vec::new())
+            }
+            stored => stored,
+        }
     }
 
     async fn transact(&self, writes: &[Write], now_ms: i64) -> sqlx::Result<Vec<Written>> {
@@ -129,16 +150,8 @@ impl PostgresStore {
         let mut transaction = self.begin(&lanes_of(keys.iter().map(|key| key.user))).await?;
         let (users, devices) = columns(keys.iter());
         // Looked at again: it may have been used since it was found.
-        let rows = sqlx::query(
-            "DELETE FROM devices AS d USING unnest($1::bytea[], $2::text[]) AS k (user_id, device_id) \
-             WHERE d.user_id = k.user_id AND d.device_id = k.device_id AND d.last_seen_at < $3 \
-             RETURNING d.user_id, d.device_id",
-        )
-        .bind(users)
-        .bind(devices)
-        .bind(before_ms)
-        .fetch_all(&mut *transaction)
-        .await?;
+        let rows =
+            sqlx::query(sql::EXPIRE).bind(users).bind(devices).bind(before_ms).fetch_all(&mut *transaction).await?;
         let expired = rows.iter().map(key).collect::<sqlx::Result<Vec<_>>>()?;
         wipe(&mut transaction, expired.iter()).await?;
         transaction.commit().await?;
@@ -166,10 +179,7 @@ impl Store for PostgresStore {
 
     async fn positions(&self, key: &DeviceKey) -> Result<Vec<Position>, StoreError> {
         let rows = self.unbroken(|| {
-            sqlx::query("SELECT conversation_id, epoch, acked_seq FROM positions WHERE user_id = $1 AND device_id = $2")
-                .bind(bytes(&key.user.0))
-                .bind(key.device.as_str())
-                .fetch_all(&self.pool)
+            sqlx::query(sql::POSITIONS).bind(bytes(&key.user.0)).bind(key.device.as_str()).fetch_all(&self.pool)
         });
         let position = |row: &PgRow| {
             Ok(Position {
@@ -182,15 +192,7 @@ impl Store for PostgresStore {
     }
 
     async fn devices(&self, user: UserId) -> Result<Vec<Device>, StoreError> {
-        let rows = self.unbroken(|| {
-            // The order of the bytes, as everywhere else, not that of a language.
-            sqlx::query(
-                "SELECT device_id, created_at, last_seen_at, online_until FROM devices WHERE user_id = $1 \
-                 ORDER BY device_id COLLATE \"C\"",
-            )
-            .bind(bytes(&user.0))
-            .fetch_all(&self.pool)
-        });
+        let rows = self.unbroken(|| sqlx::query(sql::DEVICES).bind(bytes(&user.0)).fetch_all(&self.pool));
         let device = |row: &PgRow| {
             Ok(Device {
                 device: device_id(row.try_get(0)?)?,
@@ -204,15 +206,7 @@ impl Store for PostgresStore {
 
     async fn streams(&self, keys: &[DeviceKey]) -> Result<Vec<Option<Uuid>>, StoreError> {
         let (users, devices) = columns(keys.iter());
-        let rows = self.unbroken(|| {
-            sqlx::query(
-                "SELECT k.place, d.stream_id FROM unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS k (user_id, device_id, place) \
-                 JOIN devices AS d ON d.user_id = k.user_id AND d.device_id = k.device_id",
-            )
-            .bind(&users)
-            .bind(&devices)
-            .fetch_all(&self.pool)
-        });
+        let rows = self.unbroken(|| sqlx::query(sql::STREAMS).bind(&users).bind(&devices).fetch_all(&self.pool));
         let mut streams = vec![None; keys.len()];
         for row in &rows.await? {
             let place = usize::try_from(row.try_get::<i64, _>(0)?).map_err(decode)?;
@@ -225,13 +219,8 @@ impl Store for PostgresStore {
 
     async fn expire(&self, before: SystemTime, count_max: u32) -> Result<Vec<DeviceKey>, StoreError> {
         let before_ms = millis(before);
-        let rows = self.unbroken(|| {
-            // Once an hour: the one question here that does not name the person.
-            sqlx::query("SELECT user_id, device_id FROM devices WHERE last_seen_at < $1 ORDER BY last_seen_at LIMIT $2")
-                .bind(before_ms)
-                .bind(i64::from(count_max))
-                .fetch_all(&self.pool)
-        });
+        let rows =
+            self.unbroken(|| sqlx::query(sql::UNUSED).bind(before_ms).bind(i64::from(count_max)).fetch_all(&self.pool));
         let keys = rows.await?.iter().map(key).collect::<sqlx::Result<Vec<_>>>()?;
         if keys.is_empty() {
             return Ok(keys);
@@ -263,13 +252,10 @@ fn people(write: &Write) -> Vec<UserId> {
 }
 
 async fn devices_of(transaction: &mut Transaction, people: &BTreeSet<UserId>) -> sqlx::Result<Vec<(DeviceKey, Row)>> {
-    let rows = sqlx::query(
-        "SELECT user_id, device_id, stream_id, created_at, last_seen_at, online_until FROM devices \
-         WHERE user_id = ANY($1::bytea[])",
-    )
-    .bind(people.iter().map(|user| bytes(&user.0)).collect::<Vec<_>>())
-    .fetch_all(&mut **transaction)
-    .await?;
+    let rows = sqlx::query(sql::DEVICES_OF)
+        .bind(people.iter().map(|user| bytes(&user.0)).collect::<Vec<_>>())
+        .fetch_all(&mut **transaction)
+        .await?;
     let device = |row: &PgRow| {
         let found = Row {
             stream: uuid(row.try_get(2)?)?,
@@ -295,14 +281,7 @@ async fn carry_out(transaction: &mut Transaction, plan: &Plan) -> sqlx::Result<(
 async fn wipe(transaction: &mut Transaction, keys: impl Iterator<Item = &DeviceKey>) -> sqlx::Result<()> {
     let (users, devices) = columns(keys);
     if !users.is_empty() {
-        sqlx::query(
-            "DELETE FROM positions AS p USING unnest($1::bytea[], $2::text[]) AS k (user_id, device_id) \
-             WHERE p.user_id = k.user_id AND p.device_id = k.device_id",
-        )
-        .bind(users)
-        .bind(devices)
-        .execute(&mut **transaction)
-        .await?;
+        sqlx::query(sql::WIPE).bind(users).bind(devices).execute(&mut **transaction).await?;
     }
     Ok(())
 }
@@ -310,14 +289,7 @@ async fn wipe(transaction: &mut Transaction, keys: impl Iterator<Item = &DeviceK
 async fn delete(transaction: &mut Transaction, keys: impl Iterator<Item = &DeviceKey>) -> sqlx::Result<()> {
     let (users, devices) = columns(keys);
     if !users.is_empty() {
-        sqlx::query(
-            "DELETE FROM devices AS d USING unnest($1::bytea[], $2::text[]) AS k (user_id, device_id) \
-             WHERE d.user_id = k.user_id AND d.device_id = k.device_id",
-        )
-        .bind(users)
-        .bind(devices)
-        .execute(&mut **transaction)
-        .await?;
+        sqlx::query(sql::DELETE).bind(users).bind(devices).execute(&mut **transaction).await?;
     }
     Ok(())
 }
@@ -332,15 +304,7 @@ async fn forget(transaction: &mut Transaction, plan: &Plan) -> sqlx::Result<()> 
         }
     }
     if !users.is_empty() {
-        sqlx::query(
-            "DELETE FROM positions AS p USING unnest($1::bytea[], $2::text[], $3::bytea[]) AS k (user_id, device_id, conversation_id) \
-             WHERE p.user_id = k.user_id AND p.device_id = k.device_id AND p.conversation_id = k.conversation_id",
-        )
-        .bind(users)
-        .bind(devices)
-        .bind(conversations)
-        .execute(&mut **transaction)
-        .await?;
+        sqlx::query(sql::FORGET).bind(users).bind(devices).bind(conversations).execute(&mut **transaction).await?;
     }
     Ok(())
 }
@@ -357,20 +321,15 @@ async fn write_devices(transaction: &mut Transaction, plan: &Plan) -> sqlx::Resu
         online.push(row.online_until_ms);
     }
     if !users.is_empty() {
-        sqlx::query(
-            "INSERT INTO devices (user_id, device_id, stream_id, created_at, last_seen_at, online_until) \
-             SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[]) \
-             ON CONFLICT (user_id, device_id) DO UPDATE SET stream_id = excluded.stream_id, \
-             created_at = excluded.created_at, last_seen_at = excluded.last_seen_at, online_until = excluded.online_until",
-        )
-        .bind(users)
-        .bind(devices)
-        .bind(streams)
-        .bind(created)
-        .bind(seen)
-        .bind(online)
-        .execute(&mut **transaction)
-        .await?;
+        sqlx::query(sql::WRITE)
+            .bind(users)
+            .bind(devices)
+            .bind(streams)
+            .bind(created)
+            .bind(seen)
+            .bind(online)
+            .execute(&mut **transaction)
+            .await?;
     }
     Ok(())
 }
@@ -388,20 +347,14 @@ async fn raise(transaction: &mut Transaction, plan: &Plan) -> sqlx::Result<()> {
         }
     }
     if !users.is_empty() {
-        // What is stored already is not written again: a device that repeats itself costs no disk.
-        sqlx::query(
-            "INSERT INTO positions AS p (user_id, device_id, conversation_id, epoch, acked_seq) \
-             SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[]) \
-             ON CONFLICT (user_id, device_id, conversation_id) DO UPDATE SET epoch = excluded.epoch, acked_seq = excluded.acked_seq \
-             WHERE p.epoch <> excluded.epoch OR p.acked_seq < excluded.acked_seq",
-        )
-        .bind(users)
-        .bind(devices)
-        .bind(conversations)
-        .bind(epochs)
-        .bind(seqs)
-        .execute(&mut **transaction)
-        .await?;
+        sqlx::query(sql::RAISE)
+            .bind(users)
+            .bind(devices)
+            .bind(conversations)
+            .bind(epochs)
+            .bind(seqs)
+            .execute(&mut **transaction)
+            .await?;
     }
     Ok(())
 }

@@ -94,11 +94,57 @@ fn pods_that_share_a_store_must_be_given_the_key_that_they_share() {
     let failure = Settings::from(Process::One(Service::Auth), &[], given([store])).unwrap_err();
     assert!(failure.message.contains("FLAGHOIST_AUTH_SECRET_FILE"), "{}", failure.message);
     assert!(!failure.message.contains("hidden"), "{}", failure.message);
-    let with_key = given([store, ("FLAGHOIST_AUTH_SECRET_FILE", "/run/secrets/key")]);
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&key, [7; 32]).unwrap();
+    let with_key = given([store, ("FLAGHOIST_AUTH_SECRET_FILE", key.path().to_str().unwrap())]);
     let settings = Settings::from(Process::One(Service::Auth), &[], with_key).unwrap();
     assert!(!settings.uses_folder, "a root file system that is read only will do");
     // One process with all services has the key in its folder, wherever the stores are.
     assert!(Settings::from(Process::All, &[], given([store])).unwrap().uses_folder);
+}
+
+#[test]
+fn files_with_secrets_that_cannot_be_used_are_reported_with_every_other_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let data = folder.path().to_str().unwrap();
+    std::fs::write(file("short.key"), "short").unwrap();
+    std::fs::write(file("good.key"), [7; 32]).unwrap();
+    let seals = format!("{},{},{}", file("good.key"), file("no.key"), file("short.key"));
+    let environment = given([
+        ("FLAGHOIST_SERVE_DATA", data),
+        ("FLAGHOIST_SERVE_SECRET_FILE", &file("none.key")),
+        ("FLAGHOIST_AUTH_SEAL_FILES", &seals),
+        ("FLAGHOIST_LOGIN_SEAL_FILES", &file("nothing.key")),
+        ("FLAGHOIST_LOGIN_SMTP_USER", "chat"),
+        ("FLAGHOIST_LOGIN_SMTP_PASSWORD_FILE", &file("password")),
+        ("FLAGHOIST_SERVE_GRACE", "soon"),
+    ]);
+    let failure = Settings::from(Process::All, &[], environment).unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+    for (name, told) in [
+        ("FLAGHOIST_SERVE_SECRET_FILE", "none.key: is it there, and may this user read it?"),
+        ("FLAGHOIST_AUTH_SEAL_FILES", "no.key: is it there"),
+        ("FLAGHOIST_AUTH_SEAL_FILES", "short.key does not hold 32 bytes"),
+        ("FLAGHOIST_LOGIN_SEAL_FILES", "nothing.key: is it there"),
+        ("FLAGHOIST_LOGIN_SMTP_PASSWORD_FILE", "cannot read the password in"),
+        ("FLAGHOIST_SERVE_GRACE", "soon"),
+    ] {
+        let found = failure.message.lines().any(|line| line.contains(&format!("{name}: ")) && line.contains(told));
+        assert!(found, "{name} … {told}: {}", failure.message);
+    }
+    assert!(!failure.message.contains("good.key"), "{}", failure.message);
+
+    // The folder's own key file is made by the first start, also where it is named.
+    for name in ["FLAGHOIST_SERVE_SECRET_FILE", "FLAGHOIST_AUTH_SEAL_FILES"] {
+        Settings::from(Process::All, &[], given([("FLAGHOIST_SERVE_DATA", data), (name, &file("secret.key"))]))
+            .unwrap();
+    }
+    // A service by itself reads its own files and not those of others.
+    let of_others = given([("FLAGHOIST_SEND_DATA", data), ("FLAGHOIST_AUTH_SEAL_FILES", &seals)]);
+    Settings::from(Process::One(Service::Send), &[], of_others).unwrap();
+    let own = given([("FLAGHOIST_AUTH_DATA", data), ("FLAGHOIST_AUTH_SEAL_FILES", &seals)]);
+    assert!(Settings::from(Process::One(Service::Auth), &[], own).is_err());
 }
 
 #[test]

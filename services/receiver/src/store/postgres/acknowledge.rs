@@ -12,25 +12,9 @@ use sqlx::Row as _;
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
-use super::{LOCKS, bytes, columns, decode, lanes_of};
+use super::{LOCKS, bytes, columns, decode, lanes_of, sql};
 use crate::store::{DeviceKey, Write};
 use crate::stream::Position;
-
-/// The lanes are locked, then the rows of the devices in the order of their keys, then positions rise in the order of theirs. What is
-/// stored already is not written again: a device that repeats itself costs no disk.
-const ACKNOWLEDGE: &str = "WITH lanes AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($1, lane) FROM unnest($2::integer[]) AS lane), \
-     devices AS MATERIALIZED (SELECT t.place, d.user_id, d.device_id FROM (SELECT count(*) AS lanes FROM lanes) AS held, \
-     unnest($3::bytea[], $4::text[], $5::bytea[]) WITH ORDINALITY AS t (user_id, device_id, stream_id, place) \
-     JOIN devices AS d ON d.user_id = t.user_id AND d.device_id = t.device_id \
-     WHERE held.lanes > 0 AND (t.stream_id IS NULL OR t.stream_id = d.stream_id) \
-     ORDER BY d.user_id, d.device_id FOR SHARE OF d), \
-     raised AS (INSERT INTO positions AS p (user_id, device_id, conversation_id, epoch, acked_seq) \
-     SELECT d.user_id, d.device_id, t.conversation_id, t.epoch, t.acked_seq FROM devices AS d \
-     JOIN unnest($6::bigint[], $7::bytea[], $8::bigint[], $9::bigint[]) AS t (place, conversation_id, epoch, acked_seq) \
-     ON t.place = d.place ORDER BY d.user_id, d.device_id, t.conversation_id \
-     ON CONFLICT (user_id, device_id, conversation_id) DO UPDATE SET epoch = excluded.epoch, acked_seq = excluded.acked_seq \
-     WHERE p.epoch <> excluded.epoch OR p.acked_seq < excluded.acked_seq) \
-     SELECT place FROM devices";
 
 /// What a device acknowledges in one batch.
 #[derive(Debug)]
@@ -87,7 +71,7 @@ impl<'w> Acknowledgements<'w> {
             let numbered = (1_i64..).zip(self.0.values());
             numbered.flat_map(|(number, device)| device.positions.values().map(move |position| (number, position)))
         };
-        let rows = sqlx::query(ACKNOWLEDGE)
+        let rows = sqlx::query(sql::ACKNOWLEDGE)
             .bind(LOCKS)
             .bind(lanes_of(self.0.keys().map(|key| key.user)))
             .bind(users)

@@ -5,6 +5,8 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::*;
 
+mod plans;
+
 async fn pods(count: usize) -> Option<(&'static Server, String, Vec<PostgresStore>)> {
     let server = Server::shared().await?;
     let url = server.database().await;
@@ -211,6 +213,46 @@ async fn acknowledgements_are_one_statement_and_what_does_not_fit_is_left() {
     assert_eq!(at_once(pod, &[ack(&phone, stream, here, 20), forget]).await, [0; 0]);
     assert_eq!(pod.positions(&phone).await.unwrap().len(), 2);
     assert!(pod.positions(&phone).await.unwrap().contains(&at(here, 3)));
+}
+
+#[tokio::test]
+async fn a_server_that_only_reads_is_unavailable_and_the_pod_goes_on_when_it_writes_again() {
+    let Some((server, url, pods)) = pods(1).await else { return };
+    let pod = &pods[0];
+    let (phone, stream, hall) = (phone(), Uuid::now_v7(), ConversationId(Uuid::now_v7()));
+    one(pod, Write::Open { key: phone.clone(), stream }).await;
+    one(pod, ack(&phone, stream, hall, 1)).await;
+    server.only_reads(&url, true).await;
+    // By the one statement, and by the longer way.
+    for write in [ack(&phone, stream, hall, 2), Write::Delete { key: phone.clone() }] {
+        let error = pod.write(&[write], SystemTime::now()).await.unwrap_err();
+        assert!(error.transient, "{error:?}");
+    }
+    let at = |seq| [Position { conversation: hall, epoch: 1, seq }];
+    assert_eq!(pod.positions(&phone).await.unwrap(), at(1), "it is read, and nothing is there");
+    server.only_reads(&url, false).await;
+    assert_eq!(one(pod, ack(&phone, stream, hall, 2)).await, Written::Done);
+    assert_eq!(pod.positions(&phone).await.unwrap(), at(2));
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_take_the_one_statement_is_served_without_it() {
+    let Some((server, url, pods)) = pods(1).await else { return };
+    let pod = &pods[0];
+    let (phone, stream, hall) = (phone(), Uuid::now_v7(), ConversationId(Uuid::now_v7()));
+    one(pod, Write::Open { key: phone.clone(), stream }).await;
+    // As Citus does: one statement does not change rows of several shards.
+    let refuse = "SET search_path = receiver; CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF current_query() LIKE 'WITH lanes%' THEN RAISE feature_not_supported; END IF; RETURN NULL; END $$;
+         CREATE TRIGGER refuse AFTER INSERT OR UPDATE ON positions EXECUTE FUNCTION refuse();
+         GRANT EXECUTE ON FUNCTION refuse() TO PUBLIC";
+    server.sql(&url, refuse).await;
+    assert_eq!(one(pod, ack(&phone, stream, hall, 1)).await, Written::Done);
+    assert!(!pod.at_once.load(Ordering::Relaxed), "one refusal is enough");
+    let older = Uuid::now_v7();
+    let batch = [ack(&phone, stream, hall, 2), ack(&phone, older, hall, 9)];
+    assert_eq!(pod.write(&batch, SystemTime::now()).await.unwrap(), [Written::Done, Written::Replaced]);
+    assert_eq!(pod.positions(&phone).await.unwrap(), [Position { conversation: hall, epoch: 1, seq: 2 }]);
 }
 
 #[tokio::test]

@@ -6,33 +6,6 @@
 //! of messages is the lanes' locks with the beginning of the transaction, [`ACTORS`], [`REQUESTS`], [`RESERVE`], [`COUNT_SENT`],
 //! [`APPEND`] and the commit: seven round trips.
 
-/// By what a statement finds its rows.
-#[cfg(test)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
-    Conversation,
-    Person,
-    Sweep,
-    Rare,
-}
-
-/// A statement with a name.
-#[cfg(test)]
-pub(super) struct Statement {
-    pub(super) name: &'static str,
-    pub(super) by: By,
-    pub(super) text: &'static str,
-}
-
-macro_rules! statements {
-    ($($(#[$doc:meta])* $by:ident $name:ident = $text:expr;)*) => {
-        $($(#[$doc])* pub(super) const $name: &str = $text;)*
-        #[cfg(test)]
-        pub(super) const ALL: &[Statement] =
-            &[$(Statement { name: stringify!($name), by: By::$by, text: $text }),*];
-    };
-}
-
 /// The columns of a conversation `c`, for `rows::head`.
 macro_rules! heads {
     () => {
@@ -72,7 +45,7 @@ macro_rules! identity {
     };
 }
 
-statements! {
+flaghoist_runtime::statements! {
     /// The time of the database.
     Rare CLOCK = concat!("SELECT ", clock!());
 

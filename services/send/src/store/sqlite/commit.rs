@@ -32,7 +32,7 @@ pub(super) struct Writer {
     next_log_no: i64,
     next_conversation_no: i64,
     /// The time of the last batch: times do not run backwards in a log.
-    now: i64,
+    pub(super) now: i64,
     /// The requests that the indexes do not know yet.
     pub(super) requests: HashMap<RequestKey, Vec<i64>>,
     backlog: Backlog,

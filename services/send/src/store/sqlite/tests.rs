@@ -91,6 +91,68 @@ async fn fault_2_a_full_disk_is_an_error_to_the_caller_and_passes() {
 }
 
 #[tokio::test]
+async fn fault_2_a_store_that_can_only_be_read_is_an_error_to_the_caller_and_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(&folder.path().join("send.db"), LIMITS).await.unwrap());
+    let shared: Arc<dyn Store> = store.clone();
+    let world = World::new(move || std::future::ready(shared.clone()).boxed()).await;
+    let (alice, bob) = (person(1), person(2));
+    let id = world.direct(alice, bob).await;
+    // SQLite's own error for it (READONLY), which a disk that was remounted gives as well.
+    let only_reads = async |only: bool| {
+        let mut writer = store.writer.lock().await;
+        writer.connection = None;
+        let pragma = sqlx::AssertSqlSafe(format!("PRAGMA query_only = {only}"));
+        sqlx::query(pragma).execute(&store.database.writer).await.unwrap();
+    };
+    only_reads(true).await;
+    let ops = || (0..3).map(|call| world.op(alice, id, &call.to_string(), send("x"))).collect();
+    let refused = world.commit(ops()).await;
+    assert!(refused.iter().all(|answer| matches!(answer, Err(Error::Unavailable(_)))), "{refused:?}");
+    assert_eq!(world.log(bob, id, 10).await.len(), 1, "it is read, and nothing is there");
+    only_reads(false).await;
+    let sent = world.commit(ops()).await;
+    assert!(sent.iter().all(|answer| !answer.as_ref().unwrap().deduplicated));
+    assert_eq!(world.log(bob, id, 10).await.len(), 4);
+}
+
+#[tokio::test]
+async fn fault_18_times_do_not_contradict_the_order_when_the_clock_goes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("send.db");
+    let open = || async {
+        let store = Arc::new(SqliteStore::open(&path, LIMITS).await.unwrap());
+        let shared: Arc<dyn Store> = store.clone();
+        (store, World::new(move || std::future::ready(shared.clone()).boxed()).await)
+    };
+    let (alice, bob) = (person(1), person(2));
+    let (store, world) = open().await;
+    let id = world.direct(alice, bob).await;
+    // The last commit was an hour ahead of what the clock says now.
+    let ahead = flaghoist_runtime::time::millis(std::time::SystemTime::now()) + 3_600_000;
+    store.writer.lock().await.now = ahead;
+    for text in ["one", "two"] {
+        assert!(world.sends(alice, id, text).await.created_at >= ahead, "{text}");
+    }
+    // Closing waits for the connection that the writer keeps.
+    store.writer.lock().await.connection = None;
+    store.database.close().await;
+    let (_store, world) = open().await;
+    assert!(world.sends(bob, id, "after a start").await.created_at >= ahead);
+    let times: Vec<i64> = world
+        .store
+        .messages(alice, id, 0, true, 10)
+        .await
+        .unwrap()
+        .unwrap()
+        .messages
+        .iter()
+        .map(|message| message.event.created_at)
+        .collect();
+    assert!(times.len() == 3 && times.is_sorted(), "{times:?}");
+}
+
+#[tokio::test]
 async fn a_conversation_dropped_from_memory_is_read_from_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("send.db"), LIMITS).await.unwrap();

@@ -156,6 +156,70 @@ async fn promise_2_a_network_that_goes_silent_is_unavailable_in_time_and_the_rep
 }
 
 #[tokio::test]
+async fn a_server_that_only_reads_is_unavailable_and_the_pod_goes_on_when_it_writes_again() {
+    let Some(place) = Place::fresh().await else { return };
+    let world = on(&place.pod().await).await;
+    let (alice, bob) = (person(1), person(2));
+    let id = world.direct(alice, bob).await;
+    place.postgres.only_reads(&place.url, true).await;
+    // Alone by the one statement; with another for the same conversation by the longer way.
+    for calls in [1, 2] {
+        let ops = (0..calls).map(|call| world.op(alice, id, &format!("{calls} {call}"), send("x"))).collect();
+        let refused = world.commit(ops).await;
+        assert!(refused.iter().all(|answer| matches!(answer, Err(Error::Unavailable(_)))), "{refused:?}");
+    }
+    assert_eq!(world.log(bob, id, 10).await.len(), 1, "it is read, and nothing is there");
+    place.postgres.only_reads(&place.url, false).await;
+    let written = world.one(alice, id, "1 0", send("x")).await.unwrap();
+    assert_eq!((written.deduplicated, written.event.unwrap().seq), (false, 2));
+}
+
+#[tokio::test]
+async fn promise_2_a_batch_in_the_way_of_others_goes_on_in_smaller_pieces_and_each_call_has_one_effect() {
+    // Serialisation failure, deadlock.
+    for code in ["40001", "40P01"] {
+        let Some(place) = Place::fresh().await else { return };
+        let world = on(&place.pod().await).await;
+        let (alice, bob) = (person(1), person(2));
+        let (id, other) = (world.direct(alice, bob).await, world.direct(alice, person(3)).await);
+        // Several messages at once are always in the way, one alone three times. What a sequence counted is not undone.
+        place
+            .sql(&format!(
+                "CREATE SEQUENCE pieces; CREATE SEQUENCE single;
+                 CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     IF NOT EXISTS (SELECT FROM added) THEN RETURN NULL;
+                     ELSIF (SELECT count(*) FROM added) > 1 THEN PERFORM nextval('pieces');
+                     ELSIF nextval('single') > 3 THEN RETURN NULL; END IF;
+                     RAISE EXCEPTION 'in the way' USING ERRCODE = '{code}'; END $$;
+                 CREATE TRIGGER conflict AFTER INSERT ON events REFERENCING NEW TABLE AS added
+                     FOR EACH STATEMENT EXECUTE FUNCTION conflict()"
+            ))
+            .await;
+        let ops = || {
+            let mut ops: Vec<Op> = (0..8).map(|call| world.op(alice, id, &format!("{call}"), send("x"))).collect();
+            // The same call twice in one batch, and one for another conversation.
+            ops.push(world.op(alice, id, "3", send("x")));
+            ops.push(world.op(alice, other, "3", send("x")));
+            ops
+        };
+        for again in [false, true] {
+            let answers = world.commit(ops()).await;
+            let answers: Vec<(bool, u64)> = answers
+                .iter()
+                .map(|answer| answer.as_ref().unwrap_or_else(|error| panic!("{code}: {error:?}")))
+                .map(|written| (written.deduplicated, written.event.as_ref().unwrap().seq))
+                .collect();
+            let mut expected: Vec<(bool, u64)> = (2..10).map(|seq| (again, seq)).collect();
+            expected.extend([(true, 5), (again, 2)]);
+            assert_eq!(answers, expected, "{code}");
+        }
+        assert_eq!((world.log(bob, id, 50).await.len(), world.log(alice, other, 50).await.len()), (9, 2), "{code}");
+        let conflicts = place.sql("SELECT p.last_value > 3, s.last_value - 9 FROM pieces p, single s").await;
+        assert_eq!(conflicts, "t|3", "{code}: nine messages got through, after three that did not");
+    }
+}
+
+#[tokio::test]
 async fn a_pod_that_freezes_within_a_transaction_holds_up_others_for_five_seconds_at_most() {
     let Some(place) = Place::fresh().await else { return };
     let pod = place.pod().await;
