@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "the unit tests ask it for more")]
 mod issuer;
 #[path = "../src/tests/key.rs"]
-#[expect(dead_code, reason = "the unit tests have keys of another kind, too")]
+#[expect(dead_code, clippy::unwrap_used, reason = "a part of the test; the unit tests have keys of another kind, too")]
 mod key;
 #[path = "logs/more.rs"]
 mod more;
