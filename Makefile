@@ -58,10 +58,10 @@ fmt: $(BUF) # formats Rust and the contracts
 	cargo fmt --all
 	$(BUF) format proto --path proto/flaghoist --write
 
-# In a worktree `.git` is a file that says where the repository is. A clone without history may lint the rest, away from CI.
+# buf's own clone goes back fifty commits and no further. A clone without history may lint the rest, away from CI.
 define BREAKING
 if git cat-file -e '$(RELEASE)^{commit}'; then \
-	"$(BUF)" breaking proto --against "$$(git rev-parse --path-format=absolute --git-common-dir)#ref=$(RELEASE),subdir=proto"; \
+	git archive --format=tar $(RELEASE) proto | "$(BUF)" breaking proto --against '-#format=tar,subdir=proto'; \
 elif [ -n "$$CI" ]; then \
 	echo "the release before, commit $(RELEASE), is not in this clone: git fetch --unshallow gets it" >&2; exit 1; \
 else \

@@ -114,18 +114,6 @@ impl Release {
     }
 }
 
-/// Where git keeps the repository: in a worktree `.git` is a file that says so.
-///
-/// # Panics
-/// Outside of the repository.
-pub fn repository() -> PathBuf {
-    let mut git = Command::new("git");
-    git.current_dir(root()).args(["rev-parse", "--path-format=absolute", "--git-common-dir"]);
-    let output = git.output().unwrap_or_else(|error| panic!("git: {error}"));
-    assert!(output.status.success(), "git: {}", String::from_utf8_lossy(&output.stderr));
-    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-}
-
 /// The root of the sources.
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -197,7 +197,8 @@ async fn secrets_of_calls(site: &Site) -> Vec<String> {
     let revoke = auth::RevokeTokenRequest { client: client(), token: next.refresh_token.clone() };
     issuer.revoke_token(revoke).await.unwrap();
     let issued = [tokens, next].into_iter().flat_map(|tokens| [tokens.access_token, tokens.refresh_token]);
-    issued.chain([device.device_code, device.user_code, code, enrolment.secret]).collect()
+    let carried = [&alice, &bob].map(|person| person.token().to_owned());
+    issued.chain(carried).chain([device.device_code, device.user_code, code, enrolment.secret]).collect()
 }
 
 /// By a browser: the account pages, a wrong password and a new one, a forgotten one. Answers what was secret in it.

@@ -44,7 +44,12 @@ impl Person {
         Ok(Self { name: answer.account.unwrap().name, token: answer.tokens.unwrap().access_token })
     }
 
-    /// A request with the token of the person.
+    /// The access token of the person.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A request with that token.
     pub(crate) fn asks<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", format!("Bearer {}", self.token).parse().unwrap());
