@@ -24,7 +24,7 @@ async fn case_66_keys_that_could_not_be_read_for_too_long_are_published_no_more(
     // Five seconds are the least for which keys are trusted; by default it is an hour.
     let world = World::with(Settings { key_lead: Duration::from_secs(1), ..Settings::default() }).await;
     assert_eq!(world.issuer.keyring.times().trusted_for(), Duration::from_secs(5));
-    let secret = world.confidential("bot", &["chat.read"]).await;
+    let secret = world.resource_server("bot", &["flaghoist"]).await;
     let bot = || credentials("bot", &secret);
     world.keys_are(true).await;
     world.issuer.keyring.advance().await.expect_err("the store is gone");

@@ -10,7 +10,7 @@ use crate::access_token::Claims;
 #[tokio::test]
 async fn cases_67_to_69_auth_refuses_what_its_own_key_has_signed_and_is_no_good_access_token() {
     let world = World::new().await;
-    let secret = world.confidential("bot", &["chat.read"]).await;
+    let secret = world.resource_server("bot", &["flaghoist"]).await;
     let published = world.issuer.keyring.published().unwrap();
     let signer = &published.signer;
     let (user, now) = (somebody().to_string(), world.clock.now().seconds());
