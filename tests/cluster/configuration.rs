@@ -27,7 +27,8 @@ pub(crate) async fn of(installation: &Installation) -> Outcome {
         return Err(format!("istioctl analyze: {fault}"));
     }
     let mut rejections = 0;
-    let istiods = get(&["pods", "--all-namespaces", "-l", "app=istiod"]).await?;
+    let istiods =
+        get(&["pods", "--all-namespaces", "-l", "app=istiod", "--field-selector=status.phase=Running"]).await?;
     let istiods = istiods["items"].as_array().cloned().unwrap_or_default();
     for istiod in &istiods {
         let text = |name: &str| istiod["metadata"][name].as_str().unwrap_or_default().to_owned();

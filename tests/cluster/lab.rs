@@ -154,6 +154,7 @@ impl Lab {
         }
         let (kind, installation) = self.installation.clone().ok_or("nothing is installed")?;
         let world = self.world().await?;
+        self.reached().await?;
         // A sidecar that does not know the keys yet refuses every token.
         let alice = world.person("alice").await;
         self.answered(&alice).await?;
@@ -168,6 +169,19 @@ impl Lab {
         let people = People { alice, admin: boss.another_session().await };
         self.people = Some((people.clone(), Instant::now()));
         Ok(people)
+    }
+
+    /// Waits until the gateway reaches all services: it hears of new pods a moment after they are ready.
+    async fn reached(&self) -> Result<(), String> {
+        let outside = channel(self.gateway().await?);
+        for path in READS {
+            pods::settles_within(KEYS_MAX, &format!("{path} is reached through the gateway"), async || {
+                let answer = ask(&outside, path, &[], Vec::new(), Duration::from_secs(5)).await;
+                if answer.code == tonic::Code::Unavailable { Err(answer.said()) } else { Ok(()) }
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Waits until all services answer to a person's token: each has a sidecar of its own, which must know the keys, and where a stand-in
