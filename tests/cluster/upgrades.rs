@@ -117,10 +117,9 @@ pub(crate) async fn uninstall(lab: &mut Lab) -> Outcome {
     let conversation = alice.direct(&people.admin).await;
     alice.sends("before").to(&people.admin).await;
     installation.uninstall().await?;
-    let left = installation.get(&["pods", "-l", &format!("app.kubernetes.io/instance={RELEASE}")]).await?;
-    if left["items"].as_array().is_some_and(|pods| !pods.is_empty()) {
-        return Err("pods outlive the uninstallation".into());
-    }
+    // helm waits for what it made itself, and pods are made by StatefulSets.
+    let of = format!("app.kubernetes.io/instance={RELEASE}");
+    installation.kubectl(&["wait", "--for=delete", "pods", "-l", &of, "--timeout=120s"]).await?;
     let volumes = installation.get(&["persistentvolumeclaims"]).await?;
     let volumes = volumes["items"].as_array().map_or(0, Vec::len);
     if volumes < SERVICES.len() {
