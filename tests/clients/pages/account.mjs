@@ -138,6 +138,11 @@ export async function account(browser, { issuer }) {
   await other.leave();
 
   await alice.goes(authorize());
+  // Whoever signs out everywhere else is remembered by no browser, and signs in for the next application.
+  want(alice.path === "/login", `the browser is at ${alice.page.url()}`);
+  await alice.signsIn("alice");
+  await alice.types("#code", codes[1]);
+  await alice.presses("button[value=sign_in]");
   want(/Wiki <b>of<\/b> everything/.test(await alice.text()), "the name of an application is no text");
   const back = await goesOn(alice, "button[value=allow]");
   want(back.get("code") && back.get("state") === "s", `the application got ${back}`);
