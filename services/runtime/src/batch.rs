@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -79,7 +80,7 @@ impl<Op: Send + 'static, Answer: Send + 'static> Batcher<Op, Answer> {
         Fut: Future<Output = Vec<Answer>> + Send + 'static,
     {
         let (queue, calls) = mpsc::channel(queue_max.max(1));
-        tokio::spawn(run(name, calls, batch_max.max(1), pace, commit));
+        tokio::spawn(run(name, calls, batch_max.max(1), Begin::Paced(pace), commit));
         Self { queue }
     }
 
@@ -94,11 +95,49 @@ impl<Op: Send + 'static, Answer: Send + 'static> Batcher<Op, Answer> {
     }
 }
 
+impl<Op, Answer, Error> Batcher<Op, Result<Answer, Arc<Error>>>
+where
+    Op: Send + 'static,
+    Answer: Send + 'static,
+    Error: Send + Sync + 'static,
+{
+    /// The same as [`Batcher::start`] for callers who come in groups, where a commit does all it is given or nothing: tasks that are
+    /// ready when a commit begins submit theirs first, and its error is the answer to each call.
+    pub fn whole<F, Fut>(name: &'static str, queue_max: usize, batch_max: usize, commit: F) -> Self
+    where
+        F: Fn(Vec<Op>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Vec<Answer>, Error>> + Send + 'static,
+    {
+        let commit = move |ops: Vec<Op>| {
+            let count = ops.len();
+            let committed = commit(ops);
+            async move {
+                match committed.await {
+                    Ok(answers) => answers.into_iter().map(Ok).collect(),
+                    Err(error) => std::iter::repeat_n(Arc::new(error), count).map(Err).collect(),
+                }
+            }
+        };
+        let (queue, calls) = mpsc::channel(queue_max.max(1));
+        tokio::spawn(run(name, calls, batch_max.max(1), Begin::AfterReady, commit));
+        Self { queue }
+    }
+}
+
+/// When a commit begins.
+#[derive(Clone, Copy, Debug)]
+enum Begin {
+    /// No sooner than so long after the one before.
+    Paced(Duration),
+    /// After the tasks that are ready.
+    AfterReady,
+}
+
 async fn run<Op, Answer, F, Fut>(
     name: &'static str,
     mut calls: mpsc::Receiver<Call<Op, Answer>>,
     batch_max: usize,
-    pace: Duration,
+    begin: Begin,
     mut commit: F,
 ) where
     F: FnMut(Vec<Op>) -> Fut,
@@ -109,16 +148,17 @@ async fn run<Op, Answer, F, Fut>(
     let mut batch = Vec::with_capacity(batch_max.min(256));
     let mut begins_at = None;
     while calls.recv_many(&mut batch, batch_max).await > 0 {
-        if let Some(begins_at) = begins_at
-            && batch.len() < batch_max
-            && Instant::now() < begins_at
-        {
-            tokio::time::sleep_until(begins_at).await;
-            while batch.len() < batch_max
-                && let Ok(call) = calls.try_recv()
-            {
-                batch.push(call);
+        match begins_at {
+            _ if batch.len() == batch_max => {}
+            Some(begins_at) if Instant::now() < begins_at => {
+                tokio::time::sleep_until(begins_at).await;
+                take_more(&mut calls, &mut batch, batch_max);
             }
+            None if matches!(begin, Begin::AfterReady) => {
+                tokio::task::yield_now().await;
+                take_more(&mut calls, &mut batch, batch_max);
+            }
+            _ => {}
         }
         #[expect(clippy::cast_precision_loss, reason = "a queue is far shorter than 2^52")]
         depth.set((calls.len() + batch.len()) as f64);
@@ -133,7 +173,11 @@ async fn run<Op, Answer, F, Fut>(
             continue;
         }
         let count = ops.len();
-        begins_at = (!pace.is_zero()).then(|| Instant::now() + pace);
+        if let Begin::Paced(pace) = begin
+            && !pace.is_zero()
+        {
+            begins_at = Some(Instant::now() + pace);
+        }
         match AssertUnwindSafe(async { commit(ops).await }).catch_unwind().await {
             Ok(results) => {
                 if results.len() != count {
@@ -161,6 +205,15 @@ async fn run<Op, Answer, F, Fut>(
             Err(_) => tracing::error!(queue = name, calls = count, "commit panicked"),
         }
         depth.set(0.0);
+    }
+}
+
+/// Adds the calls that are there by now.
+fn take_more<Call>(calls: &mut mpsc::Receiver<Call>, batch: &mut Vec<Call>, batch_max: usize) {
+    while batch.len() < batch_max
+        && let Ok(call) = calls.try_recv()
+    {
+        batch.push(call);
     }
 }
 

@@ -29,9 +29,6 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many prepared statements a connection keeps.
 const STATEMENTS_MAX: usize = 256;
 
-/// How many bytes of the file a connection that reads maps into memory.
-const MMAP_BYTES: &str = "67108864";
-
 /// How large the log may grow, in pages, before a commit moves it into the file itself. Usually the checkpointer was there before.
 const WAL_MAX_PAGES: &str = "16384";
 
@@ -98,7 +95,6 @@ pub async fn open(path: &Path, migrator: &Migrator) -> Result<Database, OpenErro
         .clone()
         .pragma("query_only", "ON")
         .pragma("cache_size", "-8192")
-        .pragma("mmap_size", MMAP_BYTES)
         .thread_name(|number| format!("sqlite-reader-{number}"));
     let moving = options
         .synchronous(SqliteSynchronous::Full)

@@ -59,6 +59,27 @@ async fn a_full_batch_waits_for_no_pace() {
 }
 
 #[tokio::test]
+async fn tasks_that_are_ready_share_a_commit_that_is_whole() {
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&commits);
+    let batcher = Batcher::whole("test", 1000, 1000, move |ops: Vec<usize>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move { if ops.contains(&7) { Err("seven") } else { Ok(ops.iter().map(|op| op * 2).collect()) } }
+    });
+    // The second call is made when the committing task has been woken already.
+    let later = async |op| {
+        tokio::task::yield_now().await;
+        batcher.submit(op).await
+    };
+    assert_eq!(tokio::join!(batcher.submit(1), later(2)), (Ok(Ok(2)), Ok(Ok(4))));
+    assert_eq!(commits.load(Ordering::Relaxed), 1);
+    let failed = Ok(Err(Arc::new("seven")));
+    assert_eq!(tokio::join!(batcher.submit(6), later(7)), (failed.clone(), failed));
+    assert_eq!(batcher.submit(8).await, Ok(Ok(16)));
+    assert_eq!(commits.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
 async fn calls_that_arrive_during_a_commit_share_the_next_one() {
     let commits = Arc::new(AtomicUsize::new(0));
     let gate = Arc::new(Semaphore::new(0));
