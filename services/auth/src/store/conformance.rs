@@ -54,6 +54,7 @@ macro_rules! conformance {
             a_profile_is_replaced_where_one_is_kept_and_goes_with_the_person,
             the_oldest_sessions_make_room,
             the_limit_of_sessions_holds_when_many_are_opened_at_once,
+            sessions_of_many_people_open_at_once_each_by_its_own,
             sessions_are_listed_newest_first_in_pages,
             case_94_a_session_ends_for_its_owner_only,
             case_40_a_disabled_person_gets_no_session,

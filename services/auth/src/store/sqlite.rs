@@ -1,6 +1,7 @@
 //! The store of one machine: one SQLite file. There is one writing connection, so transactions follow one another.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use flaghoist_runtime::token::RevocationTarget;
 use sqlx::Sqlite;
 use sqlx::migrate::Migrator;
 
+use self::opening::{Opening, Openings};
 use super::{Addition, Numbered, Opened, Purge, Resealed, Store, SubjectState};
 use crate::audit::{Event, Filter, Origin, Why};
 use crate::client::Client;
@@ -23,6 +25,7 @@ mod client;
 mod grants;
 mod key;
 mod logout;
+mod opening;
 mod revocation;
 mod session;
 mod sign_in;
@@ -38,12 +41,14 @@ pub(crate) struct SqliteStore {
     database: Database,
     /// How often the clients changed since the start; nobody but this process changes them.
     client_changes: AtomicI64,
+    openings: Openings,
 }
 
 impl SqliteStore {
     /// Opens, or makes, the file at `path`.
     pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
-        Ok(Self { database: sqlite::open(path, &MIGRATOR).await?, client_changes: AtomicI64::new(0) })
+        let database = sqlite::open(path, &MIGRATOR).await?;
+        Ok(Self { openings: Openings::start(database.clone()), database, client_changes: AtomicI64::new(0) })
     }
 
     /// Begins to write. IMMEDIATE: the lock is taken now, not at the first write after a read.
@@ -58,8 +63,11 @@ pub(super) async fn signing_keys(readers: &sqlx::SqlitePool) -> Result<Vec<Signi
 }
 
 /// Says what was being done when SQLite failed.
-fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
-    move |error| StoreError { doing, transient: sqlite::transient(&error), source: Box::new(error) }
+fn failed<E: Into<Arc<sqlx::Error>>>(doing: &'static str) -> impl Fn(E) -> StoreError {
+    move |error| {
+        let error = error.into();
+        StoreError { doing, transient: sqlite::transient(&error), source: Box::new(error) }
+    }
 }
 
 /// A value in the file that no version of the product has written.
@@ -88,7 +96,7 @@ impl Store for SqliteStore {
     }
 
     async fn open_session(&self, session: &Session, sessions_max: u32, by: &Origin) -> Result<Opened, StoreError> {
-        session::open(self, session, sessions_max, by).await.map_err(failed("open a session"))
+        self.openings.submit(Opening { session: session.clone(), sessions_max, by: by.clone() }).await
     }
 
     async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError> {

@@ -55,6 +55,61 @@ pub(super) async fn the_limit_of_sessions_holds_when_many_are_opened_at_once(sto
     assert_eq!(revoked(store).await.len(), 17);
 }
 
+pub(super) async fn sessions_of_many_people_open_at_once_each_by_its_own(store: &dyn Store) {
+    client(store, "web").await;
+    let state = |enabled, admin| SubjectState { enabled, admin };
+    let mut asked = Vec::new();
+    for round in 0..8 {
+        for kind in ["unheard of", "no admin", "admin", "disabled", "stray client", "full"] {
+            let user = somebody();
+            match kind {
+                "no admin" => drop(store.set_subject(user, state(true, false), by(NOW)).await.unwrap()),
+                "admin" => drop(store.set_subject(user, state(true, true), by(NOW)).await.unwrap()),
+                "disabled" => drop(store.set_subject(user, state(false, false), by(NOW)).await.unwrap()),
+                "full" => {
+                    for _ in 0..3 {
+                        opened(store, user, NOW).await;
+                    }
+                }
+                _ => {}
+            }
+            let mut session = sign_in(user, NOW).0;
+            session.label = format!("{kind} \"{round}\" \u{1f980}");
+            if kind == "stray client" {
+                session.client_id = "nobody".into();
+            }
+            asked.push((kind, session));
+        }
+    }
+    let opening = asked.iter().map(|(_, session)| store.open_session(session, 3, by(NOW)));
+    for ((kind, session), answer) in asked.iter().zip(join_all(opening).await) {
+        let answer = answer.unwrap();
+        let ended = match (*kind, answer) {
+            ("disabled", answer) => {
+                assert_eq!(answer, Opened::SubjectDisabled);
+                continue;
+            }
+            ("stray client", answer) => {
+                assert_eq!(answer, Opened::ClientUnknown);
+                continue;
+            }
+            (kind, Opened::Open { scopes, ended }) => {
+                let without_admin = kind == "no admin";
+                assert_eq!(scopes, if without_admin { Scopes::ALL - Scopes::ADMIN } else { Scopes::ALL }, "{kind}");
+                ended
+            }
+            (kind, answer) => panic!("{kind}: {answer:?}"),
+        };
+        assert_eq!(ended.len(), usize::from(*kind == "full"), "{kind}");
+        let kept = store.session(session.id).await.unwrap().unwrap();
+        assert_eq!((&kept.label, kept.user, kept.family), (&session.label, session.user, session.family));
+    }
+    let filter = Filter { action: Some(Action::SessionOpened), ..Filter::default() };
+    let opened = store.audit_events(&filter, 1000).await.unwrap();
+    // Four kinds opened, and those of who was full before.
+    assert_eq!(opened.len(), 8 * (4 + 3));
+}
+
 pub(super) async fn case_40_no_session_slips_past_a_disabling(store: &dyn Store) {
     client(store, "web").await;
     let disabled = SubjectState { enabled: false, admin: false };

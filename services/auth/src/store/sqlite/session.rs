@@ -14,8 +14,7 @@ use crate::moment::Moment;
 use crate::refresh_token::Digest;
 use crate::scope::Scopes;
 use crate::session::{Family, Lifetimes, Presentation, Session, Verdict};
-use crate::store::Opened;
-use crate::store::judge::{Judgement, Moved, asked, judge, opened};
+use crate::store::judge::{Judgement, Moved, asked, judge};
 
 /// `SELECT` with the columns that [`read`] takes, and the rest of the query.
 macro_rules! select {
@@ -176,76 +175,6 @@ async fn end_for(transaction: &mut Transaction, ids: &[SessionId], why: Why, by:
         .execute(&mut **transaction)
         .await?;
     Ok(())
-}
-
-pub(super) async fn open(
-    store: &SqliteStore,
-    session: &Session,
-    sessions_max: u32,
-    by: &Origin,
-) -> Result<Opened, sqlx::Error> {
-    let mut transaction = store.begin().await?;
-    let opened = open_within(&mut transaction, session, sessions_max, by).await?;
-    transaction.commit().await?;
-    Ok(opened)
-}
-
-/// Opens a session as part of `transaction`. Nothing is written unless it is open.
-pub(super) async fn open_within(
-    transaction: &mut Transaction,
-    session: &Session,
-    sessions_max: u32,
-    by: &Origin,
-) -> Result<Opened, sqlx::Error> {
-    let registered = sqlx::query("SELECT 1 FROM clients WHERE client_id = ?1 AND deleted_at IS NULL")
-        .bind(&*session.client_id)
-        .fetch_optional(&mut **transaction)
-        .await?;
-    if registered.is_none() {
-        return Ok(Opened::ClientUnknown);
-    }
-    let user = session.user.0.as_bytes().as_slice();
-    let state: Option<(bool, bool)> = sqlx::query_as("SELECT enabled, admin FROM subjects WHERE user_id = ?1")
-        .bind(user)
-        .fetch_optional(&mut **transaction)
-        .await?;
-    let scopes = match state {
-        Some((false, _)) => return Ok(Opened::SubjectDisabled),
-        Some((true, false)) => session.scopes - Scopes::ADMIN,
-        Some((true, true)) | None => session.scopes,
-    };
-    let oldest =
-        sqlx::query("SELECT session_id FROM sessions WHERE user_id = ?1 ORDER BY session_id DESC LIMIT -1 OFFSET ?2")
-            .bind(user)
-            .bind(i64::from(sessions_max) - 1)
-            .fetch_all(&mut **transaction)
-            .await?;
-    let ended = ids(&oldest)?;
-    end(transaction, &[(&ended, Why::TooMany)], by).await?;
-    sqlx::query(
-        "INSERT INTO sessions (session_id, user_id, client_id, scopes, amr, label, authenticated_at, created_at, \
-                last_use_at, last_address, current_sha256, previous_sha256, rotated_at, claims, key_thumbprint) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-    )
-    .bind(session.id.0.as_bytes().as_slice())
-    .bind(user)
-    .bind(&*session.client_id)
-    .bind(scopes.to_string())
-    .bind(session.amr.join(" "))
-    .bind(&session.label)
-    .bind(session.authenticated_at.0)
-    .bind(session.created_at.0)
-    .bind(session.last_use_at.0)
-    .bind(&session.last_address)
-    .bind(session.family.current.0.as_slice())
-    .bind(session.family.previous.as_ref().map(|digest| digest.0.as_slice()))
-    .bind(session.family.rotated_at.0)
-    .bind(session.claims.join(" "))
-    .bind(&session.key_thumbprint)
-    .execute(&mut **transaction)
-    .await?;
-    audit::insert(transaction, &[opened(session, scopes, by)]).await?;
-    Ok(Opened::Open { scopes, ended })
 }
 
 pub(super) async fn get(readers: &SqlitePool, session: SessionId) -> Result<Option<Session>, sqlx::Error> {

@@ -6,7 +6,8 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::session::{end, ids, open_within};
+use super::opening::{Opening, open_within};
+use super::session::{end, ids};
 use super::{SqliteStore, Transaction, count, failed, logout, unreadable};
 use crate::audit::{Actor, Origin, Why};
 use crate::authorization::{AuthorizationRequest, Recognised};

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::audit::{Origin, Why};
-use crate::store::sqlite::session::{end, ids, open_within};
+use crate::store::sqlite::opening::{Opening, open_within};
+use crate::store::sqlite::session::{end, ids};
 use crate::store::sqlite::sign_in::{bytes, user_in, words};
 use crate::store::sqlite::unreadable;
 
@@ -108,7 +109,8 @@ pub(super) async fn poll(
             }
             let approved = read(&row)?;
             let session = opens(&approved);
-            let opened = open_within(&mut transaction, &session, sessions_max, &Origin::sign_in(&session, now)).await?;
+            let by = Origin::sign_in(&session, now);
+            let opened = open_within(&mut transaction, Opening { session, sessions_max, by }).await?;
             Polled::Good(Box::new(approved), opened)
         }
         None => {

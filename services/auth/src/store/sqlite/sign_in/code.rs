@@ -67,7 +67,8 @@ pub(super) async fn redeem(
     let redeemed = match judge(&kept) {
         None => Redeemed::Refused,
         Some(session) => {
-            let opened = open_within(&mut transaction, &session, sessions_max, &Origin::sign_in(&session, now)).await?;
+            let by = Origin::sign_in(&session, now);
+            let opened = open_within(&mut transaction, Opening { session, sessions_max, by }).await?;
             sqlx::query("UPDATE sessions SET browser_sha256 = ?2 WHERE session_id = ?1")
                 .bind(kept.session.0.as_bytes().as_slice())
                 .bind(kept.browser.as_ref().map(|cookie| cookie.0.as_slice()))
