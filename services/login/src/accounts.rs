@@ -5,6 +5,7 @@
 
 mod account_sessions;
 mod administration;
+mod check;
 mod contacts;
 mod credentials;
 mod factors;

@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use flaghoist_runtime::names::UserId;
 
 use crate::account::{Account, AccountChange, Credentials, NewAccount};
+use crate::contact::Contacts;
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
 use crate::throttle::quota::{BucketKey, Quota};
@@ -71,6 +72,12 @@ pub(crate) trait Store:
 
     /// What proves a person, also while they are being deleted.
     async fn credentials_of(&self, user: UserId) -> Result<Option<Credentials>, StoreError>;
+
+    /// What proves a person, and their contacts.
+    async fn person(&self, user: UserId, now: i64) -> Result<Option<(Credentials, Contacts)>, StoreError> {
+        let Some(credentials) = self.credentials_of(user).await? else { return Ok(None) };
+        Ok(Some((credentials, self.contacts(user, now).await?)))
+    }
 
     /// Changes what a person says of themselves, and notes that the issuer is to be told; answers the account as it is then.
     async fn change_account(&self, user: UserId, change: &AccountChange) -> Result<Option<Account>, StoreError>;

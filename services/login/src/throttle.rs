@@ -44,7 +44,7 @@ pub(crate) const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
 
 /// Who is guessed at, and from where: keyed digests, because handles that do not exist count like those that do, and
 /// addresses are nobody's business.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct AttemptKey {
     pub(crate) account: [u8; 16],
     pub(crate) address: [u8; 16],
@@ -214,7 +214,7 @@ impl Delays {
     /// Decides about an attempt at `now` (milliseconds) after the earlier ones.
     pub(crate) fn decide(&self, here: Option<Attempts>, strangers: Option<Attempts>, now: i64) -> Decision {
         let here = here.unwrap_or_default();
-        let known = here.known_at.is_some_and(|known_at| now - known_at < millis(KNOWN_FOR));
+        let known = still_known(here.known_at, now);
         let strangers = (!known).then(|| strangers.unwrap_or_default());
         let together = Self {
             free: self.free.saturating_mul(STRANGERS_FREE_FACTOR),
@@ -256,6 +256,11 @@ impl Delays {
         };
         Attempts { count, next_at: now.saturating_add(delay), known_at: attempts.known_at, updated_at: now }
     }
+}
+
+/// Whether an address that became known then is so yet.
+pub(crate) fn still_known(known_at: Option<i64>, now: i64) -> bool {
+    known_at.is_some_and(|known_at| now - known_at < millis(KNOWN_FOR))
 }
 
 /// A time in milliseconds.

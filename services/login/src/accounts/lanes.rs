@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::store::{Holder, Store, StoreError};
 
 /// How many people's calls may go on at once in this process before they wait for one another here, without asking the store.
-const LOCAL_LANES: usize = 64;
+const LOCAL_LANES: usize = 1024;
 /// How long a lane is held without a sign of life: longer than a call to the issuer takes, so that only who is gone loses it.
 const HOLD: Duration = Duration::from_secs(30);
 /// How much of that must be left before the issuer is called.
@@ -65,7 +65,8 @@ impl Lanes {
 
     fn local(&self, user: UserId) -> &Arc<Mutex<()>> {
         // The last bytes of a version 7 UUID are random.
-        &self.local[usize::from(user.0.as_bytes()[15]) % LOCAL_LANES]
+        let [.., last, least] = *user.0.as_bytes();
+        &self.local[usize::from(u16::from_be_bytes([last, least])) % LOCAL_LANES]
     }
 
     /// Takes the lane in a task of its own: a caller who goes away while the store is being asked leaves no lane behind.

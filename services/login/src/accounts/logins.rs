@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use flaghoist_runtime::time::millis;
 
-use super::sign_in::{Accepted, SessionClient, Welcome, read_handle, taken};
+use super::check::{read_handle, taken};
+use super::sign_in::{Accepted, Arrived, SessionClient, Welcome};
 use super::{Accounts, now};
 use crate::error::Error;
 use crate::factor::{FactorKind, Proof};
@@ -92,18 +93,21 @@ impl Accounts {
         let origin = origin.into();
         let password = taken(password)?;
         let login = self.login_at(token, Step::Password, &[]).await?;
-        let (found, _place) = self.prove(&login.handle, password, &origin).await?;
-        let proven = Proven::by(&found);
-        if found.second_factor {
+        let checked = self.check(&login.handle, password, &origin).await?;
+        let proven = Proven::by(&checked.credentials);
+        if checked.credentials.second_factor {
+            checked.counted.forget().await?;
             let factors = self.store.factors(proven.user).await?.second();
             if !self.store.password_proven(token.digest(), proven, now()).await? {
                 return Err(Error::LoginStep);
             }
             return Ok(Next::SecondFactors(factors));
         }
-        self.end(token, Step::Password).await?;
+        if let Err(error) = self.end(token, Step::Password).await {
+            return Err(checked.counted.forget_after(error).await);
+        }
         let client = SessionClient { client_id: login.client_id, label: login.label, origin };
-        Ok(Next::SignedIn(Box::new(self.open_session(proven, Proof::Password, client).await?)))
+        Ok(Next::SignedIn(Box::new(self.open_session(checked.arrived(), client).await?)))
     }
 
     /// The second step: a code.
@@ -117,7 +121,8 @@ impl Accounts {
         let login = self.login_at(token, Step::SecondFactor, &[]).await?;
         let (proven, taken) = self.prove_second(&login, token, code, &origin).await?;
         let client = SessionClient { client_id: login.client_id, label: login.label, origin };
-        let opened = self.open_session(proven, Proof::PasswordAndCode, client).await;
+        let arrived = Arrived::by(Proof::PasswordAndCode, proven);
+        let opened = self.open_session(arrived, client).await;
         self.kept_or_given_back(proven, taken, opened).await
     }
 
@@ -135,7 +140,8 @@ impl Accounts {
         // A challenge that is over costs no code.
         self.issuer.login_request(&challenge).await?;
         let (proven, taken) = self.prove_second(&login, token, code, &origin).await?;
-        let accepted = self.accept_request(proven, Proof::PasswordAndCode, challenge, origin).await;
+        let arrived = Arrived::by(Proof::PasswordAndCode, proven);
+        let accepted = self.accept_request(arrived, challenge, origin).await;
         self.kept_or_given_back(proven, taken, accepted).await
     }
 

@@ -8,8 +8,8 @@ use flaghoist_runtime::fault::chain;
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::millis;
 
+use super::check::read_handle;
 use super::factors::Code;
-use super::sign_in::read_handle;
 use super::{Accounts, now};
 use crate::contact::{Contact, ContactKind};
 use crate::error::Error;

@@ -12,9 +12,10 @@ use secrecy::SecretString;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::check::read_handle;
 use super::factors::Owner;
 use super::logins::Browser;
-use super::sign_in::{Accepted, SessionClient, Welcome, read_handle};
+use super::sign_in::{Accepted, Arrived, SessionClient, Welcome};
 use super::{Accounts, now};
 use crate::account::DisplayName;
 use crate::error::Error;
@@ -171,7 +172,7 @@ impl Accounts {
         let login = self.login_bound_to(token, &[]).await?;
         let (proven, proof) = self.take_key(token, &login, answer, &origin).await?;
         let client = SessionClient { client_id: login.client_id, label: login.label, origin };
-        self.open_session(proven, proof, client).await
+        self.open_session(Arrived::by(proof, proven), client).await
     }
 
     /// Takes the answer of a key on the page, in the browser that was asked for it.
@@ -188,7 +189,7 @@ impl Accounts {
         // A challenge that is over costs no ceremony.
         self.issuer.login_request(&challenge).await?;
         let (proven, proof) = self.take_key(token, &login, answer, &origin).await?;
-        self.accept_request(proven, proof, challenge, origin).await
+        self.accept_request(Arrived::by(proof, proven), challenge, origin).await
     }
 
     /// Checks the answer of a key and takes the last step of the login.

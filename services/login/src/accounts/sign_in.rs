@@ -1,11 +1,11 @@
-//! Signing in with a password, and the check of a password that every method which asks for one goes through.
+//! Signing in: with a password alone, and what every way to sign in ends with.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use flaghoist_runtime::fault::chain;
 use flaghoist_runtime::names::UserId;
 
+use super::check::{Counted, read_handle, taken};
+use super::history::Finished;
 use super::lanes::Lane;
 use super::logins::Browser;
 use super::{Accounts, now};
@@ -13,8 +13,7 @@ use crate::account::{Account, Credentials};
 use crate::contact::Contacts;
 use crate::error::Error;
 use crate::factor::Proof;
-use crate::handle::Handle;
-use crate::hashing::{Place, Verdict};
+use crate::hashing::Place;
 use crate::history::Origin;
 use crate::issuer::{Answer, Ask, Asked, IssuerError, Opened, Recognised, SignedIn};
 use crate::login_token::LoginToken;
@@ -22,7 +21,6 @@ use crate::password::{BadPassword, Password};
 use crate::store::contacts::Profile;
 use crate::store::factors::{Login, Proven};
 use crate::throttle::browser::KnownBrowser;
-use crate::throttle::quota::Limit;
 
 /// How many addresses an account is known to be used from.
 pub(super) const KNOWN_ADDRESSES_MAX: u32 = 32;
@@ -62,6 +60,24 @@ pub(super) struct SessionClient {
     pub(super) origin: Origin,
 }
 
+/// Someone who has proved who they are.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) proven: Proven,
+    pub(super) proof: Proof,
+    /// The attempts that are forgotten once they are in; none if that is done already, or they made none.
+    pub(super) counted: Option<Counted>,
+    /// The place before the pool, which bounds how many sign in by password at once: kept until they are in.
+    pub(super) place: Option<Place>,
+}
+
+impl Arrived {
+    /// Someone who needed no password for this step.
+    pub(super) fn by(proof: Proof, proven: Proven) -> Self {
+        Self { proven, proof, counted: None, place: None }
+    }
+}
+
 /// Someone who has signed in.
 pub(crate) struct Welcome {
     pub(crate) account: Account,
@@ -90,12 +106,13 @@ impl Accounts {
     /// Checks handle and password and opens a session. An account with a second factor is left to the logins in steps.
     pub(crate) async fn sign_in(&self, wanted: SignIn) -> Result<Welcome, Error> {
         let handle = read_handle(&wanted.handle);
-        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, &wanted.origin).await?;
-        if proven.second_factor {
+        let checked = self.check(&handle, taken(wanted.password)?, &wanted.origin).await?;
+        if checked.credentials.second_factor {
+            checked.counted.forget().await?;
             return Err(Error::SecondFactorRequired);
         }
         let client = SessionClient { client_id: wanted.client_id, label: wanted.label, origin: wanted.origin };
-        self.open_session(Proven::by(&proven), Proof::Password, client).await
+        self.open_session(checked.arrived(), client).await
     }
 
     /// Checks handle and password and tells the issuer who it is, unless the account has a second factor.
@@ -103,28 +120,23 @@ impl Accounts {
         // A challenge that is over costs no hash.
         self.issuer.login_request(&wanted.challenge).await?;
         let handle = read_handle(&wanted.handle);
-        let (proven, _place) = self.prove(&handle, taken(wanted.password)?, &wanted.origin).await?;
-        if proven.second_factor {
+        let checked = self.check(&handle, taken(wanted.password)?, &wanted.origin).await?;
+        if checked.credentials.second_factor {
+            checked.counted.forget().await?;
             let login = Login {
                 handle,
                 client_id: String::new(),
                 label: String::new(),
                 bound_to: wanted.browser.bound_to(&wanted.challenge),
-                proven: Some(Proven::by(&proven)),
+                proven: Some(Proven::by(&checked.credentials)),
             };
             return Ok(PageStep::SecondFactor(self.begin_login(&login).await?.token));
         }
-        let accepted = self.accept_request(Proven::by(&proven), Proof::Password, wanted.challenge, wanted.origin).await;
-        accepted.map(PageStep::Done)
+        self.accept_request(checked.arrived(), wanted.challenge, wanted.origin).await.map(PageStep::Done)
     }
 
     /// Opens a session for someone who has proved who they are.
-    pub(super) async fn open_session(
-        &self,
-        proven: Proven,
-        proof: Proof,
-        client: SessionClient,
-    ) -> Result<Welcome, Error> {
+    pub(super) async fn open_session(&self, arrived: Arrived, client: SessionClient) -> Result<Welcome, Error> {
         let client_id = if client.client_id.is_empty() { DEFAULT_CLIENT.to_owned() } else { client.client_id };
         let origin = client.origin;
         // Without a name of its own a device is called by what its program says of itself.
@@ -133,12 +145,12 @@ impl Accounts {
         } else {
             client.label
         };
-        let (address, with) = (origin.address, client_id.clone());
+        let (address, with, proof) = (origin.address, client_id.clone(), arrived.proof);
         let ask = move |account: &Account, _: &Contacts| {
             let (user, admin) = (account.user, account.admin);
             Ask::Session(SignedIn { user, client_id, admin, proof, at: SystemTime::now(), label, address })
         };
-        match self.admit(proven, proof, ask, with, origin).await? {
+        match self.admit(arrived, ask, with, origin).await? {
             (account, Answer::Session(opened)) => Ok(Welcome { account, opened: *opened }),
             (_, Answer::Redirect(_)) => Err(unexpected()),
         }
@@ -147,26 +159,19 @@ impl Accounts {
     /// Tells the issuer who has proved who they are on the page, and remembers the browser.
     pub(super) async fn accept_request(
         &self,
-        proven: Proven,
-        proof: Proof,
+        arrived: Arrived,
         challenge: String,
         origin: Origin,
     ) -> Result<Accepted, Error> {
-        let browser = self.attempt_keys.remembered(proven.user, &origin.browser);
+        let proof = arrived.proof;
+        let browser = self.attempt_keys.remembered(arrived.proven.user, &origin.browser);
+        let origin = origin.by_browser(browser.clone());
         let ask = move |account: &Account, contacts: &Contacts| {
             let profile = Profile { account: account.clone(), contacts: contacts.clone() };
             Ask::Acceptance(Box::new(Recognised { challenge, proof, at: SystemTime::now(), profile }))
         };
-        match self.admit(proven, proof, ask, String::new(), origin).await? {
-            (account, Answer::Redirect(address)) => {
-                // The person is in, so what fails here is logged.
-                for key in self.attempt_keys.all_of_browser(&account.handle, account.user, &browser) {
-                    if let Err(error) = self.store.attempt_succeeded(key, Some(KNOWN_ADDRESSES_MAX), now()).await {
-                        tracing::warn!(user = %account.user, error = %chain(&error), "a browser is not remembered");
-                    }
-                }
-                Ok(Accepted { address, browser })
-            }
+        match self.admit(arrived, ask, String::new(), origin).await? {
+            (_, Answer::Redirect(address)) => Ok(Accepted { address, browser }),
             (_, Answer::Session(_)) => Err(unexpected()),
         }
     }
@@ -184,18 +189,31 @@ impl Accounts {
     /// Asks the issuer, in the person's lane, for what `ask` says about the account, and notes the finished sign-in.
     async fn admit(
         &self,
-        proven: Proven,
-        proof: Proof,
+        arrived: Arrived,
         ask: impl FnOnce(&Account, &Contacts) -> Ask + Send,
         client_id: String,
         origin: Origin,
     ) -> Result<(Account, Answer), Error> {
-        let mut lane = self.lanes.enter(proven.user).await?;
-        let admitted = self.open(&mut lane, proven, proof, ask).await;
-        lane.leave().await;
-        let (account, contacts, answer) = admitted?;
-        self.signed_in(&account, &contacts, proof, client_id, origin).await;
-        Ok((account, answer))
+        let Arrived { proven, proof, counted, place: _kept } = arrived;
+        let admitted = async {
+            let mut lane = self.lanes.enter(proven.user).await?;
+            let admitted = self.open(&mut lane, proven, proof, ask).await;
+            lane.leave().await;
+            admitted
+        };
+        match admitted.await {
+            Ok((account, contacts, answer)) => {
+                self.signed_in(&account, &contacts, Finished { proof, counted, client_id, origin }).await;
+                Ok((account, answer))
+            }
+            Err(error) => {
+                // The password was right, whatever came after it.
+                Err(match counted {
+                    Some(counted) => counted.forget_after(error).await,
+                    None => error,
+                })
+            }
+        }
     }
 
     /// Asks the issuer for something for a person whose proof was right, unless they, or what proves them, have changed since. Whoever
@@ -211,7 +229,7 @@ impl Accounts {
         let unchanged = |current: &Credentials| {
             current.usable() && current.version == proven.version && (proof.of_two() || !current.second_factor)
         };
-        let mut current = self.current(user).await?;
+        let (mut current, contacts) = self.store.person(user, now()).await?.ok_or(Error::CredentialsInvalid)?;
         if current.untold {
             self.teller.tell_within(lane, user).await?;
             current = self.current(user).await?;
@@ -223,7 +241,6 @@ impl Accounts {
         if !unchanged(&current) {
             return Err(Error::CredentialsInvalid);
         }
-        let contacts = self.store.contacts(user, now()).await?;
         let ask = ask(&current.account, &contacts);
         lane.hold().await?;
         let answer = match self.issuer.ask(ask.clone()).await {
@@ -247,59 +264,6 @@ impl Accounts {
     async fn current(&self, user: UserId) -> Result<Credentials, Error> {
         self.store.credentials_of(user).await?.ok_or(Error::CredentialsInvalid)
     }
-
-    /// Checks the password of whoever has `handle`. Every refusal costs the same: one look into the store, one attempt that is counted,
-    /// one hash. The place before the pool stays the caller's, for a second hash.
-    pub(super) async fn prove(
-        &self,
-        handle: &Handle,
-        password: Password,
-        origin: &Origin,
-    ) -> Result<(Credentials, Place), Error> {
-        let place = self.pool.place()?;
-        let found = self.store.credentials(handle).await?;
-        let user = found.as_ref().map(|found| found.account.user);
-        if user.is_none_or(|user| self.attempt_keys.of_browser(user, &origin.browser).is_none()) {
-            self.take_from(Limit::Attempts, origin.address).await?;
-        }
-        let key = self.attempt_keys.of_place(handle, user, origin);
-        let mut delays = self.delays;
-        if found.as_ref().is_some_and(|found| found.security_key) {
-            // A password does not open it, so those who guess at it from many places shall not hold up whoever has the key.
-            delays.strangers_max = Duration::ZERO;
-        }
-        if let Some(wait) = self.store.reserve_attempt(key, delays, now()).await? {
-            metrics::counter!("flaghoist_login_refused_total", "limit" => "account").increment(1);
-            return Err(Error::RateLimited(wait));
-        }
-        let stored: Arc<str> = match &found {
-            Some(found) => found.password_hash.as_str().into(),
-            None => Arc::clone(&self.nobodys_hash),
-        };
-        let usable = found.as_ref().is_some_and(|found| !found.account.disabled);
-        let verdict: Verdict = place.run(move |hasher| hasher.verify(&password, &stored, usable)).await??;
-        let Some(found) = found.filter(|_| verdict.matches && usable) else {
-            metrics::counter!("flaghoist_login_checks_total", "outcome" => "refused").increment(1);
-            return Err(Error::CredentialsInvalid);
-        };
-        metrics::counter!("flaghoist_login_checks_total", "outcome" => "passed").increment(1);
-        // Known is the address when the sign-in is finished, and not by a password that has a second factor after it.
-        self.store.attempt_succeeded(key, None, now()).await?;
-        if let Some(renewed) = verdict.renewed {
-            self.store.renew_password_hash(found.account.user, &found.password_hash, &renewed).await?;
-        }
-        Ok((found, place))
-    }
-}
-
-/// The handle that was typed. What is no handle belongs to nobody, like a handle that nobody has.
-pub(super) fn read_handle(typed: &str) -> Handle {
-    Handle::read(typed).unwrap_or_else(|_| Handle::nobodys(typed))
-}
-
-/// The password that was typed, if it is one that anybody can have.
-pub(super) fn taken(password: Result<Password, BadPassword>) -> Result<Password, Error> {
-    password.map_err(|source| Error::Password { field: "password", source })
 }
 
 /// The issuer answered another question than was asked, which its types do not allow.

@@ -4,14 +4,19 @@
 //! priority, and never on those that serve calls. A caller takes a [`Place`] first, which is refused at once when all are
 //! taken, and then gives it work. Place and work belong to the caller's future: dropped, both are free again at that
 //! moment, and only work that a thread has begun is finished for nobody.
+//!
+//! While much work waits, answers are given out a few at a time: what their callers do next they do together, in one commit and one turn
+//! of the scheduler, which takes less from the threads that hash.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Cost, HashError, Hasher};
@@ -24,7 +29,15 @@ const NICENESS: i32 = 10;
 #[cfg(target_os = "linux")]
 const NICENESS_MAX: i32 = 19;
 
-type Work = Box<dyn FnOnce(&mut Hasher) + Send>;
+/// How long after its work began an answer waits for others, and for the hash that is being made then, at most. A hash that takes
+/// longer than that waits for none. It does not wait either once there are half as many answers as there is work in the queue.
+const TOGETHER_WITHIN: Duration = Duration::from_millis(100);
+
+/// Hashes, and leaves how the caller is told.
+type Work = Box<dyn FnOnce(&mut Hasher) -> Answer + Send>;
+
+/// Tells a caller what came of their work.
+type Answer = Box<dyn FnOnce() + Send>;
 
 /// The threads and their queue. They end when the last clone is dropped.
 #[derive(Clone)]
@@ -42,12 +55,18 @@ struct Shared {
     depth: metrics::Gauge,
     /// How much work was begun.
     begun: AtomicU64,
+    together_within: Duration,
+    /// Where callers wait.
+    runtime: Handle,
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<(u64, Work)>,
     next_id: u64,
+    /// Answers that wait for others, and when the work of the first of them began.
+    answers: Vec<Answer>,
+    first_began: Option<Instant>,
     stopped: bool,
 }
 
@@ -62,13 +81,25 @@ pub(crate) struct Full;
 pub(crate) struct Stopped;
 
 impl Pool {
-    /// Starts `threads` threads, before which `queue_max` calls may wait.
+    /// Starts `threads` threads, before which `queue_max` calls of this runtime may wait.
     pub(crate) fn start(cost: Cost, threads: usize, queue_max: usize) -> Result<Self, StartError> {
+        Self::start_patient(cost, threads, queue_max, TOGETHER_WITHIN)
+    }
+
+    /// The same with another [`TOGETHER_WITHIN`].
+    fn start_patient(
+        cost: Cost,
+        threads: usize,
+        queue_max: usize,
+        together_within: Duration,
+    ) -> Result<Self, StartError> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             arrived: Condvar::new(),
             depth: metrics::gauge!("flaghoist_hash_pool_depth"),
             begun: AtomicU64::new(0),
+            together_within,
+            runtime: Handle::current(),
         });
         let owner = Arc::new(Owner(Arc::clone(&shared)));
         for number in 0..threads {
@@ -141,8 +172,11 @@ impl Place {
     ) -> Result<T, Stopped> {
         let (answer, answered) = oneshot::channel();
         let waiting = self.shared.enqueue(Box::new(move |hasher| {
-            // Nobody listens any more when the call was dropped after a thread had begun.
-            let _unheard = answer.send(work(hasher));
+            let result = work(hasher);
+            Box::new(move || {
+                // Nobody listens any more when the call was dropped after a thread had begun.
+                let _unheard = answer.send(result);
+            })
         }));
         let result = answered.await.map_err(|_| Stopped);
         drop(waiting);
@@ -167,7 +201,7 @@ impl Drop for Waiting<'_> {
         let mut queue = self.shared.queue.lock();
         if let Ok(index) = queue.waiting.binary_search_by_key(&self.id, |(id, _)| *id) {
             let work = queue.waiting.remove(index);
-            self.shared.depth.set(queue.waiting.len() as f64);
+            self.shared.show(&queue);
             drop(queue);
             drop(work);
         }
@@ -181,7 +215,7 @@ impl Shared {
         queue.next_id += 1;
         if !queue.stopped {
             queue.waiting.push_back((id, work));
-            self.depth.set(queue.waiting.len() as f64);
+            self.show(&queue);
         }
         drop(queue);
         self.arrived.notify_one();
@@ -193,25 +227,63 @@ impl Shared {
         loop {
             let mut queue = self.queue.lock();
             let work = loop {
+                if let Some((_, work)) = queue.waiting.pop_front() {
+                    self.show(&queue);
+                    break work;
+                }
+                // Whoever was in the queue may have gone away, and left answers that waited for theirs.
+                let answers = queue.take_answers();
+                // With time at hand, nothing of the last password stays in memory.
+                parking_lot::MutexGuard::unlocked(&mut queue, || {
+                    self.give(answers);
+                    hasher.wipe();
+                });
                 if queue.stopped {
                     return;
                 }
-                if let Some((_, work)) = queue.waiting.pop_front() {
-                    self.depth.set(queue.waiting.len() as f64);
-                    break work;
-                }
-                // With time at hand, nothing of the last password stays in memory.
-                parking_lot::MutexGuard::unlocked(&mut queue, || hasher.wipe());
                 if queue.waiting.is_empty() && !queue.stopped {
                     self.arrived.wait(&mut queue);
                 }
             };
             drop(queue);
             self.begun.fetch_add(1, Ordering::Relaxed);
-            if catch_unwind(AssertUnwindSafe(|| work(hasher))).is_err() {
-                tracing::error!("password hashing panicked");
-            }
+            let began = Instant::now();
+            let answer = catch_unwind(AssertUnwindSafe(|| work(hasher)))
+                .inspect_err(|_| tracing::error!("password hashing panicked"))
+                .ok();
+            self.give(self.due_with(answer, began));
         }
+    }
+
+    /// Gives out answers from within the runtime: told from here, the first caller would run before the next one is told.
+    fn give(&self, answers: Vec<Answer>) {
+        if !answers.is_empty() {
+            self.runtime.spawn(async { answers.into_iter().for_each(|answer| answer()) });
+        }
+    }
+
+    /// Adds an answer to those that wait, and takes them all out if it is time.
+    fn due_with(&self, answer: Option<Answer>, began: Instant) -> Vec<Answer> {
+        let mut queue = self.queue.lock();
+        queue.answers.extend(answer);
+        let first_began = *queue.first_began.get_or_insert(began);
+        let more_come = queue.waiting.len() > 2 * queue.answers.len();
+        let held = more_come && first_began.elapsed() < self.together_within;
+        let due = if held { Vec::new() } else { queue.take_answers() };
+        self.show(&queue);
+        due
+    }
+
+    /// Says how many callers wait, be it for a hash or for answers after theirs.
+    fn show(&self, queue: &Queue) {
+        self.depth.set((queue.waiting.len() + queue.answers.len()) as f64);
+    }
+}
+
+impl Queue {
+    fn take_answers(&mut self) -> Vec<Answer> {
+        self.first_began = None;
+        std::mem::take(&mut self.answers)
     }
 }
 

@@ -72,6 +72,8 @@ macro_rules! suite {
             a_message_is_given_out_to_one_at_a_time,
             messages_that_wait_are_bounded_and_end,
             a_sign_in_from_a_new_place_is_noticed_and_makes_it_known,
+            a_sign_in_forgets_the_attempts_before_it_and_no_others,
+            sign_ins_and_attempts_at_once_are_as_one_after_another,
             events_are_bounded_and_refusals_push_out_nothing_else,
             a_link_is_used_once_and_ends_the_others,
             a_link_takes_the_recovery_code_along_or_nothing,

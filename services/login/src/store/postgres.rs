@@ -214,7 +214,7 @@ impl Store for PostgresStore {
     }
 
     async fn attempt_succeeded(&self, key: AttemptKey, known_max: Option<u32>, now: i64) -> Result<(), StoreError> {
-        settled!(attempts::succeeded(self, key, known_max, now))
+        settled!(attempts::forget_succeeded(self, key, known_max, now))
     }
 
     async fn take(&self, bucket: BucketKey, quota: Quota, now: i64) -> Result<Option<Duration>, StoreError> {

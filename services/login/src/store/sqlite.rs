@@ -3,6 +3,7 @@
 mod account_sessions;
 mod accounts;
 mod attempts;
+mod commit;
 mod contacts;
 mod erasures;
 mod factors;
@@ -12,6 +13,7 @@ mod logins;
 mod memory;
 mod notices;
 mod outbox;
+mod people;
 mod resets;
 
 use std::path::Path;
@@ -24,9 +26,12 @@ use flaghoist_runtime::sqlite::{self, Database, OpenError};
 use sqlx::migrate::Migrator;
 use sqlx::{Sqlite, Transaction};
 
+use self::commit::{Commits, Write, Written};
 use self::memory::Memory;
+use self::people::People;
 use super::{Changed, Created, Holder, Notice, Store, StoreError};
 use crate::account::{Account, AccountChange, Credentials, NewAccount};
+use crate::contact::Contacts;
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
 use crate::throttle::quota::{BucketKey, Quota};
@@ -39,12 +44,16 @@ pub(super) static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 pub(crate) struct SqliteStore {
     database: Database,
     memory: Arc<Memory>,
+    commits: Commits,
+    people: People,
 }
 
 impl SqliteStore {
     /// Opens, or makes, the file at `path`. Another process may have it open, too.
     pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
-        Ok(Self { database: sqlite::open(path, &MIGRATOR).await?, memory: Arc::default() })
+        let database = sqlite::open(path, &MIGRATOR).await?;
+        let (commits, people) = (Commits::start(database.clone()), People::start(&database));
+        Ok(Self { database, memory: Arc::default(), commits, people })
     }
 
     /// Closes all connections.
@@ -58,9 +67,15 @@ impl SqliteStore {
     }
 }
 
-fn failed(error: sqlx::Error) -> StoreError {
+fn failed(error: impl Into<Arc<sqlx::Error>>) -> StoreError {
+    let error = error.into();
     let transient = sqlite::transient(&error);
     if transient { StoreError::Unavailable(Box::new(error)) } else { StoreError::Failed(Box::new(error)) }
+}
+
+/// A JSON list, as `json_each` takes it.
+fn json(list: &impl serde::Serialize) -> Result<String, sqlx::Error> {
+    serde_json::to_string(list).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }
 
 /// The bytes by which a person is kept.
@@ -84,12 +99,12 @@ impl Store for SqliteStore {
     }
 
     async fn account(&self, user: UserId) -> Result<Option<Account>, StoreError> {
-        let found = accounts::by_user(&self.database.readers, user).await.map_err(failed)?;
+        let found = self.people.by_user(user).await?.map(|(found, _)| found);
         Ok(found.filter(|found| !found.deleting).map(|found| found.account))
     }
 
     async fn account_by_handle(&self, handle: &Handle) -> Result<Option<Account>, StoreError> {
-        let found = accounts::by_handle(&self.database.readers, handle).await.map_err(failed)?;
+        let found = self.people.by_handle(handle).await?;
         Ok(found.filter(|found| !found.deleting).map(|found| found.account))
     }
 
@@ -98,11 +113,15 @@ impl Store for SqliteStore {
     }
 
     async fn credentials(&self, handle: &Handle) -> Result<Option<Credentials>, StoreError> {
-        accounts::by_handle(&self.database.readers, handle).await.map_err(failed)
+        self.people.by_handle(handle).await
     }
 
     async fn credentials_of(&self, user: UserId) -> Result<Option<Credentials>, StoreError> {
-        accounts::by_user(&self.database.readers, user).await.map_err(failed)
+        Ok(self.people.by_user(user).await?.map(|(found, _)| found))
+    }
+
+    async fn person(&self, user: UserId, now: i64) -> Result<Option<(Credentials, Contacts)>, StoreError> {
+        Ok(self.people.by_user(user).await?.map(|(found, kept)| (found, kept.at(now))))
     }
 
     async fn change_account(&self, user: UserId, change: &AccountChange) -> Result<Option<Account>, StoreError> {
@@ -155,11 +174,14 @@ impl Store for SqliteStore {
     }
 
     async fn reserve_attempt(&self, key: AttemptKey, delays: Delays, now: i64) -> Result<Option<Duration>, StoreError> {
-        attempts::reserve(self, key, delays, now).await.map_err(failed)
+        match self.commits.submit(Write::Reserve { key, delays, now }).await? {
+            Written::Wait(wait) => Ok(Some(wait)),
+            Written::Done | Written::NewPlace => Ok(None),
+        }
     }
 
     async fn attempt_succeeded(&self, key: AttemptKey, known_max: Option<u32>, now: i64) -> Result<(), StoreError> {
-        attempts::succeeded(self, key, known_max, now).await.map_err(failed)
+        self.commits.submit(Write::Succeeded { key, known_max, now }).await.map(drop)
     }
 
     async fn take(&self, bucket: BucketKey, quota: Quota, now: i64) -> Result<Option<Duration>, StoreError> {

@@ -85,6 +85,38 @@ async fn case_80_a_hundred_guesses_at_once_are_not_a_hundred_guesses() {
 }
 
 #[tokio::test]
+async fn a_right_password_is_no_guess_whatever_comes_after_it() {
+    let world = World::new().await;
+    world.person("alice").await;
+    let elsewhere = world.at("192.0.2.77");
+    // The issuer is away.
+    world.issuer.set_down(true);
+    for _ in 0..12 {
+        assert_eq!(elsewhere.login("alice", PASSWORD).await.unwrap_err().code(), Code::Unavailable);
+    }
+    world.issuer.set_down(false);
+    // The caller goes away.
+    for _ in 0..12 {
+        let (asked, gate) = (world.issuer.asked(), world.issuer.open_no_sessions().await);
+        let login = tokio::spawn({
+            let elsewhere = elsewhere.clone();
+            async move { elsewhere.login("alice", PASSWORD).await }
+        });
+        eventually("the issuer is asked", async || world.issuer.asked() > asked).await;
+        login.abort();
+        assert!(login.await.unwrap_err().is_cancelled());
+        drop(gate);
+    }
+    // A second factor is yet to come.
+    let bob = world.person("bob").await;
+    let _app = bob.with_app().await;
+    for _ in 0..12 {
+        assert_eq!(reason(elsewhere.login("bob", PASSWORD).await), Reason::SecondFactorRequired);
+    }
+    elsewhere.login("alice", PASSWORD).await.unwrap();
+}
+
+#[tokio::test]
 async fn case_80_one_address_guesses_at_few_accounts() {
     let world = World::with(|settings| settings.address_burst = 10).await;
     let attacker = world.at("2001:db8::1");

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flaghoist_proto::auth::v1 as auth;
 use flaghoist_proto::auth::v1::consent_service_server::ConsentServiceServer;
@@ -23,6 +24,8 @@ pub(crate) struct FakeIssuer {
     kept: Arc<Mutex<Kept>>,
     /// Closed while a test holds it for writing.
     gate: Arc<RwLock<()>>,
+    /// How many sessions were asked for.
+    asked: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +119,11 @@ impl FakeIssuer {
         Arc::clone(&self.gate).write_owned().await
     }
 
+    /// How many sessions were asked for.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// What applications may know of a person, as it was told last.
     pub(crate) fn profile(&self, user: &str) -> Option<auth::SetSubjectProfileRequest> {
         self.kept.lock().profiles.get(user).cloned()
@@ -165,6 +173,7 @@ impl SubjectService for FakeIssuer {
         request: Request<auth::CreateSessionRequest>,
     ) -> Result<Response<auth::CreateSessionResponse>, Status> {
         let request = request.into_inner();
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let _open = self.gate.read().await;
         let mut kept = self.kept()?;
         if request.client_id != "flaghoist-cli" {

@@ -76,6 +76,42 @@ async fn work_that_waits_when_the_pool_ends_is_answered() {
     task.await.unwrap();
 }
 
+#[tokio::test]
+async fn answers_before_a_queue_are_given_out_together_and_none_is_left_behind() {
+    let pool = Pool::start_patient(CHEAP, 1, 8, Duration::from_secs(3600)).unwrap();
+    let (release, task) = occupy(&pool).await;
+    let held = |pool: &Pool| pool.owner.0.queue.lock().answers.len();
+    let call = |work: Box<dyn FnOnce(&mut Hasher) + Send>| {
+        let place = pool.place().unwrap();
+        tokio::spawn(async move { place.run(work).await })
+    };
+    let first = call(Box::new(|_| ()));
+    let (unblock, blocked) = mpsc::channel::<()>();
+    let second = call(Box::new(move |_| {
+        let _released = blocked.recv();
+    }));
+    let behind: Vec<_> = (0..6).map(|_| call(Box::new(|_| ()))).collect();
+    while pool.owner.0.queue.lock().waiting.len() < 8 {
+        tokio::task::yield_now().await;
+    }
+    // Before a queue of eight: the answers to the first two wait, while the third is worked on.
+    drop(release);
+    while pool.begun() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(held(&pool), 2);
+    assert!(!first.is_finished() && !task.is_finished());
+    // Whoever they waited for goes away.
+    for call in behind {
+        call.abort();
+        let _aborted = call.await;
+    }
+    drop(unblock);
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (Ok(()), Ok(())));
+    task.await.unwrap();
+    assert_eq!(held(&pool), 0);
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_threads_run_at_low_priority() {

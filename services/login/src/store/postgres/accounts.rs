@@ -1,5 +1,7 @@
 //! The table of accounts.
 
+use std::collections::BTreeSet;
+
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::{from_millis, millis};
 use sqlx::Row as _;
@@ -270,6 +272,10 @@ pub(super) async fn finish_deletion(
     attempts_at: &[[u8; 16]],
 ) -> Result<(), sqlx::Error> {
     let mut transaction = store.pool.begin().await?;
+    // Before the account's row and always in the same order, as whoever notes a sign-in takes them.
+    for account in BTreeSet::from_iter(attempts_at) {
+        attempts::lock_account(&mut transaction, *account).await?;
+    }
     let removed = sqlx::query("DELETE FROM accounts WHERE user_id = $1 AND deleting_at IS NOT NULL")
         .bind(key(&user))
         .execute(&mut *transaction)
@@ -277,7 +283,6 @@ pub(super) async fn finish_deletion(
     // A row that is not there does not say whose the handle is by now.
     if removed.rows_affected() > 0 {
         for account in attempts_at {
-            attempts::lock_account(&mut transaction, *account).await?;
             sqlx::query("DELETE FROM attempts WHERE account = $1")
                 .bind(&account[..])
                 .execute(&mut *transaction)

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 
 use super::{PostgresStore, lock};
 use crate::throttle::quota::{BucketKey, Quota};
-use crate::throttle::{AttemptKey, Attempts, Decision, Delays, KNOWN_FOR, STRANGERS, millis};
+use crate::throttle::{AttemptKey, Attempts, Decision, Delays, STRANGERS, still_known};
 
 /// Whoever decides about attempts at an account does so alone. The two rows it decides by may not be there yet, so it is not they
 /// that are locked.
@@ -79,7 +79,7 @@ async fn keep(connection: &mut PgConnection, key: AttemptKey, attempts: Attempts
     Ok(())
 }
 
-pub(super) async fn succeeded(
+pub(super) async fn forget_succeeded(
     store: &PostgresStore,
     key: AttemptKey,
     known_max: Option<u32>,
@@ -87,31 +87,35 @@ pub(super) async fn succeeded(
 ) -> Result<(), sqlx::Error> {
     let mut transaction = store.pool.begin().await?;
     lock_account(&mut transaction, key.account).await?;
-    let known_at = known_at(&mut transaction, key).await?;
+    succeeded(&mut transaction, key, known_max, now).await?;
+    transaction.commit().await
+}
+
+/// Forgets attempts within the transaction of `connection`, whose account is locked.
+pub(super) async fn succeeded(
+    connection: &mut PgConnection,
+    key: AttemptKey,
+    known_max: Option<u32>,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let known_at = known_at(connection, key).await?;
     let kept_at = known_max.map(|_| now).or(known_at);
-    keep(&mut transaction, key, Attempts { count: 0, next_at: 0, known_at: kept_at, updated_at: now }).await?;
+    keep(connection, key, Attempts { count: 0, next_at: 0, known_at: kept_at, updated_at: now }).await?;
     if !still_known(known_at, now) {
         sqlx::query("UPDATE attempts SET count = greatest(count - 1, 0) WHERE account = $1 AND address = $2")
             .bind(&key.account[..])
             .bind(&STRANGERS[..])
-            .execute(&mut *transaction)
+            .execute(&mut *connection)
             .await?;
         if let Some(known_max) = known_max {
-            forget_known(&mut transaction, key, known_max).await?;
+            forget_known(connection, key, known_max).await?;
         }
     }
-    transaction.commit().await
+    Ok(())
 }
 
-/// Makes an address known within the transaction of `connection`; answers whether it was.
-pub(super) async fn make_known(
-    connection: &mut PgConnection,
-    key: AttemptKey,
-    known_max: u32,
-    now: i64,
-) -> Result<bool, sqlx::Error> {
-    lock_account(connection, key.account).await?;
-    let known_at = known_at(connection, key).await?;
+/// Makes an address known within the transaction of `connection`, whose account is locked.
+pub(super) async fn make_known(connection: &mut PgConnection, key: AttemptKey, now: i64) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO attempts (account, address, count, next_at, known_at, updated_at) VALUES ($1, $2, 0, 0, $3, $3)
          ON CONFLICT (account, address) DO UPDATE SET known_at = excluded.known_at, updated_at = excluded.updated_at",
@@ -119,13 +123,14 @@ pub(super) async fn make_known(
     .bind(&key.account[..])
     .bind(&key.address[..])
     .bind(now)
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    let was_known = still_known(known_at, now);
-    if !was_known {
-        forget_known(connection, key, known_max).await?;
-    }
-    Ok(was_known)
+    Ok(())
+}
+
+/// Whether an address is known.
+pub(super) async fn known(connection: &mut PgConnection, key: AttemptKey, now: i64) -> Result<bool, sqlx::Error> {
+    Ok(still_known(known_at(connection, key).await?, now))
 }
 
 async fn known_at(connection: &mut PgConnection, key: AttemptKey) -> Result<Option<i64>, sqlx::Error> {
@@ -138,12 +143,12 @@ async fn known_at(connection: &mut PgConnection, key: AttemptKey) -> Result<Opti
     Ok(known.flatten())
 }
 
-fn still_known(known_at: Option<i64>, now: i64) -> bool {
-    known_at.is_some_and(|known_at| now - known_at < millis(KNOWN_FOR))
-}
-
 /// Forgets the oldest known addresses of an account beyond so many.
-async fn forget_known(connection: &mut PgConnection, key: AttemptKey, known_max: u32) -> Result<(), sqlx::Error> {
+pub(super) async fn forget_known(
+    connection: &mut PgConnection,
+    key: AttemptKey,
+    known_max: u32,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "DELETE FROM attempts WHERE account = $1 AND address IN
             (SELECT address FROM attempts WHERE account = $1 AND known_at IS NOT NULL

@@ -1,5 +1,7 @@
 //! The table of what happened to accounts.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::from_millis;
@@ -9,9 +11,8 @@ use sqlx::postgres::PgConnection;
 use super::{PostgresStore, attempts, in_time, key, outbox};
 use crate::history::{Event, EventKind, NewEvent};
 use crate::store::StoreError;
-use crate::store::history::{EVENTS_MAX, HistoryStore, REFUSAL, REFUSALS_MAX};
-use crate::store::outbox::{Also, Outgoing};
-use crate::throttle::AttemptKey;
+use crate::store::history::{EVENTS_MAX, FinishedSignIn, HistoryStore, REFUSAL, REFUSALS_MAX};
+use crate::store::outbox::Also;
 
 #[async_trait]
 impl HistoryStore for PostgresStore {
@@ -19,15 +20,8 @@ impl HistoryStore for PostgresStore {
         settled!(note(self, also, now))
     }
 
-    async fn signed_in(
-        &self,
-        key: AttemptKey,
-        known_max: u32,
-        event: &NewEvent,
-        message: Option<&Outgoing>,
-        now: i64,
-    ) -> Result<bool, StoreError> {
-        settled!(signed_in(self, key, known_max, event, message, now))
+    async fn signed_in(&self, sign_in: &FinishedSignIn, known_max: u32, now: i64) -> Result<bool, StoreError> {
+        settled!(signed_in(self, sign_in, known_max, now))
     }
 
     async fn events(&self, user: UserId, before: Option<i64>, max: u32) -> Result<Vec<Event>, StoreError> {
@@ -43,14 +37,27 @@ async fn note(store: &PostgresStore, also: &Also, now: i64) -> Result<(), sqlx::
 
 async fn signed_in(
     store: &PostgresStore,
-    attempts: AttemptKey,
+    sign_in: &FinishedSignIn,
     known_max: u32,
-    event: &NewEvent,
-    message: Option<&Outgoing>,
     now: i64,
 ) -> Result<bool, sqlx::Error> {
+    let FinishedSignIn { address, succeeded, event, message } = sign_in;
     let mut transaction = store.pool.begin().await?;
-    let was_known = attempts::make_known(&mut transaction, attempts, known_max, now).await?;
+    // Always in the same order, so that no two wait for one another.
+    let accounts: BTreeSet<_> = succeeded.iter().chain([address]).map(|key| key.account).collect();
+    for account in accounts {
+        attempts::lock_account(&mut transaction, account).await?;
+    }
+    let was_known = attempts::known(&mut transaction, *address, now).await?;
+    for key in succeeded {
+        attempts::succeeded(&mut transaction, *key, Some(known_max), now).await?;
+    }
+    if !succeeded.contains(address) {
+        attempts::make_known(&mut transaction, *address, now).await?;
+        if !was_known {
+            attempts::forget_known(&mut transaction, *address, known_max).await?;
+        }
+    }
     let (before, device): (bool, bool) = sqlx::query_as(
         "SELECT EXISTS (SELECT 1 FROM login_events WHERE user_id = $1 AND kind = $2),
                 EXISTS (SELECT 1 FROM login_events WHERE user_id = $1 AND kind = $2 AND device = $3)",
@@ -62,7 +69,7 @@ async fn signed_in(
     .await?;
     put(&mut transaction, event, now).await?;
     let new = before && !(was_known && device);
-    if let Some(message) = message.filter(|_| new) {
+    if let Some(message) = message.as_ref().filter(|_| new) {
         outbox::put(&mut transaction, message, now).await?;
     }
     transaction.commit().await?;

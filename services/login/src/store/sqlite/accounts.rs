@@ -1,11 +1,14 @@
 //! The tables of accounts and invitations.
 
+use std::collections::HashMap;
+
 use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::{from_millis, millis};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection, SqliteExecutor};
+use sqlx::{Row as _, SqliteConnection, SqliteExecutor, SqlitePool};
 
-use super::{SqliteStore, erasures, key, notices, user};
+use super::contacts::KeptContacts;
+use super::{SqliteStore, erasures, json, key, notices, user};
 use crate::account::{Account, AccountChange, Credentials, DisplayName, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
@@ -32,40 +35,69 @@ fn read(row: &SqliteRow) -> Result<Credentials, sqlx::Error> {
     })
 }
 
+/// `SELECT` with the columns that [`read`] takes of the accounts `a`, and the rest of the query.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT a.*, a.deleting_at IS NOT NULL AS deleting,
+                    EXISTS (SELECT 1 FROM notices WHERE notices.user_id = a.user_id) AS untold,
+                    (EXISTS (SELECT 1 FROM totp WHERE totp.user_id = a.user_id)
+                     OR EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = a.user_id)) AS second_factor,
+                    EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = a.user_id) AS security_key ",
+            $rest
+        )
+    };
+}
+
 pub(super) async fn by_user(
     executor: impl SqliteExecutor<'_>,
     user: UserId,
 ) -> Result<Option<Credentials>, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT *, deleting_at IS NOT NULL AS deleting,
-                EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold,
-                (EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id)
-                 OR EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id)) AS second_factor,
-                EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id) AS security_key
-         FROM accounts WHERE user_id = ?1",
-    )
-    .bind(key(&user))
-    .fetch_optional(executor)
-    .await?;
+    let row = sqlx::query(select!("FROM accounts AS a WHERE a.user_id = ?1"))
+        .bind(key(&user))
+        .fetch_optional(executor)
+        .await?;
     row.as_ref().map(read).transpose()
 }
 
-pub(super) async fn by_handle(
-    executor: impl SqliteExecutor<'_>,
-    handle: &Handle,
-) -> Result<Option<Credentials>, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT *, deleting_at IS NOT NULL AS deleting,
-                EXISTS (SELECT 1 FROM notices WHERE notices.user_id = accounts.user_id) AS untold,
-                (EXISTS (SELECT 1 FROM totp WHERE totp.user_id = accounts.user_id)
-                 OR EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id)) AS second_factor,
-                EXISTS (SELECT 1 FROM security_keys WHERE security_keys.user_id = accounts.user_id) AS security_key
-         FROM accounts WHERE handle = ?1",
-    )
-    .bind(handle.as_str())
-    .fetch_optional(executor)
+/// People with their contacts and, of those to which a code was sent, until when it is good; in their order.
+pub(super) async fn people(
+    readers: SqlitePool,
+    users: Vec<UserId>,
+) -> Result<Vec<Option<(Credentials, KeptContacts)>>, sqlx::Error> {
+    let ids: Vec<_> = users.iter().map(|user| user.0.simple().to_string()).collect();
+    let rows = sqlx::query(select!(
+        ", (SELECT json_group_array(json_array(kind, value, verified_at)) FROM contacts AS c
+            WHERE c.user_id = a.user_id) AS verified,
+           (SELECT json_group_array(json_array(kind, value, expires_at)) FROM contact_changes AS c
+            WHERE c.user_id = a.user_id) AS pending
+         FROM json_each(?1) AS j CROSS JOIN accounts AS a ON a.user_id = unhex(j.value)"
+    ))
+    .bind(json(&ids)?)
+    .fetch_all(&readers)
     .await?;
-    row.as_ref().map(read).transpose()
+    let mut found = HashMap::new();
+    for row in &rows {
+        let contacts = KeptContacts::read(row.try_get("verified")?, row.try_get("pending")?)?;
+        let credentials = read(row)?;
+        found.insert(credentials.account.user, (credentials, contacts));
+    }
+    Ok(users.iter().map(|user| found.get(user).cloned()).collect())
+}
+
+/// The accounts with handles, in their order.
+pub(super) async fn by_handles(
+    readers: SqlitePool,
+    handles: Vec<Handle>,
+) -> Result<Vec<Option<Credentials>>, sqlx::Error> {
+    let texts: Vec<_> = handles.iter().map(Handle::as_str).collect();
+    let rows = sqlx::query(select!("FROM json_each(?1) AS j CROSS JOIN accounts AS a ON a.handle = j.value"))
+        .bind(json(&texts)?)
+        .fetch_all(&readers)
+        .await?;
+    let found = rows.iter().map(|row| read(row).map(|found| (found.account.handle.clone(), found)));
+    let found = found.collect::<Result<HashMap<_, _>, _>>()?;
+    Ok(handles.iter().map(|handle| found.get(handle).cloned()).collect())
 }
 
 pub(super) async fn users(store: &SqliteStore, users: &[UserId]) -> Result<Vec<(UserId, Handle)>, sqlx::Error> {

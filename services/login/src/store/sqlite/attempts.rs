@@ -1,140 +1,160 @@
-//! The table of attempts at passwords.
+//! The table of attempts. What belongs to one commit is read first, changed in [`Counts`], and written by one statement.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sqlx::{Row as _, SqliteConnection};
+use uuid::Uuid;
 
-use super::SqliteStore;
-use crate::throttle::{AttemptKey, Attempts, Decision, Delays, FORGET_AFTER, KNOWN_FOR, STRANGERS, millis};
+use super::{SqliteStore, json};
+use crate::throttle::{
+    AttemptKey, Attempts, Decision, Delays, FORGET_AFTER, KNOWN_FOR, STRANGERS, millis, still_known,
+};
 
-pub(super) async fn reserve(
-    store: &SqliteStore,
-    key: AttemptKey,
-    delays: Delays,
-    now: i64,
-) -> Result<Option<Duration>, sqlx::Error> {
-    let mut transaction = store.write().await?;
-    let rows = sqlx::query(
-        "SELECT address, count, next_at, known_at, updated_at FROM attempts WHERE account = ?1 AND address IN (?2, ?3)",
-    )
-    .bind(&key.account[..])
-    .bind(&key.address[..])
-    .bind(&STRANGERS[..])
-    .fetch_all(&mut *transaction)
-    .await?;
-    let (mut here, mut strangers) = (None, None);
-    for row in &rows {
-        let attempts = Attempts {
-            count: row.try_get("count")?,
-            next_at: row.try_get("next_at")?,
-            known_at: row.try_get("known_at")?,
-            updated_at: row.try_get("updated_at")?,
-        };
-        if row.try_get::<&[u8], _>("address")? == STRANGERS {
-            strangers = Some(attempts)
-        } else {
-            here = Some(attempts)
+/// Attempts, as they are in a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    found: BTreeMap<AttemptKey, Attempts>,
+    changed: BTreeSet<AttemptKey>,
+    /// Accounts that have an address more that is known, with how many they may have.
+    known_more: BTreeMap<[u8; 16], u32>,
+}
+
+impl Counts {
+    /// The attempts of `keys`, and of all unknown addresses at their accounts.
+    pub(super) async fn load(
+        connection: &mut SqliteConnection,
+        keys: impl IntoIterator<Item = AttemptKey>,
+    ) -> Result<Self, sqlx::Error> {
+        let keys: BTreeSet<_> = keys.into_iter().flat_map(|key| [key, strangers_of(key)]).collect();
+        let keys: Vec<_> = keys.into_iter().map(texts).collect();
+        let rows = sqlx::query(
+            "SELECT a.account, a.address, a.count, a.next_at, a.known_at, a.updated_at
+             FROM json_each(?1) AS j
+             CROSS JOIN attempts AS a ON a.account = unhex(j.value ->> 0) AND a.address = unhex(j.value ->> 1)",
+        )
+        .bind(json(&keys)?)
+        .fetch_all(connection)
+        .await?;
+        let mut counts = Self::default();
+        for row in &rows {
+            let key = AttemptKey { account: digest(row.try_get(0)?)?, address: digest(row.try_get(1)?)? };
+            let attempts = Attempts {
+                count: row.try_get(2)?,
+                next_at: row.try_get(3)?,
+                known_at: row.try_get(4)?,
+                updated_at: row.try_get(5)?,
+            };
+            counts.found.insert(key, attempts);
         }
+        Ok(counts)
     }
-    match delays.decide(here, strangers, now) {
-        Decision::Wait(wait) => Ok(Some(wait)),
-        Decision::Go { here, strangers } => {
-            keep(&mut transaction, key, here).await?;
-            if let Some(strangers) = strangers {
-                keep(&mut transaction, AttemptKey { address: STRANGERS, ..key }, strangers).await?;
+
+    /// Counts an attempt, or says how long to wait.
+    pub(super) fn reserve(&mut self, key: AttemptKey, delays: Delays, now: i64) -> Option<Duration> {
+        let strangers = strangers_of(key);
+        match delays.decide(self.found.get(&key).copied(), self.found.get(&strangers).copied(), now) {
+            Decision::Wait(wait) => Some(wait),
+            Decision::Go { here, strangers: together } => {
+                self.put(key, here);
+                if let Some(together) = together {
+                    self.put(strangers, together);
+                }
+                None
             }
-            transaction.commit().await?;
-            Ok(None)
         }
     }
-}
 
-async fn keep(connection: &mut SqliteConnection, key: AttemptKey, attempts: Attempts) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO attempts (account, address, count, next_at, known_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (account, address) DO UPDATE
-         SET count = excluded.count, next_at = excluded.next_at, known_at = excluded.known_at, updated_at = excluded.updated_at",
-    )
-    .bind(&key.account[..])
-    .bind(&key.address[..])
-    .bind(attempts.count)
-    .bind(attempts.next_at)
-    .bind(attempts.known_at)
-    .bind(attempts.updated_at)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-pub(super) async fn succeeded(
-    store: &SqliteStore,
-    key: AttemptKey,
-    known_max: Option<u32>,
-    now: i64,
-) -> Result<(), sqlx::Error> {
-    let mut transaction = store.write().await?;
-    let known_at = known_at(&mut transaction, key).await?;
-    let kept_at = known_max.map(|_| now).or(known_at);
-    keep(&mut transaction, key, Attempts { count: 0, next_at: 0, known_at: kept_at, updated_at: now }).await?;
-    if !still_known(known_at, now) {
-        sqlx::query("UPDATE attempts SET count = max(count - 1, 0) WHERE account = ?1 AND address = ?2")
-            .bind(&key.account[..])
-            .bind(&STRANGERS[..])
-            .execute(&mut *transaction)
-            .await?;
-        if let Some(known_max) = known_max {
-            forget_known(&mut transaction, key, known_max).await?;
+    /// Forgets the attempts from an address, which with `known_max` is known from now on.
+    pub(super) fn succeeded(&mut self, key: AttemptKey, known_max: Option<u32>, now: i64) {
+        let known_at = self.known_at(key);
+        let kept_at = known_max.map(|_| now).or(known_at);
+        self.put(key, Attempts { count: 0, next_at: 0, known_at: kept_at, updated_at: now });
+        if !still_known(known_at, now) {
+            let strangers = strangers_of(key);
+            if let Some(together) = self.found.get(&strangers).copied() {
+                self.put(strangers, Attempts { count: together.count.saturating_sub(1), ..together });
+            }
+            self.known_more.extend(known_max.map(|known_max| (key.account, known_max)));
         }
     }
-    transaction.commit().await
-}
 
-/// Makes an address known within the transaction of `connection`; answers whether it was.
-pub(super) async fn make_known(
-    connection: &mut SqliteConnection,
-    key: AttemptKey,
-    known_max: u32,
-    now: i64,
-) -> Result<bool, sqlx::Error> {
-    let known_at = known_at(connection, key).await?;
-    sqlx::query(
-        "INSERT INTO attempts (account, address, count, next_at, known_at, updated_at) VALUES (?1, ?2, 0, 0, ?3, ?3)
-         ON CONFLICT (account, address) DO UPDATE SET known_at = excluded.known_at, updated_at = excluded.updated_at",
-    )
-    .bind(&key.account[..])
-    .bind(&key.address[..])
-    .bind(now)
-    .execute(&mut *connection)
-    .await?;
-    let was_known = still_known(known_at, now);
-    if !was_known {
-        forget_known(connection, key, known_max).await?;
+    /// Makes an address known.
+    pub(super) fn make_known(&mut self, key: AttemptKey, known_max: u32, now: i64) {
+        if !self.known(key, now) {
+            self.known_more.insert(key.account, known_max);
+        }
+        let attempts = self.found.get(&key).copied().unwrap_or_default();
+        self.put(key, Attempts { known_at: Some(now), updated_at: now, ..attempts });
     }
-    Ok(was_known)
+
+    /// Whether an address is known.
+    pub(super) fn known(&self, key: AttemptKey, now: i64) -> bool {
+        still_known(self.known_at(key), now)
+    }
+
+    /// Whether anything is to be written.
+    pub(super) fn changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Writes what has changed.
+    pub(super) async fn keep(&self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let rows: Vec<_> = self
+            .changed
+            .iter()
+            .filter_map(|key| self.found.get(key).map(|attempts| (*key, attempts)))
+            .map(|(key, kept)| (texts(key), (kept.count, kept.next_at, kept.known_at, kept.updated_at)))
+            .collect();
+        sqlx::query(
+            "INSERT INTO attempts (account, address, count, next_at, known_at, updated_at)
+             SELECT unhex(value ->> '$[0][0]'), unhex(value ->> '$[0][1]'), value ->> '$[1][0]', value ->> '$[1][1]',
+                    value ->> '$[1][2]', value ->> '$[1][3]'
+             FROM json_each(?1) WHERE true
+             ON CONFLICT (account, address) DO UPDATE SET count = excluded.count, next_at = excluded.next_at,
+                known_at = excluded.known_at, updated_at = excluded.updated_at",
+        )
+        .bind(json(&rows)?)
+        .execute(&mut *connection)
+        .await?;
+        for (account, known_max) in &self.known_more {
+            forget_known(connection, *account, *known_max).await?;
+        }
+        Ok(())
+    }
+
+    fn known_at(&self, key: AttemptKey) -> Option<i64> {
+        self.found.get(&key).and_then(|attempts| attempts.known_at)
+    }
+
+    fn put(&mut self, key: AttemptKey, attempts: Attempts) {
+        self.found.insert(key, attempts);
+        self.changed.insert(key);
+    }
 }
 
-async fn known_at(connection: &mut SqliteConnection, key: AttemptKey) -> Result<Option<i64>, sqlx::Error> {
-    let known: Option<Option<i64>> =
-        sqlx::query_scalar("SELECT known_at FROM attempts WHERE account = ?1 AND address = ?2")
-            .bind(&key.account[..])
-            .bind(&key.address[..])
-            .fetch_optional(connection)
-            .await?;
-    Ok(known.flatten())
+fn strangers_of(key: AttemptKey) -> AttemptKey {
+    AttemptKey { address: STRANGERS, ..key }
 }
 
-fn still_known(known_at: Option<i64>, now: i64) -> bool {
-    known_at.is_some_and(|known_at| now - known_at < millis(KNOWN_FOR))
+/// A key in hexadecimal, as `unhex` takes it.
+fn texts(key: AttemptKey) -> (String, String) {
+    let text = |digest| Uuid::from_bytes(digest).simple().to_string();
+    (text(key.account), text(key.address))
+}
+
+fn digest(bytes: &[u8]) -> Result<[u8; 16], sqlx::Error> {
+    bytes.try_into().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// Forgets the oldest known addresses of an account beyond so many.
-async fn forget_known(connection: &mut SqliteConnection, key: AttemptKey, known_max: u32) -> Result<(), sqlx::Error> {
+async fn forget_known(connection: &mut SqliteConnection, account: [u8; 16], known_max: u32) -> Result<(), sqlx::Error> {
     sqlx::query(
         "DELETE FROM attempts WHERE account = ?1 AND address IN
             (SELECT address FROM attempts WHERE account = ?1 AND known_at IS NOT NULL
              ORDER BY known_at DESC, address LIMIT -1 OFFSET ?2)",
     )
-    .bind(&key.account[..])
+    .bind(&account[..])
     .bind(known_max)
     .execute(connection)
     .await?;

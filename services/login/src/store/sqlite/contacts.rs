@@ -2,10 +2,9 @@
 
 use async_trait::async_trait;
 use flaghoist_runtime::names::UserId;
-use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{SqliteStore, accounts, failed, key, outbox, user};
+use super::{SqliteStore, failed, key, outbox, user};
 use crate::contact::{Contact, ContactKind, Contacts};
 use crate::store::StoreError;
 use crate::store::contacts::{CodeDigest, ContactStore, PendingContact, Profile};
@@ -14,7 +13,7 @@ use crate::store::outbox::{Also, Outgoing};
 #[async_trait]
 impl ContactStore for SqliteStore {
     async fn contacts(&self, user: UserId, now: i64) -> Result<Contacts, StoreError> {
-        contacts(self, user, now).await.map_err(failed)
+        Ok(self.people.by_user(user).await?.map_or_else(Contacts::default, |(_, kept)| kept.at(now)))
     }
 
     async fn begin_contact(
@@ -51,7 +50,10 @@ impl ContactStore for SqliteStore {
     }
 
     async fn profile(&self, user: UserId) -> Result<Option<(Profile, i64)>, StoreError> {
-        profile(self, user).await.map_err(failed)
+        // The version is read first: what changes meanwhile is told again.
+        let Some(version) = profile_version(self, user).await.map_err(failed)? else { return Ok(None) };
+        let found = self.people.by_user(user).await?;
+        Ok(found.map(|(found, kept)| (Profile { account: found.account, contacts: kept.at(i64::MAX) }, version)))
     }
 
     async fn profile_told(&self, user: UserId, version: i64) -> Result<(), StoreError> {
@@ -59,31 +61,38 @@ impl ContactStore for SqliteStore {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<Contact, sqlx::Error> {
-    let number = row.try_get("kind")?;
-    let unknown = || sqlx::Error::Decode(format!("{number} is no kind of contact").into());
-    Ok(Contact { kind: ContactKind::of_number(number).ok_or_else(unknown)?, value: row.try_get("value")? })
+fn known(number: i16) -> Result<ContactKind, sqlx::Error> {
+    ContactKind::of_number(number).ok_or_else(|| sqlx::Error::Decode(format!("{number} is no kind of contact").into()))
 }
 
-async fn contacts(store: &SqliteStore, user: UserId, now: i64) -> Result<Contacts, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT kind, value, verified_at FROM contacts WHERE user_id = ?1
-         UNION ALL
-         SELECT kind, value, NULL FROM contact_changes WHERE user_id = ?1 AND expires_at > ?2
-         ORDER BY kind",
-    )
-    .bind(key(&user))
-    .bind(now)
-    .fetch_all(&store.database.readers)
-    .await?;
-    let mut contacts = Contacts::default();
-    for row in &rows {
-        match row.try_get::<Option<i64>, _>("verified_at")? {
-            Some(verified_at) => contacts.verified.push((read(row)?, verified_at)),
-            None => contacts.pending.push(read(row)?),
-        }
+/// The contacts of a person as they are kept: kind, value, and since when it is verified, or until when the code is good.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeptContacts {
+    verified: Vec<(Contact, i64)>,
+    pending: Vec<(Contact, i64)>,
+}
+
+impl KeptContacts {
+    /// Reads them from lists in JSON.
+    pub(super) fn read(verified: &str, pending: &str) -> Result<Self, sqlx::Error> {
+        let read = |list: &str| {
+            let rows: Vec<(i16, String, i64)> =
+                serde_json::from_str(list).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            let mut contacts = rows
+                .into_iter()
+                .map(|(kind, value, time)| Ok((Contact { kind: known(kind)?, value }, time)))
+                .collect::<Result<Vec<_>, sqlx::Error>>()?;
+            contacts.sort_by_key(|(contact, _)| contact.kind.number());
+            Ok::<_, sqlx::Error>(contacts)
+        };
+        Ok(Self { verified: read(verified)?, pending: read(pending)? })
     }
-    Ok(contacts)
+
+    /// What of them counts at `now`.
+    pub(super) fn at(self, now: i64) -> Contacts {
+        let pending = self.pending.into_iter().filter(|(_, expires_at)| *expires_at > now);
+        Contacts { verified: self.verified, pending: pending.map(|(contact, _)| contact).collect() }
+    }
 }
 
 async fn begin(
@@ -208,16 +217,11 @@ async fn untold(store: &SqliteStore, max: u32) -> Result<Vec<UserId>, sqlx::Erro
     rows.iter().map(|row| user(row.try_get("user_id")?)).collect()
 }
 
-/// The version is read first: what changes meanwhile is told again.
-async fn profile(store: &SqliteStore, user: UserId) -> Result<Option<(Profile, i64)>, sqlx::Error> {
-    let version: Option<i64> = sqlx::query_scalar("SELECT profile_version FROM accounts WHERE user_id = ?1")
+async fn profile_version(store: &SqliteStore, user: UserId) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar("SELECT profile_version FROM accounts WHERE user_id = ?1")
         .bind(key(&user))
         .fetch_optional(&store.database.readers)
-        .await?;
-    let account = accounts::by_user(&store.database.readers, user).await?;
-    let (Some(version), Some(found)) = (version, account) else { return Ok(None) };
-    let contacts = Contacts { pending: Vec::new(), ..contacts(store, user, i64::MAX).await? };
-    Ok(Some((Profile { account: found.account, contacts }, version)))
+        .await
 }
 
 async fn told(store: &SqliteStore, user: UserId, version: i64) -> Result<(), sqlx::Error> {

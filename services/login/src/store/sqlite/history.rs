@@ -5,12 +5,12 @@ use flaghoist_runtime::names::UserId;
 use flaghoist_runtime::time::from_millis;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{SqliteStore, attempts, failed, key, outbox};
+use super::commit::{Write, Written};
+use super::{SqliteStore, failed, json, key, outbox};
 use crate::history::{Event, EventKind, NewEvent};
 use crate::store::StoreError;
-use crate::store::history::{EVENTS_MAX, HistoryStore, REFUSAL, REFUSALS_MAX};
-use crate::store::outbox::{Also, Outgoing};
-use crate::throttle::AttemptKey;
+use crate::store::history::{EVENTS_MAX, FinishedSignIn, HistoryStore, REFUSAL, REFUSALS_MAX};
+use crate::store::outbox::Also;
 
 #[async_trait]
 impl HistoryStore for SqliteStore {
@@ -18,15 +18,10 @@ impl HistoryStore for SqliteStore {
         note(self, also, now).await.map_err(failed)
     }
 
-    async fn signed_in(
-        &self,
-        key: AttemptKey,
-        known_max: u32,
-        event: &NewEvent,
-        message: Option<&Outgoing>,
-        now: i64,
-    ) -> Result<bool, StoreError> {
-        signed_in(self, key, known_max, event, message, now).await.map_err(failed)
+    async fn signed_in(&self, sign_in: &FinishedSignIn, known_max: u32, now: i64) -> Result<bool, StoreError> {
+        let written =
+            self.commits.submit(Write::SignedIn { sign_in: Box::new(sign_in.clone()), known_max, now }).await?;
+        Ok(matches!(written, Written::NewPlace))
     }
 
     async fn events(&self, user: UserId, before: Option<i64>, max: u32) -> Result<Vec<Event>, StoreError> {
@@ -40,32 +35,32 @@ async fn note(store: &SqliteStore, also: &Also, now: i64) -> Result<(), sqlx::Er
     transaction.commit().await
 }
 
-async fn signed_in(
-    store: &SqliteStore,
-    attempts: AttemptKey,
-    known_max: u32,
-    event: &NewEvent,
-    message: Option<&Outgoing>,
-    now: i64,
-) -> Result<bool, sqlx::Error> {
-    let mut transaction = store.write().await?;
-    let was_known = attempts::make_known(&mut transaction, attempts, known_max, now).await?;
-    let (before, device): (bool, bool) = sqlx::query_as(
-        "SELECT EXISTS (SELECT 1 FROM login_events WHERE user_id = ?1 AND kind = ?2),
-                EXISTS (SELECT 1 FROM login_events WHERE user_id = ?1 AND kind = ?2 AND device = ?3)",
+/// What was seen of a sign-in before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// Whether the person has signed in before.
+    pub(super) person: bool,
+    /// Whether they did so with the same device.
+    pub(super) device: bool,
+}
+
+/// What was seen of each sign-in before.
+pub(super) async fn seen_before(
+    connection: &mut SqliteConnection,
+    sign_ins: &[(&NewEvent, i64)],
+) -> Result<Vec<Seen>, sqlx::Error> {
+    let asked: Vec<_> =
+        sign_ins.iter().map(|(event, _)| (event.user.0.simple().to_string(), event.origin.device())).collect();
+    let rows = sqlx::query(
+        "SELECT EXISTS (SELECT 1 FROM login_events WHERE user_id = unhex(j.value ->> 0) AND kind = ?2),
+                EXISTS (SELECT 1 FROM login_events WHERE user_id = unhex(j.value ->> 0) AND kind = ?2 AND device = j.value ->> 1)
+         FROM json_each(?1) AS j ORDER BY j.key",
     )
-    .bind(key(&event.user))
+    .bind(json(&asked)?)
     .bind(EventKind::SignedIn.number())
-    .bind(event.origin.device())
-    .fetch_one(&mut *transaction)
+    .fetch_all(connection)
     .await?;
-    put(&mut transaction, event, now).await?;
-    let new = before && !(was_known && device);
-    if let Some(message) = message.filter(|_| new) {
-        outbox::put(&mut transaction, message, now).await?;
-    }
-    transaction.commit().await?;
-    Ok(new)
+    rows.iter().map(|row| Ok(Seen { person: row.try_get(0)?, device: row.try_get(1)? })).collect()
 }
 
 async fn events(store: &SqliteStore, user: UserId, before: Option<i64>, max: u32) -> Result<Vec<Event>, sqlx::Error> {
@@ -93,35 +88,57 @@ async fn events(store: &SqliteStore, user: UserId, before: Option<i64>, max: u32
     read.filter_map(Result::transpose).collect()
 }
 
-/// Keeps an event within the transaction of `connection`, unless its person is gone, and removes the oldest beyond the bound.
-pub(super) async fn put(connection: &mut SqliteConnection, event: &NewEvent, now: i64) -> Result<(), sqlx::Error> {
+/// Keeps events, each of its time, within the transaction of `connection`, unless their people are gone, and removes the oldest beyond the
+/// bounds.
+pub(super) async fn put(connection: &mut SqliteConnection, events: &[(&NewEvent, i64)]) -> Result<(), sqlx::Error> {
+    let rows: Vec<_> = events
+        .iter()
+        .map(|(event, at)| {
+            let origin = &event.origin;
+            let program = (origin.shown_address(), origin.agent(), origin.device());
+            let what = (event.user.0.simple().to_string(), event.kind.number(), at);
+            (what, program, event.amr.join(" "), &event.client_id)
+        })
+        .collect();
     sqlx::query(
         "INSERT INTO login_events (user_id, kind, at, address, agent, device, amr, client_id)
-         SELECT user_id, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM accounts WHERE user_id = ?1",
+         SELECT a.user_id, j.value ->> '$[0][1]', j.value ->> '$[0][2]', j.value ->> '$[1][0]', j.value ->> '$[1][1]',
+                j.value ->> '$[1][2]', j.value ->> 2, j.value ->> 3
+         FROM json_each(?1) AS j CROSS JOIN accounts AS a ON a.user_id = unhex(j.value ->> '$[0][0]')
+         ORDER BY j.key",
     )
-    .bind(key(&event.user))
-    .bind(event.kind.number())
-    .bind(now)
-    .bind(event.origin.shown_address())
-    .bind(event.origin.agent())
-    .bind(event.origin.device())
-    .bind(event.amr.join(" "))
-    .bind(&event.client_id)
+    .bind(json(&rows)?)
     .execute(&mut *connection)
     .await?;
-    let (surplus, max) = if event.kind == REFUSAL {
-        (
-            "DELETE FROM login_events WHERE user_id = ?1 AND kind = ?2 AND id IN (
-             SELECT id FROM login_events WHERE user_id = ?1 AND kind = ?2 ORDER BY id DESC LIMIT -1 OFFSET ?3)",
-            REFUSALS_MAX,
-        )
-    } else {
-        (
-            "DELETE FROM login_events WHERE user_id = ?1 AND kind <> ?2 AND id IN (
-             SELECT id FROM login_events WHERE user_id = ?1 AND kind <> ?2 ORDER BY id DESC LIMIT -1 OFFSET ?3)",
-            EVENTS_MAX,
-        )
-    };
-    sqlx::query(surplus).bind(key(&event.user)).bind(REFUSAL.number()).bind(max).execute(connection).await?;
+    for (refusals, max) in [(true, REFUSALS_MAX), (false, EVENTS_MAX)] {
+        let of_kind = events.iter().filter(|(event, _)| (event.kind == REFUSAL) == refusals);
+        let people: Vec<_> = of_kind.map(|(event, _)| event.user.0.simple().to_string()).collect();
+        if !people.is_empty() {
+            remove_surplus(connection, &people, refusals, max).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the oldest events of people beyond so many.
+async fn remove_surplus(
+    connection: &mut SqliteConnection,
+    people: &[String],
+    refusals: bool,
+    max: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM login_events WHERE id IN (
+             SELECT e.id FROM json_each(?1) AS j CROSS JOIN login_events AS e ON e.user_id = unhex(j.value)
+             WHERE (e.kind = ?2) = ?3 AND e.id <= (
+                 SELECT id FROM login_events WHERE user_id = unhex(j.value) AND (kind = ?2) = ?3
+                 ORDER BY id DESC LIMIT 1 OFFSET ?4))",
+    )
+    .bind(json(&people)?)
+    .bind(REFUSAL.number())
+    .bind(refusals)
+    .bind(max)
+    .execute(connection)
+    .await?;
     Ok(())
 }

@@ -89,7 +89,7 @@ pub(super) async fn put(connection: &mut SqliteConnection, message: &Outgoing, n
 /// Keeps what comes with a change, within its transaction.
 pub(super) async fn put_also(connection: &mut SqliteConnection, also: &Also, now: i64) -> Result<(), sqlx::Error> {
     if let Some(event) = &also.event {
-        history::put(connection, event, now).await?;
+        history::put(connection, &[(event, now)]).await?;
     }
     for message in &also.messages {
         put(connection, message, now).await?;
