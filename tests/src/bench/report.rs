@@ -91,6 +91,10 @@ impl Latencies {
         self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
     }
 
+    pub(super) fn add_all(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("both have the same bounds");
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.0.len()
     }
