@@ -9,19 +9,22 @@ use askama::Template;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::rejection::FormRejection;
-use axum::http::header::{ALLOW, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{ALLOW, RETRY_AFTER, USER_AGENT};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 use flaghoist_runtime::Verifier;
 use flaghoist_runtime::html::{self, Language, Page, Texts};
+use flaghoist_runtime::server::client_address;
 
 use crate::accounts::Accounts;
 use crate::error::Error;
+use crate::history::Origin;
 use crate::issuer::IssuerError;
 use crate::password::BadPassword;
 use crate::relying_party::RelyingParty;
 use crate::store::account_sessions::Limits;
+use crate::throttle::browser::KnownBrowser;
 
 mod account;
 mod form_token;
@@ -29,6 +32,9 @@ mod reset;
 mod sign_in;
 
 pub(crate) use form_token::FormKey;
+
+/// What a browser is remembered by, for those who have signed in with it.
+const KNOWN_COOKIE: &str = "__Host-flaghoist-known";
 
 /// The script that talks to security keys.
 const SCRIPT_PATH: &str = "/login/keys.js";
@@ -48,6 +54,14 @@ pub(crate) struct Pages {
     pub(crate) verifier: Arc<Verifier>,
     /// When a browser is not signed in to the account pages any more.
     pub(crate) limits: Limits,
+}
+
+/// Where a browser's request comes from: its address, what it calls itself, and for whom it is remembered.
+fn origin<Body>(pages: &Pages, request: &Request<Body>) -> Origin {
+    let headers = request.headers();
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let known = html::cookie(headers, KNOWN_COOKIE).map(KnownBrowser::read).unwrap_or_default();
+    Origin::new(client_address(request, pages.trusted_hops), agent).by_browser(known)
 }
 
 /// The routes of the pages.

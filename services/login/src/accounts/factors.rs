@@ -254,19 +254,14 @@ impl Accounts {
 
     /// Takes the first code of an authenticator app, which from then on is asked for. Answers recovery codes for who had no strong
     /// factor.
-    pub(crate) async fn confirm_totp(
-        &self,
-        owner: Owner,
-        code: &TotpCode,
-        address: IpAddr,
-    ) -> Result<Vec<SecretString>, Error> {
+    pub(crate) async fn confirm_totp(&self, owner: Owner, code: &TotpCode) -> Result<Vec<SecretString>, Error> {
         self.may_change(&owner).await?;
         let user = owner.user;
-        self.count_code(user, FactorKind::Totp, &address.into()).await?;
+        self.count_code(user, FactorKind::Totp, &owner.origin).await?;
         let sealed = self.store.totp_enrolment(user, now()).await?.ok_or(Error::EnrolmentUnknown)?;
         let secret = TotpSecret::open(&self.sealer, user, &sealed)?;
         let step = secret.step_of(code, now_seconds());
-        self.code_checked(user, FactorKind::Totp, &address.into(), step.is_some()).await?;
+        self.code_checked(user, FactorKind::Totp, &owner.origin, step.is_some()).await?;
         let Some(step) = step else { return Err(Error::CodeInvalid) };
         let (codes, digests) = RecoveryCode::generate(user);
         let kept_session = owner.kept_session();

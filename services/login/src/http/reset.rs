@@ -5,15 +5,14 @@
 use askama::Template;
 use axum::body::Body;
 use axum::extract::{FromRequest as _, Query, State};
-use axum::http::header::{SET_COOKIE, USER_AGENT};
+use axum::http::header::SET_COOKIE;
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use flaghoist_runtime::html::{self, Language, Page, Texts};
-use flaghoist_runtime::server::client_address;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{FormKey, Pages, SCRIPT_PATH, bad_password, failed, json, problem, rendered, retry_after, unread};
+use super::{FormKey, Pages, SCRIPT_PATH, bad_password, failed, json, origin, problem, rendered, retry_after, unread};
 use crate::accounts::{Code, ResetFactor};
 use crate::contact::ContactKind;
 use crate::error::Error;
@@ -112,7 +111,7 @@ pub(super) async fn show(State(pages): State<Pages>, request: Request<Body>) -> 
     };
     let known = html::cookie(request.headers(), COOKIE).filter(|cookie| FormKey::made_here(cookie));
     let cookie = known.map_or_else(FormKey::cookie, str::to_owned);
-    let origin = origin(&request, &pages);
+    let origin = origin(&pages, &request);
     let visit = Visit { pages, language, cookie, origin, link };
     if visit.link.is_empty() {
         return visit.ask(StatusCode::OK, "", "");
@@ -127,7 +126,7 @@ pub(super) async fn show(State(pages): State<Pages>, request: Request<Body>) -> 
 /// Takes either form.
 pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -> Response {
     let language = Language::preferred(request.headers());
-    let origin = origin(&request, &pages);
+    let origin = origin(&pages, &request);
     let cookie = html::cookie(request.headers(), COOKIE).map(str::to_owned);
     let typed = match axum::Form::<Typed>::from_request(request, &()).await {
         Ok(axum::Form(typed)) => typed,
@@ -146,11 +145,6 @@ pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -
         "start_key" => visit.start_key().await,
         _ => visit.set(typed).await,
     }
-}
-
-fn origin(request: &Request<Body>, pages: &Pages) -> Origin {
-    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    Origin::new(client_address(request, pages.trusted_hops), agent)
 }
 
 /// What a form is bound to: the browser, and the link that it goes with. The cookie has a length of its own, so no two pairs read alike.

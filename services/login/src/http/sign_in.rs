@@ -4,15 +4,14 @@
 use askama::Template;
 use axum::body::Body;
 use axum::extract::{FromRequest as _, Query, State};
-use axum::http::header::{SET_COOKIE, USER_AGENT};
+use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use flaghoist_runtime::html::{self, Language, Page, Texts};
-use flaghoist_runtime::server::client_address;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{FormKey, Pages, SCRIPT_PATH, failed, json, problem, rendered, retry_after, unread};
+use super::{FormKey, KNOWN_COOKIE, Pages, SCRIPT_PATH, failed, json, origin, problem, rendered, retry_after, unread};
 use crate::accounts::{Accepted, Browser, Code, PageSignIn, PageStep};
 use crate::contact::ContactKind;
 use crate::error::Error;
@@ -21,16 +20,12 @@ use crate::issuer::{Asked, IssuerError};
 use crate::login_token::LoginToken;
 use crate::password::Password;
 use crate::throttle::KNOWN_FOR;
-use crate::throttle::browser::KnownBrowser;
 
 /// Where the page is. The issuer sends browsers there.
 pub(super) const PATH: &str = "/login";
 
 /// The cookie that a form is bound to.
 const COOKIE: &str = "__Host-flaghoist-login";
-
-/// The cookie of a browser that people have signed in with before.
-const KNOWN_COOKIE: &str = "__Host-flaghoist-known";
 
 /// The longest challenge that is passed on.
 const CHALLENGE_MAX_BYTES: usize = 128;
@@ -115,9 +110,7 @@ pub(super) async fn show(
 /// Takes the form.
 pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -> Response {
     let language = Language::preferred(request.headers());
-    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    let known = html::cookie(request.headers(), KNOWN_COOKIE).map(KnownBrowser::read).unwrap_or_default();
-    let origin = Origin::new(client_address(&request, pages.trusted_hops), agent).by_browser(known);
+    let origin = origin(&pages, &request);
     let cookie = html::cookie(request.headers(), COOKIE).map(str::to_owned);
     let typed = match axum::Form::<Typed>::from_request(request, &()).await {
         Ok(axum::Form(typed)) => typed,

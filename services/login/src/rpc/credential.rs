@@ -63,11 +63,11 @@ impl CredentialService for Rpc {
         &self,
         request: Request<login::ConfirmTotpRequest>,
     ) -> Result<Response<login::ConfirmTotpResponse>, Status> {
-        let (owner, address) = (owner(&request)?, address(&request));
+        let owner = owner(&request)?;
         let request = request.into_inner();
         check(&request)?;
         let code = TotpCode::read(request.code).ok_or(Error::CodeInvalid)?;
-        let codes = self.accounts.confirm_totp(owner, &code, address).await?;
+        let codes = self.accounts.confirm_totp(owner, &code).await?;
         Ok(Response::new(login::ConfirmTotpResponse { recovery_codes: written(&codes) }))
     }
 

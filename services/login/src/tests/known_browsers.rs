@@ -11,7 +11,7 @@ use super::world::*;
 const NETWORK: &str = "198.51.100.7";
 
 /// What an answer lets a browser be known by.
-fn known_by(page: &Page) -> String {
+pub(super) fn known_by(page: &Page) -> String {
     let set = page.headers.get_all("set-cookie").iter().map(|set| set.to_str().unwrap());
     let set = set.into_iter().find(|set| set.starts_with("__Host-flaghoist-known=")).expect("a cookie");
     assert!(set.contains("; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=7776000"), "{set}");
@@ -20,7 +20,7 @@ fn known_by(page: &Page) -> String {
 
 impl Browser<'_> {
     /// Signs in at the page from an address, with further cookies.
-    async fn signs_in_from(&self, address: &str, handle: &str, password: &str, cookie: &str) -> Page {
+    pub(super) async fn signs_in_from(&self, address: &str, handle: &str, password: &str, cookie: &str) -> Page {
         let fields = [
             ("login_challenge", self.challenge),
             ("token", self.token.as_str()),

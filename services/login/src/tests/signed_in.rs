@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use super::guessing::occupy;
+use super::known_browsers::known_by;
 use super::pages::{Browser, FORM, Page, encoded};
 use super::world::*;
 use crate::relying_party::Tokens;
@@ -67,6 +68,11 @@ impl<'a> Member<'a> {
     /// The same cookie elsewhere: it was stolen.
     fn moved_to(&self, address: &'static str) -> Self {
         Self { world: self.world, cookie: self.cookie.clone(), address }
+    }
+
+    /// The same with another cookie.
+    fn with_cookie(&self, cookie: &str) -> Self {
+        Self { cookie: format!("{}; {cookie}", self.cookie), ..*self }
     }
 
     async fn sends(&self, mut request: Request<Body>) -> Page {
@@ -142,6 +148,23 @@ async fn case_80_a_hundred_passwords_at_once_on_the_account_pages_are_five() {
     assert_eq!(world.accounts.pool().begun(), begun + 5);
     // Case 81: its owner still may, from where they have signed in before.
     let done = member.posts("/account/password", &right).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+}
+
+#[tokio::test]
+async fn case_81_a_known_browser_changes_the_password_in_the_very_network_that_hammers() {
+    let world = World::with(|settings| settings.account_delay = DELAY).await;
+    let alice = world.person("alice").await;
+    let browser = Browser::comes(&world, "c1").await;
+    let known = known_by(&browser.signs_in_from("203.0.113.9", "alice", PASSWORD, "x=y").await);
+    for _ in 0..8 {
+        let _refused = world.at("198.51.100.7").login("alice", "guess").await.unwrap_err();
+    }
+    let unknown = Member::of(&world, &alice).await.moved_to("198.51.100.7");
+    let token = unknown.form_of("/account/password").await;
+    let change = [("token", token.as_str()), ("current", PASSWORD), ("new", NEW)];
+    assert_eq!(counted(&[unknown.posts("/account/password", &change).await]), (0, 1));
+    let done = unknown.with_cookie(&known).posts("/account/password", &change).await;
     assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
 }
 

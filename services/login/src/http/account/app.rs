@@ -54,7 +54,7 @@ pub(super) async fn submit(State(pages): State<Pages>, request: Request<Body>) -
     let typed = fields.get("code").map_or("", String::as_str);
     let joined = typed.chars().filter(|letter| !letter.is_whitespace()).collect();
     let confirmed = match TotpCode::read(joined) {
-        Some(code) => member.pages.accounts.confirm_totp(owner.clone(), &code, member.address).await,
+        Some(code) => member.pages.accounts.confirm_totp(owner.clone(), &code).await,
         None => Err(Error::CodeInvalid),
     };
     let t = member.t();

@@ -6,17 +6,15 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::FromRequest as _;
-use axum::http::header::USER_AGENT;
 use axum::http::{Request, StatusCode, request};
 use axum::response::Response;
 use flaghoist_runtime::Caller;
 use flaghoist_runtime::html::{Language, Texts, cookie, see_other};
 use flaghoist_runtime::names::UserId;
-use flaghoist_runtime::server::client_address;
 use flaghoist_runtime::token::TokenError;
 use serde_json::json;
 
-use super::super::{Pages, failed, json, problem, retry_after, unread};
+use super::super::{Pages, failed, json, origin, problem, retry_after, unread};
 use super::Place;
 use super::signing::{SESSION_COOKIE, begin};
 use crate::accounts::Owner;
@@ -37,8 +35,7 @@ pub(super) struct Member {
     pub(super) pages: Pages,
     pub(super) language: Language,
     pub(super) address: IpAddr,
-    /// What the browser calls itself.
-    agent: String,
+    origin: Origin,
     pub(super) user: UserId,
     pub(super) caller: Arc<Caller>,
     pub(super) tokens: Tokens,
@@ -93,8 +90,8 @@ impl Member {
         let mut bare = Request::new(());
         *bare.headers_mut() = head.headers.clone();
         *bare.extensions_mut() = head.extensions.clone();
-        let address = client_address(&bare, pages.trusted_hops);
-        let agent = head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default().to_owned();
+        let origin = origin(&pages, &bare);
+        let address = origin.address;
         let again = || begin(&pages, language, place, false);
         let Some(secret) = cookie(&head.headers, SESSION_COOKIE) else { return Err(again()) };
         let token = pages.form_key.derived(FORM, secret);
@@ -104,7 +101,7 @@ impl Member {
         let current = current(&pages, &secret, user, tokens, address).await;
         let Some((tokens, caller)) = current.map_err(|error| failed(language, &error))? else { return Err(again()) };
         let query = head.uri.query().map(str::to_owned);
-        Ok(Self { pages, language, address, agent, user, caller, tokens, token, query, place, script: false })
+        Ok(Self { pages, language, address, origin, user, caller, tokens, token, query, place, script: false })
     }
 
     /// Everything that is written on pages.
@@ -121,7 +118,7 @@ impl Member {
 
     /// Where they are.
     pub(super) fn origin(&self) -> Origin {
-        Origin::new(self.address, &self.agent)
+        self.origin.clone()
     }
 
     /// What a browser gets for an error that no page of its own is for.
