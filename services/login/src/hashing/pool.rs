@@ -233,6 +233,7 @@ impl Shared {
                 }
                 // Whoever was in the queue may have gone away, and left answers that waited for theirs.
                 let answers = queue.take_answers();
+                self.show(&queue);
                 // With time at hand, nothing of the last password stays in memory.
                 parking_lot::MutexGuard::unlocked(&mut queue, || {
                     self.give(answers);

@@ -123,11 +123,11 @@ async fn keep_sign_ins(
     known_before: &[bool],
 ) -> Result<Vec<bool>, sqlx::Error> {
     let events: Vec<_> = sign_ins.iter().map(|(sign_in, now)| (&sign_in.event, *now)).collect();
-    let mut seen = history::seen_before(transaction, &events).await?;
+    let seen = history::seen_before(transaction, &events).await?;
     history::put(transaction, &events).await?;
     let mut earlier = BTreeSet::new();
     let mut new = Vec::with_capacity(sign_ins.len());
-    for (((sign_in, now), seen), known) in sign_ins.iter().zip(&mut seen).zip(known_before) {
+    for (((sign_in, now), seen), known) in sign_ins.iter().zip(seen).zip(known_before) {
         let (user, device) = (sign_in.event.user.0, sign_in.event.origin.device());
         // The ones before it in this commit count, too.
         let before = seen.person | earlier.contains(&(user, None));
