@@ -83,6 +83,11 @@ fn key(user: &UserId) -> &[u8] {
     user.0.as_bytes()
 }
 
+/// The same in hexadecimal, as `unhex` takes it from JSON.
+fn hex(user: &UserId) -> String {
+    user.0.simple().to_string()
+}
+
 /// The person that bytes of the store stand for.
 fn user(bytes: &[u8]) -> Result<UserId, sqlx::Error> {
     uuid::Uuid::from_slice(bytes).map(UserId).map_err(|error| sqlx::Error::Decode(Box::new(error)))

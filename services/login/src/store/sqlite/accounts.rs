@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection, SqliteExecutor, SqlitePool};
 
 use super::contacts::KeptContacts;
-use super::{SqliteStore, erasures, json, key, notices, user};
+use super::{SqliteStore, erasures, hex, json, key, notices, user};
 use crate::account::{Account, AccountChange, Credentials, DisplayName, NewAccount};
 use crate::handle::Handle;
 use crate::invitation::InvitationDigest;
@@ -65,7 +65,7 @@ pub(super) async fn people(
     readers: SqlitePool,
     users: Vec<UserId>,
 ) -> Result<Vec<Option<(Credentials, KeptContacts)>>, sqlx::Error> {
-    let ids: Vec<_> = users.iter().map(|user| user.0.simple().to_string()).collect();
+    let ids: Vec<_> = users.iter().map(hex).collect();
     let rows = sqlx::query(select!(
         ", (SELECT json_group_array(json_array(kind, value, verified_at)) FROM contacts AS c
             WHERE c.user_id = a.user_id) AS verified,
@@ -101,14 +101,13 @@ pub(super) async fn by_handles(
 }
 
 pub(super) async fn users(store: &SqliteStore, users: &[UserId]) -> Result<Vec<(UserId, Handle)>, sqlx::Error> {
-    // One statement whatever the number: the ids as JSON, in hexadecimal.
-    let ids: Vec<String> = users.iter().map(|user| user.0.simple().to_string()).collect();
-    let ids = serde_json::to_string(&ids).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    // One statement whatever the number.
+    let ids: Vec<_> = users.iter().map(hex).collect();
     let rows = sqlx::query(
         "SELECT user_id, handle FROM accounts
          WHERE user_id IN (SELECT unhex(value) FROM json_each(?1)) AND disabled = 0 AND deleting_at IS NULL",
     )
-    .bind(ids)
+    .bind(json(&ids)?)
     .fetch_all(&store.database.readers)
     .await?;
     rows.iter().map(|row| Ok((user(row.try_get("user_id")?)?, Handle::stored(row.try_get("handle")?)))).collect()

@@ -6,7 +6,7 @@ use flaghoist_runtime::time::from_millis;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::commit::{Write, Written};
-use super::{SqliteStore, failed, json, key, outbox};
+use super::{SqliteStore, failed, hex, json, key, outbox};
 use crate::history::{Event, EventKind, NewEvent};
 use crate::store::StoreError;
 use crate::store::history::{EVENTS_MAX, FinishedSignIn, HistoryStore, REFUSAL, REFUSALS_MAX};
@@ -49,8 +49,7 @@ pub(super) async fn seen_before(
     connection: &mut SqliteConnection,
     sign_ins: &[(&NewEvent, i64)],
 ) -> Result<Vec<Seen>, sqlx::Error> {
-    let asked: Vec<_> =
-        sign_ins.iter().map(|(event, _)| (event.user.0.simple().to_string(), event.origin.device())).collect();
+    let asked: Vec<_> = sign_ins.iter().map(|(event, _)| (hex(&event.user), event.origin.device())).collect();
     let rows = sqlx::query(
         "SELECT EXISTS (SELECT 1 FROM login_events WHERE user_id = unhex(j.value ->> 0) AND kind = ?2),
                 EXISTS (SELECT 1 FROM login_events WHERE user_id = unhex(j.value ->> 0) AND kind = ?2 AND device = j.value ->> 1)
@@ -96,7 +95,7 @@ pub(super) async fn put(connection: &mut SqliteConnection, events: &[(&NewEvent,
         .map(|(event, at)| {
             let origin = &event.origin;
             let program = (origin.shown_address(), origin.agent(), origin.device());
-            let what = (event.user.0.simple().to_string(), event.kind.number(), at);
+            let what = (hex(&event.user), event.kind.number(), at);
             (what, program, event.amr.join(" "), &event.client_id)
         })
         .collect();
@@ -112,7 +111,7 @@ pub(super) async fn put(connection: &mut SqliteConnection, events: &[(&NewEvent,
     .await?;
     for (refusals, max) in [(true, REFUSALS_MAX), (false, EVENTS_MAX)] {
         let of_kind = events.iter().filter(|(event, _)| (event.kind == REFUSAL) == refusals);
-        let people: Vec<_> = of_kind.map(|(event, _)| event.user.0.simple().to_string()).collect();
+        let people: Vec<_> = of_kind.map(|(event, _)| hex(&event.user)).collect();
         if !people.is_empty() {
             remove_surplus(connection, &people, refusals, max).await?;
         }
